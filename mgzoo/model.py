@@ -1,0 +1,183 @@
+"""A built recipe: its parts wired together, ready to train, to generate, to save.
+
+Shape letters as in `mgzoo.parts`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from blake3 import blake3
+from torch import Tensor, nn
+
+from mgzoo import cache as caches
+from mgzoo.contracts import wiring
+from mgzoo.discovery import discover
+from mgzoo.parts import Clip, Condition, Conditions, Denoise
+from mgzoo.spec import MgzooError
+
+PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
+
+
+class Model(nn.Module):
+    """The parts of one recipe. Roles that the recipe leaves empty are None; encoders is an `nn.ModuleDict`.
+
+    recipe: the composed recipe. cache: `mgzoo.cache.Cache` for outputs of frozen parts.
+    """
+
+    def __init__(self, recipe, parts: Mapping[str, Any], cache: caches.Cache):
+        super().__init__()
+        self.recipe, self.cache = recipe, cache
+        encoders = {name.split(".", 1)[1]: part for name, part in parts.items() if name.startswith("encoders.")}
+        self.encoders = nn.ModuleDict(encoders)
+        for role in PART_KINDS:
+            if role != "encoders":
+                setattr(self, role, parts.get(role))
+        self._identities: dict[str, tuple[str, ...]] = {}
+
+    def part_names(self) -> list[str]:
+        """Names of the parts that hold weights, e.g. ``["autoencoder", "encoders.text", "backbone"]``."""
+        return [name for name in self.recipe.parts if isinstance(part := self.part(name), nn.Module) and any(True for _ in part.state_dict())]
+
+    def part(self, name: str):
+        """The part of this name (``encoders.text``), or None."""
+        role, _, key = name.partition(".")
+        return self.encoders[key] if key else getattr(self, role)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generating part (the backbone, or whatever weights there are) lives."""
+        return next((self.backbone or self).parameters()).device
+
+    def identity(self, name: str) -> tuple[str, ...]:
+        """What a frozen part's output depends on: component, version, config and a digest of its weights."""
+        if name not in self._identities:
+            spec, digest = self.recipe.parts[name], blake3()
+            for key, value in sorted(self.part(name).state_dict().items()):
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            config = json.dumps(dataclasses.asdict(spec.config), sort_keys=True, default=str)
+            self._identities[name] = (spec.component.id, spec.provider.version, config, digest.hexdigest())
+        return self._identities[name]
+
+    @torch.no_grad()
+    def encode_clips(self, clips: Sequence[Clip]) -> list[Tensor]:
+        """Latents (C, T, H, W) float32 of each clip from the frozen autoencoder; clips found in the cache are never decoded."""
+
+        def compute(missing: Sequence[Clip]) -> list[Tensor]:
+            device = next(self.autoencoder.parameters()).device
+            media = [to_pixels(clip.load()) for clip in missing]
+            if len({m.shape for m in media}) == 1:
+                return list(self.autoencoder.encode(torch.stack(media).to(device)).float().cpu())
+            return [self.autoencoder.encode(m[None].to(device))[0].float().cpu() for m in media]
+
+        return self.cache.cached(self.identity("autoencoder"), clips, compute)
+
+    def encode_conditions(self, inputs: Mapping[str, Any]) -> dict[str, Condition]:
+        """Run the encoders named in ``inputs`` (lists of length B) and key their conditions by name."""
+        conditions = [self.encoders[name](values) for name, values in inputs.items()]
+        return {condition.name: condition for condition in conditions}
+
+    def denoiser(self, conditions: Conditions, feeds: Tensor | None = None) -> Denoise:
+        """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
+
+        feeds: (B, C', *axes) extra input channels that a task head concatenates, the same in every branch.
+        """
+        device = self.device
+
+        def denoise(latents: Tensor, t: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
+            joined = {
+                name: Condition(
+                    name=name,
+                    values=torch.cat([condition.values.to(device)] * len(branches)),
+                    mask=torch.cat([(condition.dropped() if name in branch else condition).mask.to(device) for branch in branches]),
+                )
+                for name, condition in conditions.items()
+            }
+            one = latents.to(device) if feeds is None else torch.cat([latents.to(device), feeds.to(device, latents.dtype)], 1)
+            many = self.backbone(torch.cat([one] * len(branches)), torch.cat([t.to(device)] * len(branches)), joined)
+            return [prediction.float() for prediction in many.chunk(len(branches))]
+
+        return denoise
+
+    @torch.inference_mode()
+    def generate(self, prompt: str | None = None, **request):
+        """Answer a request through the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
+
+        What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say.
+        """
+        self.eval()
+        if prompt is not None:
+            request["prompt"] = prompt
+        return self.task.generate(self, **request)
+
+
+def to_pixels(video: Tensor) -> Tensor:
+    """uint8 (F, Y, X, 3) -> float32 (3, F, Y, X) in [-1, 1]."""
+    return (video.float() / 127.5 - 1).permute(3, 0, 1, 2).contiguous()
+
+
+def to_frames(media: Tensor) -> Tensor:
+    """float (3, F, Y, X) in [-1, 1] -> uint8 (F, Y, X, 3), clipped and rounded."""
+    return ((media.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()
+
+
+def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Cache | None = None) -> Model:
+    """Build every part of a recipe on a device (``meta``, ``cpu``, ``cuda``).
+
+    Each part is initialised from a seed of its own (recipe seed and part name), so swapping one part leaves the
+    others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``).
+    """
+    registry, wires, parts = discover(), wiring(recipe), {}
+    for name, part in recipe.parts.items():
+        target = registry.build_class(part.component.id)
+        extra = {}
+        if part.kind == "backbone":
+            extra = {"latent": wires.latent, "conditions": wires.conditions, "feeds": wires.feeds}
+        elif part.kind == "encoder":
+            extra = {"name": name.split(".", 1)[1]}
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(recipe.seed * 1_000_003 + zlib.crc32(name.encode()))
+            parts[name] = target(part.config, **extra)
+    model = Model(recipe, parts, cache or caches.Cache())
+    if weights and torch.device(device).type != "meta":
+        for name, part in recipe.parts.items():
+            if part.weights:
+                load_part(model, name, part.weights)
+    return model
+
+
+def load_part(model: Model, name: str, ref: str) -> None:
+    """Fill one part from the artifact ``ref``; names and shapes must agree exactly."""
+    from mgzoo.hub.artifact import weights_for
+
+    _, state = weights_for(ref, name)
+    part = model.part(name)
+    try:
+        part.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise MgzooError(
+            f"the weights of {name} in {ref} do not fit {model.recipe.parts[name].component.id} as configured: {error}",
+            remedy="use the artifact's own config (leave `config` out beside `weights`), or drop `weights`",
+            origin=str(model.recipe.source),
+        ) from None
+
+
+def save(model: Model, folder: str | Path, **details) -> Path:
+    """Write the model as an artifact folder; see `mgzoo.hub.artifact.save` for the details it takes."""
+    from mgzoo.hub import artifact
+
+    return artifact.save(model, Path(folder), **details)
+
+
+def load(ref: str | Path, device: str = "cpu", **details) -> Model:
+    """Load an artifact: a folder, ``registry/NAME[@tag]`` or ``org/name[@revision]``."""
+    from mgzoo.hub import artifact
+
+    return artifact.load(ref, device=device, **details)

@@ -1,0 +1,109 @@
+"""What a recipe may say: the frozen dataclasses behind its YAML keys. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Optional
+
+from mgzoo.spec import option
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRef:
+    """One part of a recipe."""
+
+    use: str = option("???", "component id, e.g. backbones.llama3.v1")
+    config: dict[str, Any] = option({}, "fields of the component's config dataclass; `size: tiny` starts from its tiny()")
+    weights: Optional[str] = option(None, "artifact to start from: registry/NAME[@tag], a folder, or org/name@revision")
+    frozen: bool = option(False, "leave this part's weights as they are")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Which part plays which role; a role that the task does not need stays empty."""
+
+    autoencoder: Optional[PartRef] = None
+    encoders: dict[str, PartRef] = field(default_factory=dict)
+    backbone: Optional[PartRef] = None
+    objective: Optional[PartRef] = None
+    sampler: Optional[PartRef] = None
+    task: Optional[PartRef] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema:
+    """Exponential moving average of the trained weights, kept in float32."""
+
+    decay: float = option(0.999, "0 switches it off; warmed up as min(decay, (1 + n) / (10 + n))")
+    every: int = option(1, "optimiser steps between updates; the decay is raised to this power")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How a model is trained."""
+
+    steps: int = option(1000, "optimiser steps of a run without stages")
+    batch: int = option(32, "global batch: samples per optimiser step over all ranks")
+    micro: Optional[int] = option(None, "samples per rank and forward pass; default batch / ranks")
+    lr: float = option(1e-3, "peak learning rate of AdamW")
+    warmup: int = option(100, "steps of linear warm-up at the start of the run (and of each stage that sets lr)")
+    schedule: Literal["constant", "cosine"] = option("constant", "after warm-up; cosine falls to lr * final_lr at the last step")
+    final_lr: float = option(0.05, "fraction of lr at the end of a cosine")
+    betas: tuple[float, float] = option((0.9, 0.95), "AdamW betas")
+    weight_decay: float = option(0.01, "AdamW weight decay, on matrices only")
+    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
+    precision: Literal["bf16", "fp32"] = option("bf16", "of the forward and backward pass; master weights are float32")
+    ema: Ema = field(default_factory=Ema)
+    condition_dropout: float = option(0.1, "probability that a sample's conditions are dropped together, for guidance")
+    validate_every: int = option(0, "steps between validations; 0 for none")
+    validation_batch: int = option(32, "samples per validation batch")
+    validation_samples: int = option(128, "held-out samples validated on")
+    plateau: int = option(0, "halve the learning rate after this many validations without improvement; 0 never")
+    save_every: int = option(0, "steps between checkpoints; 0: only at the end")
+    keep: int = option(2, "checkpoints kept")
+    log_every: int = option(10, "steps between lines of metrics.jsonl")
+    debug: bool = option(False, "assert shapes and finiteness at every part's border")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a curriculum: `set` overrides recipe keys while it lasts."""
+
+    name: str = option("???", "unique name")
+    steps: int = option("???", "optimiser steps of this stage")
+    set: dict[str, Any] = option({}, "dotted recipe keys under train., data. or parts.*.frozen, and their values")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zero:
+    """DeepSpeed ZeRO: what is partitioned over the ranks."""
+
+    stage: Literal[0, 1, 2, 3] = option(1, "0 is run as 1 (DeepSpeed's stage 0 is slower and has known faults)")
+    offload_optimizer: bool = option(False, "keep optimiser state in host memory")
+    offload_parameters: bool = option(False, "keep parameters in host memory (stage 3)")
+    bucket: int = option(50_000_000, "elements per communication bucket")
+    persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a composition may contain."""
+
+    licenses: list[str] = option([], "allowed licences, lower case; empty allows all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """The top level of a recipe."""
+
+    schema: int = option("???", "version of this format: 1")
+    description: str = option("", "what the recipe makes, in a sentence")
+    seed: int = option(0, "of every random draw")
+    parts: Parts = field(default_factory=Parts)
+    data: Optional[PartRef] = None
+    train: Train = field(default_factory=Train)
+    stages: list[Stage] = option([], "a curriculum; replaces train.steps")
+    zero: Zero = field(default_factory=Zero)
+    policy: Policy = field(default_factory=Policy)

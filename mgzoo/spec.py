@@ -1,0 +1,152 @@
+"""The words every part, recipe and plugin speaks: plain data, standard library only.
+
+Nothing here imports torch, so that declaring, listing, checking and planning stay free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One interchangeable part, declared by strings so that declaring imports nothing.
+
+    id: ``plugin.name.vN``; N changes when old weights would mean something else.
+    kind: one of `KINDS`.
+    config: ``module:Class`` of the frozen config dataclass; importing it must not import torch.
+    target: ``module:Class`` of the part itself, imported only when the part is built.
+    summary: one line for `mgzoo list`.
+    license: SPDX-style lower-case id of the part's code or packaged data, held against `policy.licenses`.
+    """
+
+    id: str
+    kind: str
+    config: str
+    target: str
+    summary: str
+    license: str = "apache-2.0"
+
+    @property
+    def namespace(self) -> str:
+        """The part of the id before the first dot: the plugin's entry-point name."""
+        return self.id.split(".", 1)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """The distribution that declares a component."""
+
+    namespace: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """A named latent space.
+
+    space: its identity, e.g. ``autoencoders.tae16``; equal channel counts do not make equal latents.
+    channels: C of a latent ``(B, C, *axes)``.
+    stride: media samples per latent along each axis, e.g. ``(8, 8, 8)`` for (T, H, W), ``(1920,)`` for sound.
+    layout: ``video`` (axes T, H, W) or ``sound`` (axis T).
+    """
+
+    space: str
+    channels: int
+    stride: tuple[int, ...]
+    layout: str = "video"
+
+    def axes(self, *sizes: int) -> tuple[int, ...]:
+        """Latent sizes of media of these sizes: ``ceil(size / stride)`` along each axis."""
+        return tuple(math.ceil(size / stride) for size, stride in zip(sizes, self.stride, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionSpec:
+    """What a condition looks like when it reaches the backbone.
+
+    name: the key under which it travels, e.g. ``text``.
+    dim: width D of its values before the backbone's own projection.
+    kind: ``tokens`` (B, L, D; keys and values of cross-attention), ``vector`` (B, D; added to the timestep embedding)
+        or ``frames`` (B, T, D; added to the latent tokens of the same time).
+    max_len: longest L (or T), None where unbounded.
+    optional: whether a sample may come without it.
+    """
+
+    name: str
+    dim: int
+    kind: str = "tokens"
+    max_len: int | None = None
+    optional: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a value was written: a file (or ``command line``) and its 1-based line, None where there is none."""
+
+    source: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, said so that a person can act on it.
+
+    what: what is wrong. key: the dotted recipe key it concerns, or "". origin: where it was written.
+    remedy: what to do. kind: a short stable word for programs (``unknown-key``, ``latent-space`` …).
+    """
+
+    what: str
+    remedy: str
+    key: str = ""
+    origin: Origin | None = None
+    kind: str = "problem"
+
+    def __str__(self) -> str:
+        where = f"{self.origin}: " if self.origin else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{where}{key}{self.what}\n    -> {self.remedy}"
+
+    def to_dict(self) -> dict:
+        """For ``--json``."""
+        return dataclasses.asdict(self)
+
+
+class MgzooError(ValueError):
+    """An error that a user can cause: printed without a traceback, exit code 1.
+
+    what: what is wrong. remedy: what to do. origin: where it came from.
+    """
+
+    def __init__(self, what: str, *, remedy: str = "", origin: str = ""):
+        self.what, self.remedy, self.origin = what, remedy, origin
+        super().__init__((f"{origin}: " if origin else "") + what + (f"\n    -> {remedy}" if remedy else ""))
+
+
+class RecipeError(MgzooError):
+    """A recipe that does not hold; `problems` lists everything that is wrong with it, at once."""
+
+    def __init__(self, problems):
+        self.problems = tuple(problems)
+        n = len(self.problems)
+        ValueError.__init__(self, f"{n} problem{'s' if n != 1 else ''}\n" + "\n".join(map(str, self.problems)))
+        self.what, self.remedy, self.origin = str(self), "", ""
+
+
+def option(default=dataclasses.MISSING, help: str = "", **metadata):
+    """A documented config field: `help` says what it is, with unit and shape; lists and dicts are copied per instance."""
+    metadata = {"help": help, **metadata}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

@@ -10,6 +10,11 @@ from mgzoo.spec import option
 SCHEMA = 1
 
 
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartRef:
     """One part of a recipe."""
@@ -39,6 +44,10 @@ class Ema:
     decay: float = option(0.999, "0 switches it off; warmed up as min(decay, (1 + n) / (10 + n))")
     every: int = option(1, "optimiser steps between updates; the decay is raised to this power")
 
+    def __post_init__(self):
+        _require(0 <= self.decay < 1, f"decay must be in [0, 1), not {self.decay}")
+        _require(self.every >= 1, f"every must be at least 1, not {self.every}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
@@ -66,6 +75,17 @@ class Train:
     log_every: int = option(10, "steps between lines of metrics.jsonl")
     debug: bool = option(False, "assert shapes and finiteness at every part's border")
 
+    def __post_init__(self):
+        for name in ("steps", "batch", "micro", "validation_batch", "validation_samples", "keep", "log_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
+        for name in ("warmup", "weight_decay", "clip", "validate_every", "plateau", "save_every"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+        _require(self.lr > 0, f"lr must be positive, not {self.lr}")
+        _require(all(0 <= beta < 1 for beta in self.betas), f"betas must be in [0, 1), not {self.betas}")
+        for name in ("final_lr", "condition_dropout"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1], not {getattr(self, name)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -74,6 +94,9 @@ class Stage:
     name: str = option("???", "unique name")
     steps: int = option("???", "optimiser steps of this stage")
     set: dict[str, Any] = option({}, "dotted recipe keys under train., data. or parts.*.frozen, and their values")
+
+    def __post_init__(self):
+        _require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +108,10 @@ class Zero:
     offload_parameters: bool = option(False, "keep parameters in host memory (stage 3)")
     bucket: int = option(50_000_000, "elements per communication bucket")
     persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
+
+    def __post_init__(self):
+        _require(self.bucket >= 1, f"bucket must be at least 1, not {self.bucket}")
+        _require(self.stage == 3 or not self.offload_parameters, f"offload_parameters needs stage 3, not {self.stage}")
 
 
 @dataclass(frozen=True, kw_only=True)

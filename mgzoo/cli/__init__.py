@@ -1,0 +1,92 @@
+"""The command line: data on stdout, everything else on stderr.
+
+Exit codes: 0 fine, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated. Only what the chosen verb needs is
+imported, so `mgzoo --help` costs no more than argparse.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mgzoo.cli import output
+from mgzoo.cli.verbs import VERBS, Usage, help_text, parser, unknown_verb
+from mgzoo.spec import MgzooError
+
+
+def main() -> None:
+    """The `mgzoo` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line in this process and return its exit code; nothing but a bug or `--debug` raises."""
+    argv = list(argv)
+    debug = "--debug" in argv[: argv.index("--")] if "--" in argv else "--debug" in argv
+    try:
+        try:
+            code = _dispatch([word for word in argv if word != "--debug"] if debug else argv)
+        except Usage as error:
+            code = error.code
+            if error.text:
+                output.note(error.text)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has gone (`mgzoo list | head -1`): what is still buffered must not be reported at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        output.note("interrupted")
+        return 130
+    except MgzooError as error:
+        if debug:
+            raise
+        output.error(error)
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        output.error(MgzooError(error.strerror or str(error), origin=str(error.filename or ""), remedy=output.remedy(error)))
+        return 1
+    except ValueError as error:
+        # What parts and their configs refuse, e.g. `--steps` beyond what a sampler takes.
+        if debug:
+            raise
+        output.error(MgzooError(str(error), remedy="`--debug` shows where it was refused"))
+        return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv[:1] in (["-h"], ["--help"]) or not argv:
+        stream = sys.stdout if argv else sys.stderr
+        print(help_text(), file=stream)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"mgzoo {version('mgzoo')}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name in VERBS:
+        arguments = parser(name).parse_intermixed_args(rest)
+        return _load(VERBS[name].run)(arguments)
+    from mgzoo.cli.plugins import commands
+    from mgzoo.discovery import discover
+
+    usable, left_out = commands(discover())
+    for command, _, target in usable:
+        if command == name:
+            return _load(target)(rest)
+    for one in left_out:
+        output.note(str(one))
+    raise Usage(unknown_verb(name, [command for command, _, _ in usable]))
+
+
+def _load(target: str):
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

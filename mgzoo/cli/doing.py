@@ -1,0 +1,157 @@
+"""The verbs that train, generate and share. torch is imported when one of them runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mgzoo.cli import output
+from mgzoo.cli.reading import drift
+from mgzoo.spec import MgzooError, RecipeError
+
+SLUG = 60
+
+
+def train(arguments) -> int:
+    """`mgzoo train RECIPE [a.b=value …] --out RUN [--resume]`: rank 0 prints the artifact's folder."""
+    from mgzoo.recipe import compose
+
+    recipe = compose(arguments.recipe, arguments.overrides)
+    if found := drift(arguments.recipe, recipe):
+        raise RecipeError(found)
+
+    from mgzoo.train import train as trained
+
+    run = trained(recipe, arguments.out, resume=arguments.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(run.artifact)
+    return 0
+
+
+def generate(arguments) -> int:
+    """`mgzoo generate MODEL "PROMPT" …`: the file written goes to stdout."""
+    if not arguments.prompt.strip():
+        raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
+    out = Path(arguments.out) if arguments.out else None
+    frames = _frames(out, arguments.frames)
+
+    from mgzoo.hub import manifest, refs
+
+    folder = refs.resolve(arguments.model)
+
+    import torch
+
+    from mgzoo.model import load
+
+    model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.task:
+        model.task = _task(model, arguments.task)
+    width, height = arguments.size or (None, None)
+    request = {
+        "seed": arguments.seed,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "fps": arguments.fps,
+        "steps": arguments.steps,
+        "guidance": arguments.guidance,
+    }
+    with _progress("sampling") as on_step:
+        media = model.generate(arguments.prompt, on_step=on_step, **{k: v for k, v in request.items() if v is not None})
+    source = {"model": _name(arguments.model, folder), "commit": manifest.commit_of(folder), "recipe": model.recipe.tree}
+    media = dataclasses.replace(media, meta={**media.meta, **source})
+    print(media.save(out or _unused(Path(slug(arguments.prompt) + _suffix(media)))))
+    return 0
+
+
+def _frames(out: Path | None, frames: int | None) -> int | None:
+    """How many frames to ask for: a name that can hold only one means one. Raises `MgzooError` where the name and --frames disagree."""
+    from mgzoo.media import WRITTEN
+
+    if out is None:
+        return frames
+    if out.suffix.lower() not in WRITTEN:
+        raise MgzooError(f"{out} is no name of a media file", remedy=f"end it in one of {', '.join(WRITTEN)}")
+    if out.suffix.lower() == ".png" and frames not in (None, 1):
+        raise MgzooError(f"a .png holds one frame, --frames asks for {frames}", remedy="end the name in .mp4, or ask for --frames 1")
+    return 1 if out.suffix.lower() == ".png" else frames
+
+
+def _name(ref: str, folder: Path) -> str:
+    """What a file says made it: a name on a hub, or of a folder; never a path of this machine."""
+    from mgzoo.hub import refs
+
+    parsed = refs.parse(ref)
+    return parsed.repo or parsed.name or (folder.resolve().parent if folder.name == "artifact" else folder.resolve()).name
+
+
+def _suffix(media) -> str:
+    if media.video is None:
+        return ".wav"
+    return ".png" if len(media.video) == 1 else ".mp4"
+
+
+def push(arguments) -> int:
+    """`mgzoo push RUN|FOLDER HUB/NAME[@tag]`: what was pushed, at its commit, goes to stdout."""
+    from mgzoo import hub
+
+    commit = hub.push(arguments.folder, arguments.ref, report=output.note if sys.stderr.isatty() else None)
+    name = f"{arguments.ref.partition('@')[0]}@{commit}"
+    output.emit_json({"ref": name, "commit": commit}) if arguments.json else print(name)
+    return 0
+
+
+def pull(arguments) -> int:
+    """`mgzoo pull REF`: the artifact's folder goes to stdout."""
+    from mgzoo import hub
+
+    folder = hub.pull(arguments.ref, report=output.note if sys.stderr.isatty() else None)
+    output.emit_json({"ref": arguments.ref, "folder": str(folder)}) if arguments.json else print(folder)
+    return 0
+
+
+def slug(prompt: str) -> str:
+    """A file name for a prompt: its letters and digits in lower case, joined by hyphens, at most 60 characters."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower(), flags=re.UNICODE).strip("-_")
+    return words[:SLUG].rstrip("-_") or "clip"
+
+
+def _unused(path: Path) -> Path:
+    """The path, or its first free sibling ``name-2``, ``name-3`` …: a default name never overwrites."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+    return free
+
+
+def _task(model, component_id: str):
+    """Another task head for a loaded model; what its config shares with the model's own task (sizes, rate) is kept."""
+    from mgzoo.discovery import discover
+
+    registry = discover()
+    component = registry.get(component_id)
+    if component.kind != "task":
+        tasks = ", ".join(one.id for one in registry.kind("task"))
+        raise MgzooError(f"{component_id} is of kind {component.kind}, not task", remedy=f"tasks are {tasks}")
+    config, own = registry.config_class(component_id), model.task.config
+    kept = {field.name: getattr(own, field.name) for field in dataclasses.fields(config) if hasattr(own, field.name)}
+    return registry.build_class(component_id)(config(**kept))
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr fed by ``on_step(done, total)``; None where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)

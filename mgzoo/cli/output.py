@@ -1,0 +1,78 @@
+"""What the verbs print: data on stdout; notes, errors and progress on stderr, in colour only on a terminal that wants it."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from mgzoo.spec import MgzooError
+
+
+def emit_json(value) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value):
+    """A value as JSON can hold it: dataclasses become mappings, tuples lists, and what JSON does not know text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
+    """Rows as left-aligned columns two spaces apart; the last column is as long as it is."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)] + row[len(widths) :]
+        lines.append((" " * indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def error(problem: MgzooError) -> None:
+    """What is wrong, where it came from and what to do, on stderr."""
+    label = "\x1b[1;31merror:\x1b[0m" if coloured(sys.stderr) else "error:"
+    note(f"{label} {problem}")
+
+
+def coloured(stream) -> bool:
+    """Whether a stream takes colour: a terminal, and neither ``NO_COLOR`` nor ``TERM=dumb`` is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def remedy(failure: OSError) -> str:
+    """What to do about a failure of the operating system."""
+    return {
+        errno.ENOENT: "check the path",
+        errno.ENOSPC: "free some disk space; `mgzoo doctor` shows what is left",
+        errno.EACCES: "check the permissions of the path",
+        errno.EROFS: "choose a path that can be written",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EISDIR: "the path is a folder; name a file",
+    }.get(failure.errno, "")
+
+
+def size(count: float) -> str:
+    """Bytes with a binary unit: ``1.5 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+

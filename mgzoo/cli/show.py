@@ -1,0 +1,194 @@
+"""`mgzoo show`: what a component can be told, or what a model, a run or a generated file is made of. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+
+from mgzoo.cli import output
+from mgzoo.discovery import discover, nearest
+from mgzoo.spec import Component, MgzooError
+
+
+def show(arguments) -> int:
+    """`mgzoo show ID|ARTIFACT|RUN|FILE`."""
+    from mgzoo.hub import refs
+
+    thing, registry = arguments.thing, discover()
+    path = Path(thing).expanduser()
+    if thing in registry.components:
+        said, text = component(registry.components[thing]), _component_text
+    elif path.is_file():
+        said, text = file(path), _file_text
+    elif (artifact := refs.local(thing)) is not None:
+        said, text = model(artifact), _model_text
+        if path.is_dir() and artifact != path:
+            said = {**run(path), **said}
+    elif path.is_dir() and (path / "checkpoints").is_dir():
+        said, text = run(path), _nested_text
+    else:
+        raise _unknown(thing)
+    if arguments.json:
+        output.emit_json(said)
+    else:
+        print(text(said))
+    return 0
+
+
+def component(declared: Component) -> dict:
+    """A component as data: what it is, who declares it, its config's fields, and what its tiny() and default emit and take."""
+    registry = discover()
+    config = registry.config_class(declared.id)
+    hints = typing.get_type_hints(config)
+    return {
+        "id": declared.id,
+        "kind": declared.kind,
+        "summary": declared.summary,
+        "provider": str(registry.provider(declared.id)),
+        "license": declared.license,
+        "config": declared.config,
+        "target": declared.target,
+        "options": [
+            {
+                "name": field.name,
+                "type": _type(hints[field.name]),
+                "default": _default(field),
+                "help": field.metadata.get("help", ""),
+            }
+            for field in dataclasses.fields(config)
+        ],
+        "contract": _contract(declared, config),
+    }
+
+
+def _contract(declared: Component, config: type) -> dict:
+    """What the component emits and accepts, for its default config where it has one, else for its tiny()."""
+    required = any(field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in dataclasses.fields(config))
+    made = config.tiny() if required else config()
+    ask = {
+        "autoencoder": lambda: {"emits": made.latent()},
+        "encoder": lambda: {"takes": made.takes(), "emits": made.condition("NAME")},
+        "backbone": lambda: {"patch": made.patch},
+        "objective": lambda: {"predicts": made.predicts()},
+        "sampler": lambda: {"accepts": made.accepts()},
+        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions()},
+        "data": lambda: {"gives": made.gives()},
+    }.get(declared.kind, dict)
+    return {"of": "tiny()" if required else "the default config", **output.plain(ask())}
+
+
+def _type(hint) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _default(field: dataclasses.Field):
+    if field.default_factory is not dataclasses.MISSING:
+        return output.plain(field.default_factory())
+    return "???" if field.default is dataclasses.MISSING else output.plain(field.default)
+
+
+def model(folder: Path) -> dict:
+    """An artifact's manifest and the commit that its content is."""
+    from mgzoo.hub import manifest
+
+    return {"folder": str(folder), "commit": manifest.commit_of(folder), **output.plain(manifest.read(folder))}
+
+
+def run(folder: Path) -> dict:
+    """A run folder: its checkpoints and the last line of its metrics."""
+    from mgzoo.train import checkpoint
+
+    latest = checkpoint.current(folder / "checkpoints")
+    metrics = folder / "metrics.jsonl"
+    last = metrics.read_text().strip().rpartition("\n")[2] if metrics.is_file() else ""
+    return {
+        "run": str(folder),
+        "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
+        "latest": latest.name if latest else None,
+        "last metrics": json.loads(last) if last else None,
+    }
+
+
+def file(path: Path) -> dict:
+    """What is known of one file: the request, recipe and digests embedded by `mgzoo generate`, or a safetensors header."""
+    if path.suffix == ".safetensors":
+        return {"file": str(path), "tensors": _header(path)}
+    from mgzoo import media
+
+    holds = {key: value for key, value in media.probe(path).items() if value is not None}
+    return {"file": str(path), **holds, "embedded": media.meta(path)}
+
+
+def _header(path: Path) -> dict:
+    with open(path, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > path.stat().st_size:
+            raise MgzooError(f"{path} is damaged: it ends inside its header", remedy="pull or save the artifact again")
+        try:
+            header = json.loads(opened.read(length))
+        except ValueError:
+            raise MgzooError(f"{path} is damaged: its header cannot be read", remedy="pull or save the artifact again") from None
+    return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in header.items() if name != "__metadata__"}
+
+
+def _unknown(thing: str) -> MgzooError:
+    registry = discover()
+    near = nearest(thing, registry.components)
+    remedy = "did you mean " + " or ".join(near) + "?" if near else "name a component (`mgzoo list`), a model, a run folder or a file"
+    return MgzooError(f"{thing!r} is no component, model, run or file", remedy=remedy)
+
+
+def _component_text(said: dict) -> str:
+    head = [(key, said[key]) for key in ("id", "kind", "summary", "provider", "license", "config", "target")]
+    contract = [(key, _words(value)) for key, value in said["contract"].items() if key != "of"]
+    options = [(one["name"], one["type"], _words(one["default"]), one["help"]) for one in said["options"]]
+    blocks = [output.table(head, indent=0)]
+    if contract:
+        blocks.append(f"contract of {said['contract']['of']}\n" + output.table(contract))
+    if options:
+        blocks.append("options (name, type, default, meaning)\n" + output.table(options))
+    return "\n\n".join(blocks)
+
+
+def _model_text(said: dict) -> str:
+    head = [
+        (key, _words(said[key]))
+        for key in ("run", "latest", "last metrics", "folder", "commit", "description", "license", "mgzoo", "metrics")
+        if said.get(key)
+    ]
+    parts = [
+        (name, part["use"], "trained here" if part["trained"] else "as it came", _source(part["weights"]))
+        for name, part in said["parts"].items()
+    ]
+    contract = [("latent", _words(said["contract"]["latent"]))]
+    contract += [(f"condition {one['name']}", _words(one)) for one in said["contract"]["conditions"]]
+    requires = [(one["distribution"], one["version"]) for one in said["requires"]]
+    files = [(name, output.size(one["size"]), one["blake3"][:12]) for name, one in said["files"].items()]
+    blocks = [output.table(head, indent=0)]
+    for title, rows in (("parts", parts), ("contract", contract), ("requires", requires), ("files", files)):
+        if rows:
+            blocks.append(f"{title}\n{output.table(rows)}")
+    return "\n\n".join(blocks)
+
+
+def _source(weights) -> str:
+    if isinstance(weights, dict):
+        return f"{weights['repo']}@{weights['commit']}"
+    return f"{len(weights)} file{'s' if len(weights) != 1 else ''}" if weights else "no weights"
+
+
+def _file_text(said: dict) -> str:
+    embedded = said.get("embedded", {})
+    recipe = embedded.get("recipe")
+    shown = {key: value for key, value in said.items() if key != "embedded"} | {k: v for k, v in embedded.items() if k != "recipe"}
+    return _nested_text(shown | ({"recipe": f"{recipe.get('description') or 'embedded'} (--json shows it)"} if recipe else {}))
+
+
+def _nested_text(said: dict) -> str:
+    return output.table(((key, _words(value)) for key, value in said.items()), indent=0)
+
+
+def _words(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

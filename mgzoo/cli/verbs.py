@@ -1,0 +1,323 @@
+"""The verbs: their words, options and help. Standard library only, and nothing runs here."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mgzoo.spec import KINDS
+
+LISTED = (*KINDS, "recipe", "plugin", "verb")
+"""What `mgzoo list` can be narrowed to; the plural is understood too."""
+
+
+class Usage(Exception):
+    """Wrong usage: printed as it stands, exit code 2 unless `code` says otherwise."""
+
+    def __init__(self, text: str, code: int = 2):
+        super().__init__(text)
+        self.text, self.code = text, code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb of the command line.
+
+    help: one line. run: ``module:function`` that takes the parsed arguments and returns an exit code.
+    arguments: adds the verb's words and options to its parser. examples: command lines that work.
+    """
+
+    help: str
+    run: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    examples: tuple[str, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant when an option is misspelled, and leaves exiting to `run`."""
+
+    def error(self, message: str):
+        lines = [f"{self.prog}: {message}"]
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in re.findall(r"(?<!\S)--?[\w-]+", message.partition("unrecognized arguments:")[2]):
+            close = difflib.get_close_matches(word, known, n=1)
+            lines.append(f"    -> did you mean {close[0]}?" if close else f"    -> options are {', '.join(sorted(known))}")
+        lines.append(f"    -> `{self.prog} --help` shows the usage and examples")
+        raise Usage("\n".join(lines))
+
+    def exit(self, status: int = 0, message: str | None = None):
+        raise Usage(message or "", code=status)
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one verb."""
+    verb = VERBS[name]
+    made = _Parser(
+        prog=f"mgzoo {name}",
+        description=verb.help[0].upper() + verb.help[1:] + ".",
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in verb.examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    verb.arguments(made)
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    made.add_argument("-h", "--help", action="help", help="show this text")
+    return made
+
+
+def help_text() -> str:
+    """What `mgzoo --help` prints."""
+    lines = [
+        "usage: mgzoo VERB …",
+        "",
+        "Compose, check, train and share models for video, images and sound from interchangeable parts.",
+        "",
+        "verbs:",
+        *(f"  {name:<10} {verb.help}" for name, verb in VERBS.items()),
+        "",
+        "`mgzoo VERB --help` shows a verb's options and examples; `mgzoo list verb` the verbs that plugins add.",
+        "--version prints the version; --debug, with any verb, shows the traceback of an error.",
+        "",
+        "RECIPE is a YAML file or the name of a shipped recipe (`mgzoo list recipe`); a.b=value overrides one of its keys.",
+        "MODEL is a folder, registry/NAME, or org/name@revision on a hub.",
+        "Exit codes: 0 fine, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated.",
+    ]
+    return "\n".join(lines)
+
+
+def unknown_verb(word: str, more: Sequence[str] = ()) -> str:
+    """What to say about a verb that nobody has."""
+    known = [*VERBS, *more]
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"
+    return f"mgzoo: there is no verb {word!r}\n    -> {hint}"
+
+
+def _json(parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _recipe(parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+
+
+def _overrides(parser) -> None:
+    parser.add_argument("overrides", metavar="a.b=value", nargs="*", help="override a key of the recipe")
+
+
+def _composed(parser) -> None:
+    _recipe(parser)
+    _overrides(parser)
+
+
+def _list(parser) -> None:
+    parser.add_argument("kind", metavar="KIND", nargs="?", type=_kind, help=f"one of {', '.join(LISTED)}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print names only, one a line")
+    _json(parser)
+
+
+def _show(parser) -> None:
+    parser.add_argument(
+        "thing", metavar="ID|ARTIFACT|RUN|FILE",
+        help="a component id, a model, a run folder, a recipe, or a file that `mgzoo generate` wrote",
+    )
+    _json(parser)
+
+
+def _check(parser) -> None:
+    _composed(parser)
+    parser.add_argument("--meta", action="store_true", help="also build on the meta device (imports torch)")
+    _json(parser)
+
+
+def _explain(parser) -> None:
+    _recipe(parser)
+    parser.add_argument("key", metavar="KEY", help="dotted key, e.g. train.lr or parts.backbone.config.depth")
+    _overrides(parser)
+    _json(parser)
+
+
+def _plan(parser) -> None:
+    _composed(parser)
+    parser.add_argument("--gpus", metavar="N", type=_count, default=1, help="ranks to plan for (default 1)")
+    _json(parser)
+
+
+def _lock(parser) -> None:
+    _composed(parser)
+    parser.add_argument("--out", metavar="FILE", help="where to write (default: NAME.lock.json beside the recipe, or here)")
+    _json(parser)
+
+
+def _cp(parser) -> None:
+    parser.add_argument("name", metavar="RECIPE", help="the name of a shipped recipe")
+    parser.add_argument("dest", metavar="FILE", nargs="?", help="where to write (default: the recipe's own name, here)")
+
+
+def _train(parser) -> None:
+    _composed(parser)
+    parser.add_argument("--out", metavar="RUN", required=True, help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
+
+
+def _generate(parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a folder, a run, registry/NAME, or org/name@revision")
+    parser.add_argument("prompt", metavar="PROMPT", help="what to generate")
+    parser.add_argument("--task", metavar="ID", help="a task other than the model's own")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every random draw (default 0)")
+    parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
+    parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
+    parser.add_argument("--fps", metavar="N", type=_positive, help="frames per second (default: the model's)")
+    parser.add_argument("--steps", metavar="N", type=_count, help="sampling steps (default: the recipe's)")
+    parser.add_argument("--guidance", metavar="G", type=_number, help="guidance scale (default: the recipe's)")
+    parser.add_argument("--out", metavar="FILE", help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
+
+
+def _push(parser) -> None:
+    parser.add_argument("folder", metavar="RUN|FOLDER", help="a run's or an artifact's folder")
+    parser.add_argument("ref", metavar="HUB/NAME[@tag]", help="where to: registry/NAME, a hub folder, or org/name")
+    _json(parser)
+
+
+def _pull(parser) -> None:
+    parser.add_argument("ref", metavar="REF", help="registry/NAME[@tag], a hub folder's, or org/name@revision")
+    _json(parser)
+
+
+def _verify(parser) -> None:
+    parser.add_argument("path", metavar="PATH", help="an artifact's or a run's folder")
+    _json(parser)
+
+
+def _kind(text: str) -> str:
+    word = text if text in LISTED else text.removesuffix("s")
+    if word not in LISTED:
+        close = difflib.get_close_matches(word, LISTED, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(LISTED)}"
+        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {hint}")
+    return word
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 64x64")
+    return int(match[1]), int(match[2])
+
+
+VERBS = {
+    "list": Verb(
+        help="list components, recipes, and plugins that were set aside",
+        run="mgzoo.cli.reading:list_",
+        arguments=_list,
+        examples=("mgzoo list", "mgzoo list backbone", "mgzoo list recipe --quiet"),
+    ),
+    "show": Verb(
+        help="show a component's options, or what a model, run or file is made of",
+        run="mgzoo.cli.show:show",
+        arguments=_show,
+        examples=("mgzoo show backbones.llama3.v1", "mgzoo show registry/emoji-t2v", "mgzoo show a-rabbit.mp4 --json"),
+    ),
+    "check": Verb(
+        help="check a recipe and list everything that is wrong with it",
+        run="mgzoo.cli.reading:check",
+        arguments=_check,
+        examples=("mgzoo check tiny/emoji_t2v", "mgzoo check my.yaml train.lr=3e-4", "mgzoo check my.yaml --meta"),
+    ),
+    "explain": Verb(
+        help="explain where a recipe's value came from and what it overrode",
+        run="mgzoo.cli.reading:explain",
+        arguments=_explain,
+        examples=("mgzoo explain tiny/emoji_t2v train.lr", "mgzoo explain my.yaml zero.stage zero.stage=3"),
+    ),
+    "plan": Verb(
+        help="plan parameters, FLOPs, memory per rank, downloads and disk",
+        run="mgzoo.cli.reading:plan",
+        arguments=_plan,
+        examples=("mgzoo plan tiny/emoji_t2v", "mgzoo plan movie_gen/t2v_30b --gpus 6144"),
+    ),
+    "lock": Verb(
+        help="pin a recipe's plugins, commits and digests in a lock file",
+        run="mgzoo.cli.reading:lock",
+        arguments=_lock,
+        examples=("mgzoo lock my.yaml", "mgzoo lock tiny/emoji_t2v --out emoji.lock.json"),
+    ),
+    "cp": Verb(
+        help="copy a shipped recipe to change and keep",
+        run="mgzoo.cli.reading:cp",
+        arguments=_cp,
+        examples=("mgzoo cp tiny/emoji_t2v my.yaml",),
+    ),
+    "train": Verb(
+        help="train a recipe",
+        run="mgzoo.cli.doing:train",
+        arguments=_train,
+        examples=(
+            "mgzoo train tiny/emoji_t2v --out runs/first",
+            "mgzoo train my.yaml train.batch=16 --out runs/second",
+            "mgzoo train my.yaml --out runs/second --resume",
+            "torchrun --nproc-per-node 2 -m mgzoo train my.yaml zero.stage=2 --out runs/two",
+        ),
+    ),
+    "generate": Verb(
+        help="generate a video or an image from a prompt",
+        run="mgzoo.cli.doing:generate",
+        arguments=_generate,
+        examples=(
+            'mgzoo generate registry/emoji-t2v "a rabbit hopping" --seed 1',
+            'mgzoo generate runs/first "a red heart" --frames 1 --out heart.png',
+        ),
+    ),
+    "push": Verb(
+        help="push a model to a hub",
+        run="mgzoo.cli.doing:push",
+        arguments=_push,
+        examples=("mgzoo push runs/first registry/first@v1", "mgzoo push runs/first org/name"),
+    ),
+    "pull": Verb(
+        help="pull a model from a hub and print where it lies",
+        run="mgzoo.cli.doing:pull",
+        arguments=_pull,
+        examples=("mgzoo pull registry/emoji-t2v", "mgzoo pull org/name@v1"),
+    ),
+    "verify": Verb(
+        help="compare a model's files with the digests in its manifest",
+        run="mgzoo.cli.reading:verify",
+        arguments=_verify,
+        examples=("mgzoo verify registry/emoji-t2v", "mgzoo verify runs/first"),
+    ),
+    "doctor": Verb(
+        help="report versions, hardware, disk, plugins and environment",
+        run="mgzoo.cli.doctor:doctor",
+        arguments=_json,
+        examples=("mgzoo doctor", "mgzoo doctor --json"),
+    ),
+}

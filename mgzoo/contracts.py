@@ -1,0 +1,266 @@
+"""Do these parts fit? Found without torch, before anything is downloaded or built; the last ring builds on the meta device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mgzoo.discovery import discover
+from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Problem, RecipeError
+
+MEDIA = {"video": ("frames", "height", "width")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """What meets at the backbone.
+
+    latent: the autoencoder's space, None without one. conditions: those of the encoders in the recipe's order, then the
+    task's own. feeds: extra input channels that the task concatenates.
+    """
+
+    latent: LatentSpec | None = None
+    conditions: tuple[ConditionSpec, ...] = ()
+    feeds: int = 0
+
+
+def wiring(recipe) -> Wiring:
+    """How the parts of a recipe meet."""
+    check = _Check(recipe)
+    wires = check.wires()
+    if check.problems:
+        raise RecipeError(check.problems)
+    return wires
+
+
+def problems(recipe) -> list[Problem]:
+    """Everything that does not fit, each with the line it was written on; also what plugins' own checks find."""
+    check = _Check(recipe)
+    wires = check.wires()
+    check.roles()
+    check.encoders(wires)
+    check.objective()
+    for name, part in recipe.parts.items():
+        check.weights(name, part, wires)
+    check.sizes(wires)
+    check.batches()
+    check.licenses()
+    if not recipe.broken:
+        check.problems += discover().check(recipe)
+    return check.problems
+
+
+def absent(recipe) -> list[Problem]:
+    """Weights that name a folder or a folder hub, and are not there; those of a network hub are fetched when needed."""
+    from mgzoo.hub import refs
+
+    check = _Check(recipe)
+    for name, part in recipe.parts.items():
+        if part.weights:
+            try:
+                if not refs.parse(part.weights).is_endpoint:
+                    refs.resolve(part.weights, offline=True)
+            except MgzooError as error:
+                check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
+    return check.problems
+
+
+def meta_problems(recipe) -> list[Problem]:
+    """Builds the parts on the meta device (this imports torch) and holds them against the headers of their weights."""
+    from mgzoo.hub import checking, manifest, refs, tensors
+    from mgzoo.model import build
+
+    check, model = _Check(recipe), build(recipe, device="meta", weights=False)
+    for name, part in recipe.parts.items():
+        folder = refs.local(part.weights) if part.weights else None
+        if folder is None:
+            continue
+        try:
+            entry = manifest.entry_of(manifest.read(folder), name, part.weights)
+            if isinstance(entry.weights, manifest.Reference):
+                base = refs.resolve(str(entry.weights), offline=True)
+                folder, entry = base, manifest.entry_of(manifest.read(base), entry.weights.part, str(entry.weights))
+            shapes = tensors.headers(folder / file for file in entry.weights)
+        except MgzooError as error:
+            check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
+            continue
+        for found in checking.check_shapes(part.weights, shapes, model.part(name)):
+            check.problem(f"in {part.weights}, {found.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
+                          f"parts.{name}.weights", "shape")
+    return check.problems
+
+
+class _Check:
+    """One look at a recipe; `problems` grows."""
+
+    def __init__(self, recipe):
+        self.recipe, self.problems = recipe, []
+
+    def problem(self, what: str, remedy: str, key: str, kind: str) -> None:
+        self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=self.recipe.origin(key), kind=kind))
+
+    def ask(self, part, question: str, *arguments, default=None):
+        """What a part's config answers; a ValueError and a missing method are problems."""
+        key = "data" if part.name == "data" else f"parts.{part.name}"
+        method = getattr(part.config, question, None)
+        if method is None:
+            self.problem(f"the config of {part.component.id} has no {question}()", f"upgrade or repair {part.provider.distribution}", key, "plugin")
+            return default
+        try:
+            return method(*arguments)
+        except ValueError as error:
+            self.problem(str(error), f"change the config of {part.name}", f"{key}.config", "value")
+            return default
+
+    def wires(self) -> Wiring:
+        parts, latent, feeds, conditions = self.recipe.parts, None, 0, []
+        if "autoencoder" in parts:
+            latent = self.ask(parts["autoencoder"], "latent")
+        for name, part in parts.items():
+            if part.kind == "encoder":
+                conditions.append(self.ask(part, "condition", name.removeprefix("encoders.")))
+        if task := parts.get("task"):
+            conditions += self.ask(task, "conditions", default=())
+            feeds = self.ask(task, "feeds", latent, default=0) if latent else 0
+        return Wiring(latent=latent, conditions=tuple(c for c in conditions if c is not None), feeds=feeds)
+
+    def roles(self) -> None:
+        """Parts that the task needs and the recipe lacks, and parts that nothing uses."""
+        parts, task, broken = self.recipe.parts, self.recipe.parts.get("task"), {name.split(".")[0] for name in self.recipe.broken}
+        there = {part.kind for part in parts.values()} | {"encoder" if name == "encoders" else name for name in broken}
+        if task is None:
+            if "backbone" in parts and "autoencoder" not in there:
+                self.problem("the backbone has no autoencoder, so its latents are unknown", f"add one of {_all('autoencoder')}", "parts", "missing-part")
+            return
+        needs = self.ask(task, "parts", default=())
+        for kind in needs:
+            if kind not in there:
+                where = "parts.encoders.NAME" if kind == "encoder" else f"parts.{kind}"
+                self.problem(f"{task.component.id} needs {_a(kind)}", f"add {where}, one of {_all(kind)}", "parts", "missing-part")
+        for name, part in parts.items():
+            if part.kind not in (*needs, "task"):
+                self.problem(f"{task.component.id} uses no {part.kind}", f"take parts.{name} out", f"parts.{name}", "unused-part")
+
+    def encoders(self, wires: Wiring) -> None:
+        task, sources = self.recipe.parts.get("task"), {}
+        for name, part in self.recipe.parts.items():
+            if part.kind != "encoder":
+                continue
+            sources[name.removeprefix("encoders.")] = f"encoder {name.removeprefix('encoders.')}"
+            takes = self.ask(part, "takes")
+            gives = self.ask(task, "gives", default=()) if task and "encoder" in self.ask(task, "parts", default=()) else (takes,)
+            if takes is not None and takes not in gives:
+                self.problem(f"{part.component.id} takes {takes}, which {task.component.id} does not give",
+                             f"take it out, or choose an encoder of {' or '.join(gives)}", f"parts.{name}", "unused-encoder")
+        names = [condition.name for condition in wires.conditions]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            makers = f"{sources[name]} and the task" if name in sources else "two of its parts"
+            self.problem(f"the condition {name!r} is made twice, by {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
+
+    def objective(self) -> None:
+        objective, sampler = self.recipe.parts.get("objective"), self.recipe.parts.get("sampler")
+        if objective and sampler:
+            predicts, accepts = self.ask(objective, "predicts"), self.ask(sampler, "accepts", default=())
+            if predicts is not None and predicts not in accepts:
+                self.problem(f"{sampler.component.id} integrates {' or '.join(accepts)}, but {objective.component.id} makes the backbone predict {predicts}",
+                             f"choose one of {', '.join(_samplers(predicts)) or 'the samplers of another plugin'}", "parts.sampler.use", "prediction")
+
+    def weights(self, name: str, part, wires: Wiring) -> None:
+        """What the artifact behind `weights` says of itself against what the recipe asks for."""
+        if not part.weights:
+            return
+        from mgzoo.hub import manifest as manifests
+        from mgzoo.hub import refs
+
+        key = f"parts.{name}.weights"
+        try:
+            refs.parse(part.weights)
+            folder = refs.local(part.weights)
+            manifest = manifests.read(folder) if folder else None
+            entry = manifests.entry_of(manifest, name, part.weights) if manifest else None
+        except MgzooError as error:
+            self.problem(error.what, error.remedy, key, "weights")
+            return
+        if manifest is None:
+            return
+        if entry.use != part.component.id:
+            self.problem(f"{part.weights} holds {entry.use}, not {part.component.id}", f"use: {entry.use}, or other weights", key, "component")
+            return
+        self.license(manifest.license, f"the weights {part.weights}", key)
+        made, differs = manifest.contract, []
+        if name in ("autoencoder", "backbone") and made.latent and wires.latent:
+            differs += _latents(made.latent, wires.latent)
+        theirs, ours = {c.name: c for c in made.conditions}, {c.name: c for c in wires.conditions}
+        if name == "backbone":
+            differs += [("condition", f"the condition {c!r}, which the recipe lacks") for c in theirs if c not in ours]
+            differs += [("condition", f"no condition {c!r}") for c in ours if c not in theirs]
+            if made.feeds > wires.feeds:
+                differs.append(("feeds", f"{made.feeds} extra input channels, the recipe has {wires.feeds}"))
+        elif part.kind == "encoder":
+            theirs = {c: theirs[c] for c in theirs if c == name.removeprefix("encoders.")}
+        if name == "backbone" or part.kind == "encoder":
+            for c in theirs.keys() & ours.keys():
+                differs += [("condition", f"a condition {c!r} of {field} {getattr(theirs[c], field)}, the recipe's has {getattr(ours[c], field)}")
+                            for field in ("dim", "kind") if getattr(theirs[c], field) != getattr(ours[c], field)]
+        for kind, what in sorted(differs):
+            self.problem(f"{part.weights} was made for {what}", "take the parts that the weights were trained with, or leave `weights` out", key, kind)
+
+    def sizes(self, wires: Wiring) -> None:
+        """The data's sizes against the autoencoder's stride and the backbone's patches."""
+        data, backbone, latent = self.recipe.data, self.recipe.parts.get("backbone"), wires.latent
+        if not (data and latent):
+            return
+        names, said = MEDIA.get(latent.layout), {}
+        for size in self.ask(data, "sizes", default=()) if names else ():
+            # Time need not divide: an image is a video of one frame, and the last latent is padded.
+            found = [f"{name} {n} does not divide by the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
+            if backbone and not found:
+                found = self.ask(backbone, "check", latent, wires.conditions, latent.axes(*size), default=())
+            for sentence in found:
+                said.setdefault(sentence, []).append("x".join(map(str, size)))
+        for sentence, sizes in said.items():
+            others = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
+            self.problem(f"{sentence} (data of {sizes[0]}{others})", "change the data's sizes, or the stride or patch", "data.config", "size")
+
+    def batches(self) -> None:
+        batch, micro = self.recipe.train.batch, self.recipe.train.micro
+        if micro and batch % micro:
+            self.problem(f"micro-batches of {micro} do not divide a batch of {batch}", "choose a divisor of train.batch", "train.micro", "batch")
+
+    def licenses(self) -> None:
+        data = self.recipe.data
+        for name, part in [*self.recipe.parts.items(), *([("data", data)] if data else [])]:
+            self.license(part.component.license, f"the component {part.component.id}", ("parts." if name != "data" else "") + f"{name}.use")
+        if data and getattr(data.config, "license", ""):
+            self.license(data.config.license, "the data", "data.config.license")
+
+    def license(self, license: str, what: str, key: str) -> None:
+        allowed = self.recipe.policy.licenses
+        if allowed and license.lower() not in [name.lower() for name in allowed]:
+            self.problem(f"the licence of {what} is {license}, which policy.licenses does not allow", f"choose another, or add {license} to policy.licenses",
+                         key, "license")
+
+
+def _latents(theirs: LatentSpec, ours: LatentSpec) -> list[tuple[str, str]]:
+    kinds = {"space": "latent-space", "channels": "channels", "stride": "stride", "layout": "layout"}
+    return [(kind, f"latents of {field} {getattr(theirs, field)}, the recipe's autoencoder has {getattr(ours, field)}")
+            for field, kind in kinds.items() if getattr(theirs, field) != getattr(ours, field)]
+
+
+def _samplers(predicts: str) -> list[str]:
+    registry, found = discover(), []
+    for component in registry.kind("sampler"):
+        try:
+            config = registry.config_class(component.id)
+        except MgzooError:
+            continue
+        if predicts in config.tiny().accepts():
+            found.append(component.id)
+    return found
+
+
+def _all(kind: str) -> str:
+    return ", ".join(component.id for component in discover().kind(kind)) or "none is installed"
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeio" else f"a {kind}"

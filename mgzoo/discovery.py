@@ -1,0 +1,399 @@
+"""Finds the plugins: entry points of the group ``mgzoo``, one by one. A bad one is set aside and never stops anything.
+
+Nothing here, and nothing a plugin may do while it is listed, imports torch, numpy, deepspeed, transformers or diffusers.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pluggy
+
+from mgzoo import hooks
+from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
+
+GROUP = "mgzoo"
+HEAVY = ("torch", "numpy", "deepspeed", "transformers", "diffusers")
+ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
+PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class HeavyImport(RuntimeError):
+    """A module that must stay free imported a heavy one. Deliberately no `ImportError`, which plugins are used to catch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A plugin that is not used. name: its namespace. distribution: the pip distribution, with version. reason: one line."""
+
+    name: str
+    distribution: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution}): {self.reason}" if self.distribution else f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryPoint:
+    """One line of a distribution's ``[mgzoo]`` section: ``namespace = module``."""
+
+    namespace: str
+    module: str
+    distribution: str
+    version: str
+
+
+@dataclass(kw_only=True)
+class Registry:
+    """The plugins that are in use and those that are not.
+
+    components: by id. providers: by namespace. set_aside: what is not used and why. hook: the pluggy relay.
+    recipe_folders: folders of recipes that plugins ship, by namespace.
+    """
+
+    components: dict[str, Component] = field(default_factory=dict)
+    providers: dict[str, Provider] = field(default_factory=dict)
+    set_aside: list[SetAside] = field(default_factory=list)
+    recipe_folders: dict[str, Path] = field(default_factory=dict)
+    manager: pluggy.PluginManager = field(default_factory=lambda: plugin_manager())
+
+    @property
+    def hook(self):
+        return self.manager.hook
+
+    def kind(self, kind: str) -> list[Component]:
+        """Components of one kind, by id."""
+        return [c for _, c in sorted(self.components.items()) if c.kind == kind]
+
+    def provider(self, component_id: str) -> Provider:
+        """The distribution that declares this component."""
+        return self.providers[self.get(component_id).namespace]
+
+    def get(self, component_id: str) -> Component:
+        """The component of this id; `MgzooError` names the nearest ids, or the distribution to install."""
+        if component_id not in self.components:
+            what, remedy = self.unknown(component_id)
+            raise MgzooError(what, remedy=remedy)
+        return self.components[component_id]
+
+    def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
+        """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
+        what, namespace = f"no component is called {component_id!r}", component_id.split(".", 1)[0]
+        for bad in self.set_aside:
+            if bad.name == namespace:
+                return f"{what}: the plugin {bad.name} is set aside", f"repair it ({bad.reason}); see `mgzoo doctor`"
+        if namespace not in self.providers and (distribution := known_distributions().get(namespace)):
+            return what, f"pip install {distribution}"
+        names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
+        bare = re.sub(r"\.v[0-9]+$", "", component_id).rpartition(".")[2]
+        alone = "." not in component_id or namespace in self.providers
+        near = nearest(component_id, names) or [known for word in nearest(bare, set(names.values()), 1) for known in names if alone and names[known] == word]
+        if near:
+            return what, "did you mean " + " or ".join(near) + "?"
+        return what, f"install the plugin that declares it; `mgzoo list{' ' + kind if kind else ''}` shows what there is"
+
+    def config_class(self, component_id: str) -> type:
+        """Import the component's config dataclass; a heavy import on the way is an error."""
+        component = self.get(component_id)
+        found, reason = guarded(lambda: load(component.config))
+        if reason:
+            raise self._broken(component, "config", reason)
+        return found
+
+    def build_class(self, component_id: str) -> type:
+        """Import the component's class. This is where torch comes in."""
+        component = self.get(component_id)
+        try:
+            return load(component.target)
+        except (ImportError, AttributeError) as error:
+            raise self._broken(component, "target", f"{type(error).__name__}: {error}") from error
+
+    def check(self, recipe) -> list[Problem]:
+        """The problems that plugins' `mgzoo_check` hooks see in a recipe; a hook that fails is a problem itself."""
+        problems = []
+        for implementation in self.hook.mgzoo_check.get_hookimpls():
+            alone = self.manager.subset_hook_caller(
+                "mgzoo_check", [p for p in self.manager.get_plugins() if p is not implementation.plugin]
+            )
+            found, reason = guarded(lambda call=alone: [p for listed in call(recipe=recipe) for p in listed or ()])
+            if reason is None and not all(isinstance(p, Problem) for p in found):
+                reason = "it returned something else than a list of mgzoo.spec.Problem"
+            if reason:
+                provider = self.providers[implementation.plugin_name]
+                found = [Problem(what=f"the check of plugin {implementation.plugin_name} failed: {reason}", kind="plugin",
+                                 remedy=f"repair or upgrade {provider.distribution}, or leave it out with MGZOO_PLUGINS")]
+            problems += found
+        return problems
+
+    def _broken(self, component: Component, role: str, reason: str) -> MgzooError:
+        place = getattr(component, role)
+        return MgzooError(f"the {role} of {component.id}, {place}, cannot be imported: {reason}", origin=str(self.provider(component.id)),
+                          remedy=f"repair or upgrade {self.provider(component.id).distribution}")
+
+
+def plugin_manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows our hooks."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hooks)
+    return manager
+
+
+_found: Registry | None = None
+
+
+def discover(refresh: bool = False) -> Registry:
+    """The registry of this process, made at the first call. ``MGZOO_PLUGINS=a,b`` limits it; empty means none."""
+    global _found
+    if _found is None or refresh:
+        _found = survey(list(entry_points(sys.path)), os.environ.get("MGZOO_PLUGINS"))
+    return _found
+
+
+def entry_points(path: list[str]) -> Iterator[EntryPoint]:
+    """Entry points of our group on a search path. Of a distribution found twice the first counts, as for imports.
+
+    Our own reading of the metadata folders: `importlib.metadata` would cost more than everything else in `mgzoo list`.
+    """
+    seen = set()
+    for folder in path:
+        try:
+            names = sorted(entry for entry in os.listdir(folder or ".") if entry.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            continue
+        for name in names:
+            key = re.sub(r"[-_.]+", "-", name.rsplit(".", 1)[0].partition("-")[0]).lower()
+            if key in seen:
+                continue
+            seen.add(key)
+            text = _read(os.path.join(folder, name, "entry_points.txt"))
+            lines = _section(text, GROUP) if f"[{GROUP}]" in text else []
+            if lines:
+                metadata = _read(os.path.join(folder, name, "METADATA")) or _read(os.path.join(folder, name, "PKG-INFO"))
+                header = dict(line.split(": ", 1) for line in metadata.split("\n\n", 1)[0].splitlines() if ": " in line)
+                for line in lines:
+                    namespace, _, module = (side.strip() for side in line.partition("="))
+                    yield EntryPoint(namespace=namespace, module=module, distribution=header.get("Name", key), version=header.get("Version", "?"))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _section(text: str, wanted: str) -> list[str]:
+    lines, inside = [], False
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            inside = line == f"[{wanted}]"
+        elif inside and line and not line.startswith(("#", ";")):
+            lines.append(line)
+    return lines
+
+
+def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
+    """Load plugins one by one and register those that hold. limit: comma-separated namespaces, None for all."""
+    registry = Registry()
+    wanted = None if limit is None else [name.strip() for name in limit.split(",") if name.strip()]
+    if wanted is not None:
+        for name in wanted:
+            if name not in {point.namespace for point in points}:
+                registry.set_aside.append(SetAside(name=name, distribution="", reason="named in MGZOO_PLUGINS but not installed"))
+        points = [point for point in points if point.namespace in wanted]
+
+    def aside(point: EntryPoint, reason: str) -> None:
+        registry.set_aside.append(SetAside(name=point.namespace, distribution=f"{point.distribution} {point.version}", reason=reason))
+
+    loaded: list[tuple[EntryPoint, ModuleType, list[Component], Path | None]] = []
+    for point in sorted(points, key=lambda p: (p.namespace, p.distribution)):
+        rivals = [p for p in points if p.namespace == point.namespace and p is not point]
+        if rivals:
+            others = " and ".join(f"{p.distribution} {p.version}" for p in rivals)
+            aside(point, f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one")
+            continue
+        answer, reason = guarded(lambda point=point: _listen(point))
+        if reason:
+            aside(point, reason)
+        else:
+            loaded.append((point, *answer))
+    declared: dict[str, list[EntryPoint]] = {}
+    for point, _, components, _ in loaded:
+        for component in components:
+            declared.setdefault(component.id, []).append(point)
+    for point, module, components, recipes in loaded:
+        reason = _misplaced(point, components, declared)
+        if reason:
+            aside(point, reason)
+            continue
+        registry.manager.register(module, name=point.namespace)
+        registry.components.update({component.id: component for component in components})
+        registry.providers[point.namespace] = Provider(namespace=point.namespace, distribution=point.distribution, version=point.version)
+        if recipes is not None:
+            registry.recipe_folders[point.namespace] = recipes
+    registry.set_aside.sort(key=lambda bad: (bad.name, bad.distribution))
+    return registry
+
+
+def _listen(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
+    """Import a plugin and ask what it declares, in a manager of its own."""
+    module = importlib.import_module(point.module)
+    alone = plugin_manager()
+    for name, value in vars(module).items():
+        options = alone.parse_hookimpl_opts(module, name)
+        own = isinstance(value, FunctionType) and value.__module__ == module.__name__
+        hook = (options or {}).get("specname") or name
+        if options is None and not (own and name.startswith(f"{GROUP}_")):
+            continue
+        if not hasattr(alone.hook, hook):
+            near = nearest(hook, [known for known in vars(hooks) if known.startswith(f"{GROUP}_")], 1)
+            raise MgzooError(f"{hook} is not a hook" + (f"; did you mean {near[0]}?" if near else ""))
+        if options is None:
+            raise MgzooError(f"{name} is not marked with @hookimpl")
+    alone.register(module, name=point.namespace)
+    components = [component for listed in alone.hook.mgzoo_components() for component in listed]
+    for component in components:
+        if not isinstance(component, Component):
+            raise MgzooError(f"mgzoo_components returned {component!r}, which is no Component")
+        if not ID.fullmatch(component.id):
+            raise MgzooError(f"the id {component.id!r} is not of the form plugin.name.vN")
+        if component.kind not in KINDS:
+            raise MgzooError(f"{component.id} is of kind {component.kind!r}, which is none of {', '.join(KINDS)}")
+        for role in ("config", "target"):
+            if not PLACE.fullmatch(getattr(component, role)):
+                raise MgzooError(f"the {role} of {component.id}, {getattr(component, role)!r}, is not of the form module:Class")
+    folders = alone.hook.mgzoo_recipes()
+    return module, components, Path(folders[0]) if folders else None
+
+
+def _misplaced(point: EntryPoint, components: list[Component], declared: dict[str, list[EntryPoint]]) -> str | None:
+    for component in components:
+        owners = declared[component.id]
+        if owners.count(point) > 1:
+            return f"it declares the id {component.id!r} twice"
+        if component.namespace != point.namespace and len(owners) > 1:
+            both = " and ".join(sorted(f"{owner.distribution} {owner.version}" for owner in owners))
+            return f"the id {component.id!r} is taken: it is declared by {both}"
+        if component.namespace != point.namespace:
+            return f"the id {component.id!r} is outside its namespace: it must start with {point.namespace + '.'!r}"
+    return None
+
+
+def guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """Run what a plugin wrote, without heavy imports: (its answer, None), or (None, why it failed in one line)."""
+    with heavy_imports_refused() as attempts:
+        before = set(sys.modules)
+        try:
+            answer, reason = call(), None
+        except (Exception, SystemExit) as error:  # the one broad except: whatever a stranger's code does, it must not stop the others
+            answer, reason = None, _one_line(error)
+    if attempts:
+        # A module that swallowed our error stands half imported; a second import of it would look healthy.
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in {importer.partition(".")[0] for importer, _ in attempts}:
+                del sys.modules[name]
+        importer, heavy = attempts[0]
+        return None, f"{importer} imports {heavy}; declaring and configuring must not import {', '.join(HEAVY[:-1])} or {HEAVY[-1]}"
+    return answer, reason
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MgzooError):
+        return error.what
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def heavy_imports_refused() -> Iterator[list[tuple[str, str]]]:
+    """Refuse imports of heavy modules in this thread; yields the list of attempts, (importing module, imported module).
+
+    An import statement asks `builtins.__import__` even for what is loaded already, so that is where statements are seen;
+    the finder sees the other ways in. Nothing is taken out of `sys.modules`: other threads may be using torch.
+    """
+    thread, attempts, real = threading.get_ident(), [], builtins.__import__
+
+    def refuse(name: str):
+        importer = _importer()
+        attempts.append((importer, name.partition(".")[0]))
+        raise HeavyImport(f"{importer} imports {name}")
+
+    def statement(name, globals=None, locals=None, fromlist=(), level=0):
+        if level == 0 and name.partition(".")[0] in HEAVY and threading.get_ident() == thread:
+            refuse(name)
+        return real(name, globals, locals, fromlist, level)
+
+    class Loader:
+        @staticmethod
+        def create_module(spec):
+            refuse(spec.name)
+
+        @staticmethod
+        def exec_module(module):
+            raise AssertionError("create_module has refused")
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            # Asking whether torch is there (`importlib.util.find_spec`) is free and stays allowed; loading it is refused.
+            if name.partition(".")[0] in HEAVY and threading.get_ident() == thread:
+                return ModuleSpec(name, Loader)
+            return None
+
+    sys.meta_path.insert(0, Finder)
+    builtins.__import__ = statement
+    try:
+        yield attempts
+    finally:
+        builtins.__import__ = real
+        sys.meta_path.remove(Finder)
+
+
+def _importer() -> str:
+    """The module on the stack that asked for an import."""
+    frame = sys._getframe(2)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("importlib", "_frozen_importlib", __name__.partition(".")[0]):
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "?") if frame else "?"
+
+
+def load(place: str) -> Any:
+    """Import ``module:Class``."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def nearest(word: str, known, count: int = 3) -> list[str]:
+    """The known words most like this one, best first."""
+    import difflib
+
+    return difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.6)
+
+
+def data_folder(name: str) -> Path:
+    """``recipes`` or ``registry``: in the source tree for an editable install, else inside the installed package."""
+    package = Path(__file__).parent
+    tree = package.parent / name
+    return tree if (package.parent / "pyproject.toml").exists() and tree.is_dir() else package / name
+
+
+def known_distributions() -> dict[str, str]:
+    """Namespace -> pip distribution, of plugins that are known whether or not they are installed (`registry/plugins.json`)."""
+    import json
+
+    path = data_folder("registry") / "plugins.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

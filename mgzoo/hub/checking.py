@@ -1,0 +1,225 @@
+"""Finds what is wrong with an artifact or a run: missing, changed and foreign files, plugins, tensors, answers.
+
+Nothing before `check_tensors` imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mgzoo.discovery import discover, known_distributions
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub import refs
+from mgzoo.hub.manifest import ArtifactError, Manifest, Reference, problem
+from mgzoo.spec import MgzooError, Problem, RecipeError
+
+AGAIN = "pull or save the artifact again"
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise `ArtifactError` if there is any problem."""
+    if problems:
+        raise ArtifactError(problems)
+
+
+def check_files(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> list[Problem]:
+    """Compare files (default all that the manifest lists) with their size and digest."""
+    problems = []
+    for name in manifest.files if names is None else names:
+        entry = manifest.files.get(name)
+        if entry is None:
+            problems.append(problem("unlisted", f"{name} is not listed in {manifests.NAME}", AGAIN, folder))
+        else:
+            problems += check_file(folder, name, entry.size, entry.blake3)
+    return problems
+
+
+def check_file(folder: Path, name: str, size: int, digest: str, remedy: str = AGAIN) -> list[Problem]:
+    """Compare one file with what it should be; a link is only followed inside a hub's cache."""
+    path = folder / name
+    if not path.is_file():
+        return [problem("missing-file", "the file is missing", remedy, path)]
+    inside = folder.resolve().parent.parent if folder.parent.name == "snapshots" else folder.resolve()
+    if not path.resolve().is_relative_to(inside):
+        return [problem("link", "the file is a link that leads out of the artifact", "do not use this artifact", path)]
+    actual = path.stat().st_size
+    if actual != size:
+        return [problem("size", f"the file has {actual:,} bytes, expected {size:,}", remedy, path)]
+    actual = manifests.digest_file(path)
+    if actual != digest:
+        return [problem("digest", f"the file has blake3 {actual}, expected {digest}", remedy, path)]
+    return []
+
+
+def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
+    """Every part whose component no installed plugin declares, with the pip line where our own list knows one."""
+    registry, known, problems = discover(), known_distributions(), {}
+    for name, part in sorted(manifest.parts.items()):
+        namespace = part.use.split(".", 1)[0]
+        if part.use in registry.components:
+            continue
+        what, remedy = registry.unknown(part.use)
+        if namespace not in registry.providers and namespace not in known:
+            # The manifest may name any distribution: its word alone is no reason to tell a person to install it.
+            named = ", ".join(requirement.distribution for requirement in manifest.requires)
+            what = f"no installed plugin declares {part.use!r}"
+            remedy = f"find out which plugin that is and whether you trust it; the artifact was made with {named or 'none named'}"
+        problems[part.use] = problem("plugin", what, remedy, Path(folder) / manifests.NAME, f"parts.{name}.use")
+    return list(problems.values())
+
+
+def check_license(manifest: Manifest, licenses: Sequence[str], origin: str) -> list[Problem]:
+    """A licence that the policy does not allow; an empty policy allows all."""
+    if not licenses or manifest.license.lower() in {name.lower() for name in licenses}:
+        return []
+    remedy = f"allow it in policy.licenses, which has {', '.join(licenses)}, or choose another artifact"
+    return [problem("license", f"its licence {manifest.license!r} is not allowed", remedy, origin, "license")]
+
+
+def check_bases(manifest: Manifest, origin: Path | str, *, fetchable: bool = True) -> list[Problem]:
+    """References whose artifact is not on this machine, is another one, or is damaged.
+
+    fetchable: also report those that are not here but could be pulled from an endpoint.
+    """
+    problems = []
+    for name, part in manifest.parts.items():
+        if not isinstance(part.weights, Reference):
+            continue
+        reference, key = part.weights, f"parts.{name}.weights"
+        base = refs.local(str(reference))
+        where = f"{origin}/{manifests.NAME}"
+        if base is None and not fetchable and refs.parse(str(reference)).is_endpoint:
+            continue
+        if base is None:
+            problems.append(problem("base", f"{reference} is not on this machine", f"mgzoo pull {reference}", where, key))
+        elif (digest := manifests.digest_file(base / manifests.NAME)) != reference.digest:
+            what = f"{reference} is not what was used: its {manifests.NAME} has blake3 {digest}, expected {reference.digest}"
+            problems.append(problem("base", what, "pull the right one, or look at where this one came from", where, key))
+        else:
+            problems += check_files(base, manifests.read(base))
+    return problems
+
+
+def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
+    """Files and links that lie in the artifact's folder and are no part of it."""
+    problems = []
+    for root, names, files in os.walk(folder):
+        for name in [*files, *(name for name in names if (Path(root) / name).is_symlink())]:
+            relative = (Path(root) / name).relative_to(folder).as_posix()
+            if relative != manifests.NAME and relative not in manifest.files:
+                what = f"the file is not listed in {manifests.NAME}"
+                problems.append(problem("unlisted", what, "move it away; it is never pushed", folder / relative))
+    return problems
+
+
+def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> list[Problem]:
+    """Compare stored names and shapes with those of a built part."""
+    problems = []
+
+    def differs(what: str) -> None:
+        remedy = "the plugin's code is not what made these weights: install the versions the artifact requires"
+        problems.append(problem("shape", what, remedy, origin))
+
+    wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
+    for key in sorted(wanted.keys() - shapes.keys()):
+        differs(f"{key} {list(wanted[key])} is missing")
+    for key in sorted(shapes.keys() - wanted.keys()):
+        differs(f"{key} {list(shapes[key])} belongs to nothing")
+    for key in sorted(shapes.keys() & wanted.keys()):
+        if shapes[key] != wanted[key]:
+            differs(f"{key} has shape {list(shapes[key])}, the part has {list(wanted[key])}")
+    return problems
+
+
+def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[Problem]:
+    """Hold the manifest's parts, and the shapes of their tensors by part, against the model that the recipe builds."""
+    problems, where = [], folder / manifests.NAME
+    remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+    parts, with_weights = model.recipe.parts, model.part_names()
+    for name in sorted(parts.keys() | manifest.parts.keys()):
+        use = manifest.parts[name].use if name in manifest.parts else "nothing"
+        wanted = parts[name].component.id if name in parts else "nothing"
+        if use != wanted:
+            problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, where, f"parts.{name}"))
+        elif name in shapes:
+            problems += check_shapes(f"{folder / name}", shapes[name], model.part(name))
+        elif name in with_weights and not manifest.parts[name].weights:
+            problems.append(problem("part", "the part has no weights", remedy, where, f"parts.{name}"))
+    return problems
+
+
+def check_tensors(folder: Path, manifest: Manifest) -> list[Problem]:
+    """Headers against a model built on the meta device, and every stored value finite."""
+    import torch
+
+    from mgzoo.hub import tensors as stored
+    from mgzoo.model import build
+    from mgzoo.recipe import compose
+
+    files = {
+        name: [folder / file for file in part.weights]
+        for name, part in manifest.parts.items()
+        if part.weights and isinstance(part.weights, tuple)
+    }
+    shapes = {name: stored.headers(paths) for name, paths in files.items()}
+    problems = check_model(folder, manifest, build(compose(folder / "recipe.yaml"), device="meta", weights=False), shapes)
+    for path in (path for paths in files.values() for path in paths):
+        for key, value in stored.read([path]).items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                what = f"{key} holds values that are not finite"
+                problems.append(problem("not-finite", what, "go back to an earlier commit", path))
+    return problems
+
+
+def check_probe(folder: Path, manifest: Manifest) -> list[Problem]:
+    """Load the model and compare its answers with the stored ones; an artifact without a probe passes."""
+    from mgzoo.hub import artifact, probe
+
+    if "probe/inputs.safetensors" not in manifest.files or "probe/outputs.safetensors" not in manifest.files:
+        return []
+    return probe.compare(artifact.load(folder), manifest.contract, folder)
+
+
+def verify(path: str | Path, *, probe: bool = True) -> list[Problem]:
+    """Every problem of an artifact's folder, a run's folder (its artifact and its checkpoints), or a reference.
+
+    Raises `MgzooError` where there is neither an artifact nor a checkpoint.
+    """
+    run = Path(path)
+    checkpoints = sorted(run.glob("checkpoints/*/manifest.json")) if run.is_dir() else []
+    problems = [one for listing in checkpoints for one in _check_checkpoint(listing)]
+    if checkpoints and refs.artifact_folder(run) is None:
+        return problems
+    folder = refs.local(path)
+    if folder is None:
+        folder = refs.resolve(path, offline=True)
+    try:
+        return problems + _check_artifact(folder, probe)
+    except RecipeError as error:
+        return problems + list(error.problems)
+    except MgzooError as error:
+        return problems + [problem("artifact", error.what, error.remedy, error.origin or folder)]
+
+
+def _check_artifact(folder: Path, probe: bool) -> list[Problem]:
+    manifest = manifests.read(folder)
+    problems = check_files(folder, manifest) + check_unlisted(folder, manifest) + check_plugins(manifest, folder)
+    problems += check_bases(manifest, folder)
+    if not [one for one in problems if one.kind != "unlisted"]:
+        problems += check_tensors(folder, manifest)
+        if probe and not [one for one in problems if one.kind != "unlisted"]:
+            problems += check_probe(folder, manifest)
+    return problems
+
+
+def _check_checkpoint(listing: Path) -> list[Problem]:
+    folder, remedy = listing.parent, "resume from another checkpoint; `mgzoo train … --resume` skips this one"
+    try:
+        files = json.loads(listing.read_bytes())["files"]
+        entries = [(name, entry["size"], entry["blake3"]) for name, entry in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [problem("manifest", f"the checkpoint's manifest cannot be read: {error}", remedy, listing)]
+    return [problem for name, size, digest in entries for problem in check_file(folder, name, size, digest, remedy)]

@@ -1,0 +1,198 @@
+"""A hub that is a folder: ``HUB/NAME/refs.json`` and immutable ``HUB/NAME/<commit>/`` artifacts. Never imports torch.
+
+A commit is the first 12 hex digits of the blake3 digest of its mgzoo.json, which lists the digest of every other file, so
+a commit names its content. ``refs.json`` maps ``main`` and tags to commits.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mgzoo.hub import manifest as manifests
+from mgzoo.spec import MgzooError
+
+REFS = "refs.json"
+_COMMIT = re.compile(r"[0-9a-f]{12}")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+def read_refs(hub: str | Path, name: str) -> dict[str, str]:
+    """Tag -> commit of ``HUB/NAME``; empty where nothing was pushed. Raises `MgzooError` for a damaged file."""
+    path = Path(hub) / name / REFS
+    try:
+        with open(path, "rb") as file:
+            data = file.read(manifests.MAX_BYTES)
+        refs = json.loads(data)
+        if not isinstance(refs, dict):
+            raise ValueError("it is not an object")
+        for tag, commit in refs.items():
+            if not _TAG.fullmatch(tag) or not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+                raise ValueError(f"{tag!r} does not name a commit")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise MgzooError(f"{path} is damaged: {error}", remedy="restore it, e.g. from version control") from None
+    return refs
+
+
+def find(hub: str | Path, name: str, revision: str | None = None) -> Path:
+    """The folder of ``HUB/NAME@revision`` (a tag or a commit; default main). Raises `MgzooError` naming what there is."""
+    base, refs = Path(hub) / name, read_refs(hub, name)
+    if not refs:
+        there = sorted(path.parent.name for path in Path(hub).glob(f"*/{REFS}"))
+        raise MgzooError(
+            f"{Path(hub)} has no artifact {name!r}",
+            remedy=f"it has {', '.join(there)}" if there else "push one first: mgzoo push FOLDER HUB/NAME",
+        )
+    commit = refs.get(revision or "main", revision if _COMMIT.fullmatch(revision or "") else None)
+    if commit is None:
+        raise MgzooError(f"{base} has no revision {revision or 'main'!r}", remedy=f"it has {', '.join(sorted(refs))}")
+    if not (base / commit / manifests.NAME).is_file():
+        raise MgzooError(f"{base} has no commit {commit}", remedy=f"it has {', '.join(sorted(set(refs.values())))}")
+    return base / commit
+
+
+def publish(
+    hub: str | Path, name: str, fill: Callable[[Path], None], *, tag: str | None = None, parent: str | None = None
+) -> str:
+    """Publish what ``fill(folder)`` writes as a new commit of ``HUB/NAME`` and return the commit.
+
+    parent: the commit that main must still name when this one is done; default: what it names now. A push that raced
+    another is refused, and a tag is never moved. A damaged copy of the same commit is repaired. Nothing is left behind when
+    anything fails.
+    """
+    from mgzoo.hub import checking
+
+    if tag is not None and (not _TAG.fullmatch(tag) or tag == "main"):
+        raise MgzooError(f"{tag!r} cannot be a tag", remedy="use letters, digits, '.', '_' and '-'; main always names the newest")
+    base = Path(hub) / name
+    expected = parent if parent is not None else read_refs(hub, name).get("main")
+    base.mkdir(parents=True, exist_ok=True)
+    try:
+        with written_aside(base / "new") as staging:
+            fill(staging)
+            commit = manifests.commit_of(staging)
+            with _locked(base):
+                refs = read_refs(hub, name)
+                if refs.get("main") != expected:
+                    raise MgzooError(
+                        f"{base} has moved: main is {refs.get('main')}, this push was made on {expected}",
+                        remedy="look at what was pushed meanwhile, then push again",
+                    )
+                if tag is not None and refs.get(tag, commit) != commit:
+                    what = f"{base} already has a tag {tag!r}, at {refs[tag]}"
+                    raise MgzooError(what, remedy="tags do not move: choose another")
+                new = not (base / commit).exists()
+                try:
+                    if new or checking.check_files(base / commit, manifests.read(staging)):
+                        put_in_place(staging, base / commit)
+                    _write_refs(base, {**refs, "main": commit, **({tag: commit} if tag else {})})
+                except BaseException:
+                    if new and commit not in read_refs(hub, name).values():
+                        shutil.rmtree(base / commit, ignore_errors=True)
+                    raise
+        return commit
+    finally:
+        if not any(base.iterdir()):
+            base.rmdir()
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """A new sibling folder ``.tmp-…`` of ``target`` to write into; removed at the end unless it was renamed by then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.parent / f".tmp-{target.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_in_place(aside: Path, target: Path) -> None:
+    """Rename a finished folder to ``target``; an artifact that stands there is replaced, and put back if that fails."""
+    old = aside.with_name(aside.name + "-old")
+    try:
+        if target.exists():
+            os.rename(target, old)
+        os.rename(aside, target)
+        sync(target.parent)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_errors(doing: str) -> Iterator[None]:
+    """Turn a full or unwritable disk into an error that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "free some space and repeat; nothing was changed"
+            raise MgzooError(f"no space left on the disk while {doing}", remedy=remedy) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "choose a folder that you may write"
+            raise MgzooError(f"{error.filename or 'the folder'} cannot be written while {doing}", remedy=remedy) from error
+        raise
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy_files(source: Path, dest: Path, names) -> None:
+    """Copy the named regular files (symbolic links are followed: a hub's cache is made of them) durably."""
+    for name in names:
+        (dest / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(source / name, "rb") as read, open(dest / name, "wb") as write:
+            shutil.copyfileobj(read, write, 1 << 22)
+            write.flush()
+            os.fsync(write.fileno())
+
+
+def _write_refs(base: Path, refs: dict[str, str]) -> None:
+    aside = base / f".tmp-{REFS}-{secrets.token_hex(4)}"
+    try:
+        write_file(aside, (json.dumps(refs, indent=1, sort_keys=True) + "\n").encode())
+        os.replace(aside, base / REFS)
+        sync(base)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(base: Path) -> Iterator[None]:
+    handle = os.open(base, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

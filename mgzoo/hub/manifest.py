@@ -1,0 +1,399 @@
+"""`mgzoo.json`: the only file of an artifact that is read before deciding anything. Never imports torch.
+
+It is strict: an unknown key, an unsafe name or an oversized file is a problem, and all problems are reported together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blake3 import blake3
+
+from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Origin, Problem, RecipeError
+
+NAME = "mgzoo.json"
+SCHEMA = 1
+MAX_BYTES = 1_000_000
+MAX_FILES = 10_000
+COMMIT_LENGTH = 12
+
+PART_NAME = re.compile(r"autoencoder|backbone|objective|sampler|task|encoders\.[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
+_TOP_FILES = frozenset({"README.md", "LICENSE", NAME, "recipe.yaml", "recipe.lock.json", "curve.png", "sample.png", "sample.mp4"})
+_PROBE_FILES = frozenset({"inputs.safetensors", "outputs.safetensors"})
+_PART_FILE = re.compile(r"config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json")
+_COMPONENT = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{12}|[0-9a-f]{40}")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+
+
+class ArtifactError(RecipeError):
+    """An artifact that does not hold; `problems` lists everything that is wrong with it, at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Weights kept in another artifact: ``part`` of ``repo`` at ``commit``, whose mgzoo.json has the blake3 ``digest``."""
+
+    repo: str
+    commit: str
+    part: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.commit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEntry:
+    """One part: its component, whether this artifact's training changed it, and where its weights are.
+
+    weights: the files in this artifact, a `Reference`, or () for a part that has none.
+    """
+
+    use: str
+    trained: bool = False
+    weights: tuple[str, ...] | Reference = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """Size in bytes and blake3 hex digest of one file."""
+
+    size: int
+    blake3: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What meets at the backbone: the latent space (None without an autoencoder), the conditions, extra input channels."""
+
+    latent: LatentSpec | None = None
+    conditions: tuple[ConditionSpec, ...] = ()
+    feeds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """A distribution that supplied a part, and the version that did."""
+
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of mgzoo.json.
+
+    mgzoo: version of the core that wrote it. files: every file but mgzoo.json itself, by path relative to the artifact.
+    metrics: training figures for people and tables, name -> number or short text.
+    """
+
+    schema: int = SCHEMA
+    mgzoo: str
+    description: str = ""
+    license: str
+    parts: Mapping[str, PartEntry]
+    contract: Contract = field(default_factory=Contract)
+    requires: tuple[Requirement, ...] = ()
+    metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+    files: Mapping[str, FileEntry]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.files.values())
+
+    def to_json(self) -> str:
+        """The text of mgzoo.json: sorted keys, so that equal content gives an equal commit."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def problem(kind: str, what: str, remedy: str, where, key: str = "", line: int | None = None) -> Problem:
+    """A `Problem` of an artifact; ``where`` is the file or folder it was found in."""
+    return Problem(what=what, remedy=remedy, key=key, origin=Origin(source=str(where), line=line), kind=kind)
+
+
+def digest_file(path: str | Path) -> str:
+    """blake3 hex digest of a file's content."""
+    hasher = blake3()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def commit_of(folder: str | Path) -> str:
+    """The name of an artifact's content: the first 12 hex digits of the blake3 digest of its mgzoo.json."""
+    return digest_file(Path(folder) / NAME)[:COMMIT_LENGTH]
+
+
+def allowed(name: str) -> bool:
+    """Whether an artifact may hold a file of this relative name: data in known places, never code or pickles."""
+    if not _FILE_NAME.fullmatch(name) or ".." in name:
+        return False
+    folder, _, file = name.rpartition("/")
+    if not folder:
+        return file in _TOP_FILES
+    if folder == "probe":
+        return file in _PROBE_FILES
+    return bool(PART_NAME.fullmatch(folder) and _PART_FILE.fullmatch(file))
+
+
+def read(folder: str | Path) -> Manifest:
+    """Read and check `folder`/mgzoo.json. Raises `ArtifactError` with every problem, `MgzooError` where there is none."""
+    path = Path(folder) / NAME
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MgzooError(f"{folder} is not an artifact: it has no {NAME}", remedy="name a folder that mgzoo saved") from None
+    return parse(data, str(path))
+
+
+def part_config(folder: str | Path, part: str) -> dict:
+    """The config (fields of the config dataclass) of one part of the artifact in `folder`."""
+    entry_of(read(folder), part, str(folder))
+    path = Path(folder) / part / "config.json"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        content = _json(data)
+        if not isinstance(content, dict):
+            raise ValueError("it is not an object")
+    except FileNotFoundError:
+        raise MgzooError(f"{path} is missing", remedy="pull or save the artifact again") from None
+    except (ValueError, RecursionError) as error:
+        raise MgzooError(f"{path} cannot be read: {error}", remedy="pull or save the artifact again") from None
+    return content
+
+
+def entry_of(manifest: Manifest, part: str, origin: str) -> PartEntry:
+    """The entry of `part`. Raises `MgzooError` that lists the parts there are."""
+    if part not in manifest.parts:
+        raise MgzooError(f"the artifact has no part {part!r}", remedy=f"it has {', '.join(sorted(manifest.parts))}", origin=origin)
+    return manifest.parts[part]
+
+
+def parse(data: bytes, source: str = NAME) -> Manifest:
+    """Strictly turn the bytes of an mgzoo.json into a `Manifest`; raises `ArtifactError` with every problem."""
+    check = _Checker(source)
+    manifest = None
+    if len(data) > MAX_BYTES:
+        check.problem("", f"larger than {MAX_BYTES:,} bytes", "an honest manifest is small; do not use this artifact")
+    else:
+        try:
+            content = _json(data)
+        except (ValueError, RecursionError) as error:
+            check.problem("", f"not JSON: {error}", "pull or save the artifact again")
+        else:
+            manifest = check.manifest(content)
+    if check.problems:
+        raise ArtifactError(check.problems)
+    return manifest
+
+
+def _json(data: bytes):
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+
+    def once(pairs):
+        keys = [key for key, _ in pairs]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"key {sorted(twice)[0]!r} is given twice")
+        return dict(pairs)
+
+    def constant(text):
+        raise ValueError(f"{text} is not JSON")
+
+    return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=constant)
+
+
+class _Checker:
+    """Walks the parsed JSON and collects problems."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self.problems: list[Problem] = []
+
+    def problem(self, key: str, what: str, remedy: str = "correct it, or save the artifact again", kind: str = "manifest"):
+        self.problems.append(problem(kind, what, remedy, self.source, key))
+
+    def mapping(self, value, key: str, required: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()) -> dict:
+        """`value` as a dict; with `required` its keys are closed."""
+        if not isinstance(value, dict):
+            self.problem(key, f"must be an object, not {type(value).__name__}")
+            return {}
+        if required is not None:
+            for name in value:
+                if name not in required and name not in optional:
+                    self.problem(f"{key}.{_short(name)}".lstrip("."), "unknown key", "remove it, or use a newer mgzoo")
+            for name in required:
+                if name not in value:
+                    self.problem(f"{key}.{name}".lstrip("."), "missing")
+        return value
+
+    def text(self, value, key: str, pattern: re.Pattern | None = None, limit: int = 20_000, hint: str = "") -> str:
+        if value is None and any(found.key == key for found in self.problems):
+            return ""
+        if not isinstance(value, str):
+            self.problem(key, f"must be text, not {type(value).__name__}")
+        elif len(value) > limit or (pattern is not None and not pattern.fullmatch(value)):
+            self.problem(key, f"{_short(value)!r} is not {hint or 'allowed here'}")
+        else:
+            return value
+        return ""
+
+    def integer(self, value, key: str, low: int, high: int = 2**62) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if not (value is None and any(found.key == key for found in self.problems)):
+                self.problem(key, f"must be a whole number of at least {low}, not {_short(repr(value))}")
+            return low
+        return value
+
+    def manifest(self, content) -> Manifest:
+        content = self.mapping(content, "", tuple(f.name for f in dataclasses.fields(Manifest)))
+        schema = self.integer(content.get("schema"), "schema", 1)
+        if schema > SCHEMA:
+            self.problem("schema", f"is {schema}, this mgzoo reads {SCHEMA}", "pip install -U mgzoo", kind="schema")
+        files = self.files(content.get("files", {}))
+        return Manifest(
+            schema=schema,
+            mgzoo=self.text(content.get("mgzoo"), "mgzoo", limit=64),
+            description=self.text(content.get("description"), "description"),
+            license=self.text(content.get("license"), "license", limit=100),
+            parts=self.parts(content.get("parts", {}), files),
+            contract=self.contract(content.get("contract", {"latent": None, "conditions": [], "feeds": 0})),
+            requires=self.requires(content.get("requires", [])),
+            metrics=self.metrics(content.get("metrics", {})),
+            files=files,
+        )
+
+    def files(self, value) -> dict[str, FileEntry]:
+        entries = {}
+        value = self.mapping(value, "files")
+        if len(value) > MAX_FILES:
+            self.problem("files", f"more than {MAX_FILES:,} files")
+            return {}
+        for name, entry in value.items():
+            key = f"files.{_short(name)}"
+            if not allowed(name) or name == NAME:
+                self.problem(key, "not a file that an artifact may hold", "do not use this artifact", kind="unsafe-name")
+                continue
+            entry = self.mapping(entry, key, ("size", "blake3"))
+            size = self.integer(entry.get("size"), f"{key}.size", 0)
+            digest = self.text(entry.get("blake3"), f"{key}.blake3", _DIGEST, hint="a blake3 digest")
+            entries[name] = FileEntry(size=size, blake3=digest)
+        return entries
+
+    def parts(self, value, files) -> dict[str, PartEntry]:
+        entries = {}
+        for name, entry in self.mapping(value, "parts").items():
+            key = f"parts.{_short(name)}"
+            if not PART_NAME.fullmatch(name):
+                self.problem(key, "not the name of a part", "autoencoder, encoders.NAME, backbone, objective, sampler or task")
+                continue
+            entry = self.mapping(entry, key, ("use", "trained", "weights"))
+            trained = entry.get("trained", False)
+            if not isinstance(trained, bool):
+                self.problem(f"{key}.trained", "must be true or false")
+            entries[name] = PartEntry(
+                use=self.text(entry.get("use"), f"{key}.use", _COMPONENT, 200, "a component id"),
+                trained=trained is True,
+                weights=self.weights(entry.get("weights", []), f"{key}.weights", name, files),
+            )
+        return entries
+
+    def weights(self, value, key: str, part: str, files) -> tuple[str, ...] | Reference:
+        if isinstance(value, dict):
+            value = self.mapping(value, key, ("repo", "commit", "part", "digest"))
+            return Reference(
+                repo=self.text(value.get("repo"), f"{key}.repo", _REPO, hint="HUB/NAME"),
+                commit=self.text(value.get("commit"), f"{key}.commit", _COMMIT, hint="a commit"),
+                part=self.text(value.get("part"), f"{key}.part", PART_NAME, hint="the name of a part"),
+                digest=self.text(value.get("digest"), f"{key}.digest", _DIGEST, hint="a blake3 digest"),
+            )
+        if not isinstance(value, list):
+            self.problem(key, "must be a list of files or a reference")
+            return ()
+        for name in value:
+            if not isinstance(name, str) or name not in files or not name.startswith(part + "/"):
+                self.problem(key, f"{_short(str(name))!r} is not a listed file under {part}/")
+        return tuple(name for name in value if isinstance(name, str))
+
+    def contract(self, value) -> Contract:
+        value = self.mapping(value, "contract", ("latent", "conditions", "feeds"))
+        latent = None
+        if value.get("latent") is not None:
+            key = "contract.latent"
+            entry = self.mapping(value["latent"], key, ("space", "channels", "stride", "layout"))
+            stride = entry.get("stride")
+            if not isinstance(stride, list) or not 1 <= len(stride) <= 4:
+                self.problem(f"{key}.stride", "must be a list of one to four whole numbers")
+                stride = [1]
+            latent = LatentSpec(
+                space=self.text(entry.get("space"), f"{key}.space", limit=200),
+                channels=self.integer(entry.get("channels"), f"{key}.channels", 1, 1_000_000),
+                stride=tuple(self.integer(step, f"{key}.stride", 1, 1_000_000) for step in stride),
+                layout=self.text(entry.get("layout"), f"{key}.layout", re.compile("video|sound"), hint="video or sound"),
+            )
+        conditions = value.get("conditions", [])
+        if not isinstance(conditions, list) or len(conditions) > 100:
+            self.problem("contract.conditions", "must be a list")
+            conditions = []
+        return Contract(
+            latent=latent,
+            conditions=tuple(self.condition(entry, f"contract.conditions.{i}") for i, entry in enumerate(conditions)),
+            feeds=self.integer(value.get("feeds", 0), "contract.feeds", 0, 1_000_000),
+        )
+
+    def condition(self, value, key: str) -> ConditionSpec:
+        value = self.mapping(value, key, ("name", "dim", "kind", "max_len", "optional"))
+        length = value.get("max_len")
+        if not isinstance(value.get("optional", True), bool):
+            self.problem(f"{key}.optional", "must be true or false")
+        return ConditionSpec(
+            name=self.text(value.get("name"), f"{key}.name", limit=100),
+            dim=self.integer(value.get("dim"), f"{key}.dim", 1, 10_000_000),
+            kind=self.text(value.get("kind"), f"{key}.kind", re.compile("tokens|vector|frames"), hint="tokens, vector or frames"),
+            max_len=None if length is None else self.integer(length, f"{key}.max_len", 1, 100_000_000),
+            optional=value.get("optional", True) is True,
+        )
+
+    def requires(self, value) -> tuple[Requirement, ...]:
+        if not isinstance(value, list) or len(value) > 200:
+            self.problem("requires", "must be a list")
+            return ()
+        entries = []
+        for i, entry in enumerate(value):
+            entry = self.mapping(entry, f"requires.{i}", ("distribution", "version"))
+            entries.append(
+                Requirement(
+                    distribution=self.text(
+                        entry.get("distribution"), f"requires.{i}.distribution", _DISTRIBUTION, hint="the name of a distribution"
+                    ),
+                    version=self.text(entry.get("version"), f"requires.{i}.version", re.compile(r"[A-Za-z0-9.+!_-]{1,64}")),
+                )
+            )
+        return tuple(entries)
+
+    def metrics(self, value) -> dict:
+        value = self.mapping(value, "metrics")
+        for name, figure in value.items():
+            number = isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
+            if not (number or (isinstance(figure, str) and len(figure) <= 1000)):
+                self.problem(f"metrics.{_short(name)}", "must be a number or a short text")
+        return value
+
+
+def _short(text: str) -> str:
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return text if len(text) <= 80 else text[:77] + "..."

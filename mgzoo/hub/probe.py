@@ -1,0 +1,121 @@
+"""The golden probe: a few fixed inputs through every stored part, and what came out when the artifact was saved.
+
+It finds what no digest can: a plugin whose code changed so that the same weights now mean something else.
+Shape letters as in `mgzoo.parts`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mgzoo.hub import tensors as stored
+from mgzoo.hub.manifest import problem
+from mgzoo.parts import Condition
+from mgzoo.spec import ConditionSpec, Problem
+
+TEXTS = ("a red ball rolls over the grass", "rabbit hopping: 3 s, 24 fps", "")
+TOLERANCE = {torch.bfloat16: 3e-2, torch.float32: 1e-3}
+"""Largest relative L2 distance that counts as the same answer, by the part's dtype: other machines, other thread counts
+and other kernels round differently (our choice)."""
+
+
+def draw(model, names: Sequence[str], contract) -> dict[str, Tensor]:
+    """Small fixed inputs for the named parts; ``contract`` is the manifest's."""
+    generator = torch.Generator().manual_seed(20_24)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    inputs: dict[str, Tensor] = {}
+    latent = contract.latent
+    if "autoencoder" in names and latent.layout == "video":
+        t, y, x = latent.stride
+        inputs["autoencoder.media"] = noise(1, 3, t + 1, 2 * y, 2 * x).mul(0.3).clamp(-1, 1)
+    if "backbone" in names and latent is not None:
+        axes = tuple(2 * patch for patch in model.recipe.parts["backbone"].config.patch)
+        inputs["backbone.latents"] = noise(1, latent.channels + contract.feeds, *axes)
+        inputs["backbone.t"] = torch.rand(1, generator=generator)
+        for spec in contract.conditions:
+            inputs[f"backbone.condition.{spec.name}"] = noise(*_condition_shape(spec, axes))
+    return inputs
+
+
+def _condition_shape(spec: ConditionSpec, axes: tuple[int, ...]) -> tuple[int, ...]:
+    if spec.kind == "vector":
+        return (1, spec.dim)
+    length = axes[0] if spec.kind == "frames" else 4
+    return (1, min(length, spec.max_len or length), spec.dim)
+
+
+@torch.inference_mode()
+def run(model, names: Sequence[str], inputs: Mapping[str, Tensor], contract) -> dict[str, Tensor]:
+    """What the named parts answer, float32."""
+    outputs: dict[str, Tensor] = {}
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if "autoencoder.media" in inputs:
+            media = inputs["autoencoder.media"]
+            latents = model.autoencoder.encode(media)
+            outputs["autoencoder.latents"] = latents
+            outputs["autoencoder.media"] = model.autoencoder.decode(latents, tuple(media.shape[2:]))
+        for name in names:
+            if name.startswith("encoders.") and model.recipe.parts[name].config.takes() == "text":
+                condition = model.part(name)(list(TEXTS))
+                outputs[f"{name}.values"], outputs[f"{name}.mask"] = condition.values, condition.mask
+        if "backbone.latents" in inputs:
+            conditions = {}
+            for spec in contract.conditions:
+                values = inputs[f"backbone.condition.{spec.name}"]
+                rows = values.shape[:2] if spec.kind == "tokens" else values.shape[:1]
+                conditions[spec.name] = Condition(name=spec.name, values=values, mask=torch.ones(rows, dtype=torch.bool))
+            outputs["backbone.prediction"] = model.backbone(inputs["backbone.latents"], inputs["backbone.t"], conditions)
+    model.train(was_training)
+    return {name: value.float() for name, value in outputs.items()}
+
+
+def write(model, names: Sequence[str], contract, folder: Path) -> list[str]:
+    """Draw, run and store the probe of ``names`` under ``folder``/probe; returns the files' names."""
+    inputs = draw(model, names, contract)
+    outputs = run(model, names, inputs, contract)
+    stored.write_one(inputs, folder / "probe" / "inputs.safetensors", {"parts": json.dumps(list(names))})
+    stored.write_one(outputs, folder / "probe" / "outputs.safetensors")
+    return ["probe/inputs.safetensors", "probe/outputs.safetensors"]
+
+
+def compare(model, contract, folder: Path) -> list[Problem]:
+    """Run the stored probe again and report every output that is further from the stored one than `TOLERANCE`."""
+    path = folder / "probe" / "inputs.safetensors"
+    names = [name for name in json.loads(stored.metadata(path).get("parts", "[]")) if name in model.part_names()]
+    expected = stored.read([folder / "probe" / "outputs.safetensors"])
+    actual = run(model, names, stored.read([path]), contract)
+    problems = []
+    for name, want in expected.items():
+        got = actual.get(name)
+        if got is None or got.shape != want.shape:
+            what = "is not given any more" if got is None else f"has shape {tuple(got.shape)}, it was {tuple(want.shape)}"
+        else:
+            distance = (got - want).norm().item() / max(want.norm().item(), 1e-6)
+            limit = TOLERANCE[torch.bfloat16 if _is_bf16(model.part(name.rpartition(".")[0])) else torch.float32]
+            if distance <= limit:
+                continue
+            what = f"differs by {distance:.2g} (relative L2) from what was stored, more than {limit:g}"
+        problems.append(
+            problem(
+                "probe",
+                f"the golden probe's {name} {what}",
+                "the plugin's code is not what made this artifact: install the versions in mgzoo.json's `requires`",
+                path.with_name("outputs.safetensors"),
+            )
+        )
+    return problems
+
+
+def _is_bf16(part: nn.Module) -> bool:
+    return any(parameter.dtype == torch.bfloat16 for parameter in part.parameters())

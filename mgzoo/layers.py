@@ -1,0 +1,298 @@
+"""YAML files as trees that remember where every value was written, and how one layer goes over another.
+
+YAML 1.2: ``16:9`` is text and ``1e-4`` a number. No tags, anchors or aliases: a recipe is plain data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from mgzoo.discovery import nearest
+from mgzoo.spec import Origin, Problem
+
+COMMAND_LINE = Origin(source="command line")
+MISSING = "???"
+PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+
+
+@dataclass
+class Node:
+    """A value and where it was written.
+
+    value: dict[str, Node], list[Node] or a scalar. past: (origin, value) of what it replaced, oldest first.
+    raw: the text of an interpolation that has been filled in. told: its value is unusable, and its problem has been told.
+    """
+
+    value: Any
+    origin: Origin
+    past: list[tuple[Origin, Any]] = field(default_factory=list)
+    raw: str | None = None
+    told: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
+
+    def plain(self) -> Any:
+        """The value as dicts, lists and scalars."""
+        if self.is_map:
+            return {key: child.plain() for key, child in self.value.items()}
+        return [child.plain() for child in self.value] if self.is_list else self.value
+
+
+def node_of(value: Any, origin: Origin) -> Node:
+    """A tree from plain values that were all written in one place."""
+    if isinstance(value, dict):
+        return Node({str(key): node_of(child, origin) for key, child in value.items()}, origin)
+    if isinstance(value, (list, tuple)):
+        return Node([node_of(child, origin) for child in value], origin)
+    return Node(value, origin)
+
+
+def parse(text: str, source: str, problems: list[Problem], one_line: bool = False) -> Node | None:
+    """YAML text -> tree, or None where it is no YAML at all. one_line: the text has no line numbers worth telling."""
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    def origin(mark) -> Origin:
+        return Origin(source=source, line=None if one_line or mark is None else mark.line + 1)
+
+    try:
+        root = _yaml().compose(text)
+    except MarkedYAMLError as error:
+        what = f"this is not YAML: {error.problem or error.context}"
+        mark = error.problem_mark or error.context_mark
+        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+        remedy = "correct the indentation, quotes or brackets at or before this line"
+        problems.append(Problem(what=what, origin=origin(mark), kind="syntax", remedy="put quotes around ${...} inside brackets" if "${" in line else remedy))
+        return None
+    except YAMLError as error:
+        problems.append(Problem(what=f"this is not YAML: {' '.join(str(error).split())}", origin=origin(None), kind="syntax",
+                                remedy="save the file as UTF-8 text without control characters"))
+        return None
+    seen: set[int] = set()
+
+    def convert(node, key: str) -> Node:
+        where = origin(node.start_mark)
+        if id(node) in seen:
+            problems.append(Problem(what="YAML aliases are not part of a recipe", remedy="write the value out, or refer to it with ${key}",
+                                    key=key, origin=where, kind="yaml"))
+            return Node(None, where, told=True)
+        seen.add(id(node))
+        kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
+        if kind == "map":
+            children: dict[str, Node] = {}
+            for name_node, child in node.value:
+                name = name_node.value if isinstance(name_node.value, str) else str(origin(name_node.start_mark))
+                inner = f"{key}.{name}" if key else name
+                if name in children:
+                    problems.append(Problem(what=f"the key is written twice; first at {children[name].origin}", remedy="keep one of them",
+                                            key=inner, origin=origin(name_node.start_mark), kind="duplicate-key"))
+                children[name] = convert(child, inner)
+                children[name].origin = origin(name_node.start_mark)
+            return Node(children, where)
+        if kind == "seq":
+            return Node([convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
+        if kind in SCALARS:
+            return Node(SCALARS[kind](node.value), where)
+        problems.append(Problem(what=f"the YAML tag {node.tag} is not part of a recipe", remedy="write plain text, numbers, lists and maps",
+                                key=key, origin=where, kind="yaml"))
+        return Node(None, where, told=True)
+
+    return Node(None, origin(None)) if root is None else convert(root, "")
+
+
+def _integer(text: str) -> int:
+    text = text.replace("_", "")
+    return int(text, 0) if re.match(r"[-+]?0[xob]", text) else int(text)
+
+
+def _float(text: str) -> float:
+    text = text.replace("_", "").lower()
+    return math.nan if text == ".nan" else float(text.replace(".inf", "inf"))
+
+
+SCALARS = {"null": lambda text: None, "bool": lambda text: text.lower() == "true", "int": _integer, "float": _float,
+           "str": str, "timestamp": str, "value": str, "merge": str}
+
+
+@cache
+def _yaml():
+    from ruamel.yaml import YAML
+    from ruamel.yaml.scanner import Scanner
+
+    class QuestionMarks(Scanner):
+        """Takes ``{path: ???}`` as YAML 1.2 does: a question mark followed by text starts a scalar."""
+
+        def check_key(self):
+            return self.reader.peek(1) in "\0 \t\r\n"
+
+        def check_plain(self):
+            return super().check_plain() or (self.reader.peek() == "?" and not self.check_key())
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = QuestionMarks
+    return yaml
+
+
+def dump(tree: dict) -> str:
+    """Plain values as YAML, keys in the order given; maps as blocks, what holds no map on one line."""
+    return "".join(_block(tree, ""))
+
+
+def _block(tree: dict, indent: str) -> Iterator[str]:
+    for key, value in tree.items():
+        maps = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_flow(key)}:\n"
+            yield from _block(value, indent + "  ")
+        elif maps:
+            yield f"{indent}{_flow(key)}:\n" + "".join(f"{indent}  - {_flow(item)}\n" for item in value)
+        else:
+            yield f"{indent}{_flow(key)}: {_flow(value)}\n"
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(child)}" for key, child in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, float):
+        text = repr(value).replace("inf", ".inf").replace("nan", ".nan")
+        return text.replace("e", ".0e") if "e" in text and "." not in text else text  # older YAML wants the point
+    if isinstance(value, str):
+        if re.fullmatch(r"[A-Za-z_][\w./@+-]*( [\w./@+-]+)*", value, re.ASCII) and value.lower() not in WORDS:
+            return value
+        unprintable = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+        return unprintable.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return json.dumps(value)
+
+
+WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+"""What some YAML reader takes for something else than text."""
+
+
+def merge(base: Node, over: Node) -> Node:
+    """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config and weights."""
+    if not (base.is_map and over.is_map):
+        return Node(over.value, over.origin, [*base.past, (base.origin, base.plain()), *over.past], over.raw, over.told)
+    kept, use = base.value, over.value.get("use")
+    if use is not None and "use" in kept and kept["use"].value != use.value:
+        kept = {key: child for key, child in kept.items() if key not in ("config", "weights")}
+    joined = dict(kept)
+    for key, child in over.value.items():
+        joined[key] = merge(kept[key], child) if key in kept else child
+    return Node(joined, over.origin)
+
+
+def assign(root: Node, path: list[str], value: Node) -> Node:
+    """A layer that says one thing, e.g. ``stages.0.steps``; a number is an index where the tree has a list.
+
+    Raises IndexError where the list is too short.
+    """
+    head, rest = path[0], path[1:]
+    if root.is_list and head.isdigit():
+        items = list(root.value)
+        items[int(head)] = assign(items[int(head)], rest, value) if rest else merge(items[int(head)], value)
+        return Node(items, root.origin)
+    if rest and root.is_map and head in root.value:
+        return Node({**root.value, head: assign(root.value[head], rest, value)}, root.origin)
+    for name in reversed(path):
+        value = Node({name: value}, value.origin)
+    return merge(root, value)
+
+
+def find(root: Node, key: str) -> Node | None:
+    """The node at a dotted key, or None."""
+    for name in key.split("."):
+        if root.is_map and name in root.value:
+            root = root.value[name]
+        elif root.is_list and name.isdigit() and int(name) < len(root.value):
+            root = root.value[int(name)]
+        else:
+            return None
+    return root
+
+
+def leaves(root: Node, key: str = "") -> Iterator[tuple[str, Node]]:
+    """(dotted key, node) of every scalar, every empty map, and every list without maps in it."""
+    children = root.value.items() if root.is_map else enumerate(root.value) if root.is_list else ()
+    if children and (root.is_map or any(child.is_map for child in root.value)):
+        for name, child in children:
+            yield from leaves(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, root
+
+
+def leaf_over(default: Node, written: Node) -> Node:
+    """A leaf as it was written, in a copy, with its default as the first thing that was said."""
+
+    def copy(node: Node) -> Node:
+        value = node.value
+        if node.is_map:
+            value = {name: copy(child) for name, child in value.items()}
+        elif node.is_list:
+            value = [copy(child) for child in value]
+        return Node(value, node.origin, list(node.past), node.raw, node.told)
+
+    node = copy(written)
+    node.past = ([] if default.value == MISSING else [(default.origin, default.plain())]) + node.past
+    return node
+
+
+@dataclass
+class References:
+    """Fills in ``${key}``, the only thing a value may refer to; a node that cannot be filled is marked as told."""
+
+    root: Node
+    problems: list[Problem]
+
+    def fill_all(self, node: Node, key: str) -> None:
+        """Every value at and below a node; what a stage sets waits until the stage is entered."""
+        if re.fullmatch(r"stages\.\d+\.set", key):
+            return
+        if node.is_map or node.is_list:
+            for name, child in node.value.items() if node.is_map else enumerate(node.value):
+                self.fill_all(child, f"{key}.{name}" if key else str(name))
+        else:
+            self.fill(node, key)
+
+    def fill(self, node: Node, key: str, chain: tuple[str, ...] = ()) -> None:
+        """Put the values of other keys in place of their names. chain: the references that led here."""
+        if not (isinstance(node.value, str) and "${" in node.value) or node.told:
+            return
+        node.told = True  # until it is filled: what refers to it meanwhile is part of a circle
+        text, targets = node.value, {}
+
+        def problem(what: str, remedy: str) -> None:
+            self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=node.origin, kind="interpolation"))
+
+        if "${" in PLAIN.sub("", text):
+            problem(f"{text!r} asks for more than a key of this recipe",
+                    "write ${key} with a dotted key, or the value itself; environment variables and functions are no part of a recipe")
+            return
+        for wanted in PLAIN.findall(text):
+            targets[wanted] = target = find(self.root, wanted)
+            if wanted in (*chain, key):
+                problem(f"the reference goes round in a circle: {' -> '.join((*chain, key, wanted))}", "write the value once")
+                return
+            if target is None:
+                known, last = [known for known, _ in leaves(self.root)], wanted.rpartition(".")[2]
+                near = [key for key in known if key.rpartition(".")[2] == last] or nearest(wanted, known, 1)
+                problem(f"${{{wanted}}} is no key of this recipe", f"did you mean ${{{near[0]}}}?" if near else "check the key")
+                return
+            self.fill(target, wanted, (*chain, key))
+            if target.told:
+                return
+        whole = PLAIN.fullmatch(text)
+        plain = targets[whole[1]].plain() if whole else PLAIN.sub(lambda match: str(targets[match[1]].plain()), text)
+        node.value, node.raw, node.told = node_of(plain, node.origin).value, text, False

@@ -1,0 +1,362 @@
+"""What a recipe will cost, before anything is built: parameters, FLOPs, memory per rank, downloads and disk. No torch.
+
+All figures are closed forms of the parts' configs. What a part does not declare is None, shown as "unknown".
+
+- A training step costs three forward passes of what is trained (one forward, two backward) and one of what is frozen.
+  Recomputation under activation checkpointing is not counted: these are the model's FLOPs, not the hardware's. Latents and
+  conditions of frozen parts are cached, so from the second epoch on a run spends less.
+- Memory per trained parameter, bfloat16: weight 2 B, gradient 2 B, float32 master and both AdamW moments 12 B, moving
+  average 4 B (it lies beside the masters). ZeRO 1 divides the last two by the ranks, 2 also the gradients, 3 also the weights.
+  Optimiser offload moves masters, moments and average to the host, with float32 gradients for its optimiser (4 B);
+  parameter offload (ZeRO 3) the weights too. Frozen parts are whole on every rank. Communication buffers, fragmentation and
+  activations of anything but the backbone are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mgzoo.schema import Train
+
+MOMENTS_BYTES = 12
+AVERAGE_BYTES = 4
+BF16_FROM = 1_000_000  # as mgzoo.hub.artifact stores parts; a test holds the two together
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFigures:
+    """parameters: None where the part does not say. trained: in any stage."""
+
+    name: str
+    use: str
+    parameters: int | None
+    trained: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes per rank under one ZeRO stage. optimizer: masters, moments and average; it is part of `host` when offloaded.
+    offload: of the optimiser, and in stage 3 of the parameters too.
+
+    device: all that stays on the device, activations and frozen parts included. host: what offload moves away.
+    """
+
+    zero: int
+    offload: bool
+    weights: float
+    gradients: float
+    optimizer: float
+    device: float
+    host: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFigures:
+    """One stage of the curriculum, at the largest size its data emits.
+
+    size: media (frames, height, width). latent: latent sizes. condition_tokens: longest text, summed over the encoders.
+    forward_trained, forward_frozen: FLOPs of one sample. step_flops: of one optimiser step over all ranks.
+    activations, activations_checkpointed: bytes on one rank for one micro-batch of the backbone, without and with
+    checkpointing; `memory` counts what the recipe asks for.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    micro: int
+    sizes: int
+    size: tuple[int, ...] | None
+    latent: tuple[int, ...] | None
+    tokens: int | None
+    condition_tokens: int
+    trained: tuple[str, ...]
+    trained_parameters: int | None
+    frozen_parameters: int | None
+    forward_trained: int | None
+    forward_frozen: int | None
+    step_flops: int | None
+    activations: int | None
+    activations_checkpointed: int | None
+    memory: tuple[Memory, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFigures:
+    """Weights that the recipe refers to: bytes on disk, and bytes still to download (0 when here); None: not known here."""
+
+    part: str
+    ref: str
+    disk: int | None
+    download: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The answer of `mgzoo plan`. checkpoint: bytes of one checkpoint; artifact: bytes of the saved trained parts."""
+
+    recipe: str
+    gpus: int
+    zero: int
+    offload: bool
+    parts: tuple[PartFigures, ...]
+    stages: tuple[StageFigures, ...]
+    weights: tuple[WeightsFigures, ...]
+    keep: int
+    checkpoint: int | None
+    artifact: int | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """For ``--json``; plain numbers, bytes and FLOPs."""
+        return dataclasses.asdict(self)
+
+    def render(self) -> str:
+        """Plain text for a terminal."""
+        return "\n".join(_render(self)) + "\n"
+
+
+def plan(recipe, gpus: int = 1) -> Plan:
+    """Work out what a composed recipe costs on ``gpus`` ranks. Nothing is built, downloaded or opened but local manifests."""
+    from mgzoo.contracts import wiring
+
+    if gpus < 1:
+        raise ValueError(f"gpus must be at least 1, got {gpus}")
+    wires = wiring(recipe)
+    counts = {name: _parameters(part, wires) for name, part in recipe.parts.items()}
+    spans = [(stage.name, stage.steps, recipe.at_stage(i)) for i, stage in enumerate(recipe.stages)]
+    spans = spans or [("train", recipe.train.steps, recipe)]
+    stages = [_stage(name, steps, staged, counts, gpus) for name, steps, staged in spans]
+    ever = {name for stage in stages for name in stage.trained}
+    trained = [stage.trained_parameters for stage in stages]
+    ema = AVERAGE_BYTES if recipe.train.ema.decay else 0
+    return Plan(
+        recipe=recipe.source,
+        gpus=gpus,
+        zero=recipe.zero.stage,
+        offload=recipe.zero.offload_optimizer or recipe.zero.offload_parameters,
+        parts=tuple(
+            PartFigures(name=name, use=part.component.id, parameters=counts[name], trained=name in ever)
+            for name, part in recipe.parts.items()
+            if counts[name] != 0
+        ),
+        stages=tuple(stages),
+        weights=tuple(figures for name, part in recipe.parts.items() if (figures := _weights_of(name, part))),
+        keep=recipe.train.keep,
+        checkpoint=None if None in trained else max(trained) * (_width(recipe.train) + MOMENTS_BYTES + ema),
+        artifact=_sum(None if n is None else n * (2 if n >= BF16_FROM else 4) for name, n in counts.items() if name in ever),
+        notes=_notes(stages, gpus),
+    )
+
+
+def memory(
+    trained: int, frozen: int, ranks: int, train: Train, activations: int = 0, stages: Sequence[int] = (0, 1, 2, 3)
+) -> tuple[Memory, ...]:
+    """Bytes per rank for each ZeRO stage without offload and, from stage 1, with it.
+
+    trained, frozen: parameters. ranks: data-parallel ranks. activations: bytes kept for the backward pass.
+    """
+    width = _width(train)
+    state = MOMENTS_BYTES + (AVERAGE_BYTES if train.ema.decay else 0)
+    rows = []
+    for stage in stages:
+        weights = width * trained / (ranks if stage >= 3 else 1)
+        gradients = width * trained / (ranks if stage >= 2 else 1)
+        optimizer = state * trained / (ranks if stage >= 1 else 1)
+        resident = width * frozen + activations
+        row = dict(zero=stage, weights=weights, gradients=gradients, optimizer=optimizer)
+        rows.append(Memory(**row, offload=False, device=weights + gradients + optimizer + resident, host=0.0))
+        if stage >= 1:
+            moved = optimizer + 4 * trained / ranks + (weights if stage == 3 else 0)
+            kept = gradients + (weights if stage < 3 else 0) + resident
+            rows.append(Memory(**row, offload=True, device=kept, host=moved))
+    return tuple(rows)
+
+
+def _trained(recipe, counts: Mapping[str, int | None]) -> tuple[str, ...]:
+    """The convention of the tasks: they train the backbone and the encoders, or the autoencoder of a recipe without a
+    backbone, and what weights they have themselves; not what is frozen."""
+    roles = ("backbone", "encoders", "task") if "backbone" in recipe.parts else ("autoencoder", "task")
+    candidates = [name for name, part in recipe.parts.items() if name.split(".")[0] in roles and not part.frozen]
+    return tuple(name for name in candidates if counts[name] != 0)
+
+
+def _notes(stages: Sequence[StageFigures], gpus: int) -> tuple[str, ...]:
+    uneven = [f"{s.name} ({s.batch:,})" for s in stages if s.batch % (s.micro * gpus)]
+    if not uneven:
+        return ()
+    return (f"train.batch must be a multiple of {gpus:,} ranks x train.micro; it is not in {', '.join(uneven)}",)
+
+
+def _parameters(part, wires) -> int | None:
+    if part.kind == "backbone":
+        return part.config.parameters(wires.latent, wires.conditions, wires.feeds)
+    return part.config.parameters()
+
+
+def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], gpus: int) -> StageFigures:
+    from mgzoo.contracts import wiring
+
+    train, wires = recipe.train, wiring(recipe)
+    micro = train.micro or max(1, train.batch // gpus)
+    sizes = tuple(recipe.data.config.sizes()) if recipe.data else ()
+    size = max(sizes, key=math.prod, default=None)
+    trained = _trained(recipe, counts)
+    frozen = [part for part in recipe.parts if part not in trained]
+    condition_tokens = sum(c.max_len or 0 for c in wires.conditions if c.kind == "tokens")
+    forward = {part: _forward(recipe, part, count, wires, size, condition_tokens) for part, count in counts.items() if count != 0}
+    forward_trained, forward_frozen = (_sum(forward[part] for part in some if part in forward) for some in (trained, frozen))
+    per_sample = _sum((None if forward_trained is None else 3 * forward_trained, forward_frozen))
+    latent = tokens = full = checkpointed = held = None
+    if size and wires.latent:
+        latent = wires.latent.axes(*size)
+        backbone = recipe.parts["backbone"].config if "backbone" in recipe.parts else None
+        if backbone:
+            tokens = backbone.tokens(latent)
+            if hasattr(backbone, "activations") and "backbone" in trained:
+                modes = (False, True, None)
+                numbers = [backbone.activations(wires.latent, latent, condition_tokens, checkpoint=mode) for mode in modes]
+                full, checkpointed, held = (micro * _width(train) * n for n in numbers)
+    trained_parameters, frozen_parameters = (_sum(counts[part] for part in some) for some in (trained, frozen))
+    known = trained_parameters is not None and frozen_parameters is not None
+    return StageFigures(
+        name=name,
+        steps=steps,
+        batch=train.batch,
+        micro=micro,
+        sizes=len(sizes),
+        size=size,
+        latent=latent,
+        tokens=tokens,
+        condition_tokens=condition_tokens,
+        trained=trained,
+        trained_parameters=trained_parameters,
+        frozen_parameters=frozen_parameters,
+        forward_trained=forward_trained,
+        forward_frozen=forward_frozen,
+        step_flops=None if per_sample is None else per_sample * train.batch,
+        activations=full,
+        activations_checkpointed=checkpointed,
+        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0) if known else (),
+    )
+
+
+def _forward(recipe, name: str, count: int | None, wires, size: tuple[int, ...] | None, condition_tokens: int) -> int | None:
+    """FLOPs of one part's forward pass on one sample; None where it cannot be known."""
+    part = recipe.parts[name]
+    if part.kind == "encoder":
+        # An upper estimate: every weight meets every token once.
+        condition = part.config.condition(name.split(".", 1)[1])
+        return None if count is None or condition.max_len is None else 2 * count * condition.max_len
+    if size is None or not hasattr(part.config, "flops"):
+        return None
+    if part.kind == "backbone":
+        return part.config.flops(wires.latent, wires.latent.axes(*size), condition_tokens, wires.feeds)
+    encode = part.config.flops(*size)
+    # Training an autoencoder also decodes; the decoder is counted like the encoder.
+    return encode if "backbone" in recipe.parts else 2 * encode
+
+
+def _weights_of(name: str, part) -> WeightsFigures | None:
+    """An artifact given in the recipe, or the repository that an encoder's config names as its `source`."""
+    if part.weights:
+        return _weights(name, part.weights)
+    source = getattr(part.config, "source", "")
+    return WeightsFigures(part=name, ref=source, disk=None, download=None) if "/" in source else None
+
+
+def _weights(part: str, ref: str) -> WeightsFigures:
+    from mgzoo.hub import manifest, refs
+
+    folder = refs.local(ref)
+    if folder is None:
+        return WeightsFigures(part=part, ref=ref, disk=None, download=None)
+    content = manifest.read(folder)
+    weights = content.parts[part].weights if part in content.parts else ()
+    if isinstance(weights, manifest.Reference):
+        return dataclasses.replace(_weights(weights.part, str(weights)), part=part, ref=ref)
+    return WeightsFigures(part=part, ref=ref, disk=sum(content.files[name].size for name in weights), download=0)
+
+
+def _width(train: Train) -> int:
+    return 2 if train.precision == "bf16" else 4
+
+
+def _sum(values) -> int | None:
+    values = list(values)
+    return None if None in values else sum(values)
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+def count(value: float | None, unit: str = "") -> str:
+    """A number with three to four digits and a decimal prefix: ``29.30 B`` parameters, ``10.24 PFLOP``."""
+    if value is None:
+        return "unknown"
+    prefixes = ("", "k", "M", "G" if unit else "B", "T", "P", "E", "Z", "Y")
+    power = min(int(math.log10(value) // 3), len(prefixes) - 1) if value >= 1000 else 0
+    return (f"{value / 1000**power:.2f}" if power else f"{value:.0f}") + f" {prefixes[power]}{unit}".rstrip()
+
+
+def size_of(value: float | None) -> str:
+    """Bytes in the largest binary unit that leaves at least one: ``54.6 GiB``."""
+    if value is None:
+        return "unknown"
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = min(int(math.log2(value) // 10), len(units) - 1) if value >= 1 else 0
+    return (f"{value / 1024**power:.1f}" if power else f"{value:.0f}") + f" {units[power]}"
+
+
+def _table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Rows as aligned columns, the first ``left`` of them to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    cells = ([cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))] for row in rows)
+    return ["  " + "  ".join(row).rstrip() for row in cells]
+
+
+def _render(answer: Plan) -> list[str]:
+    ranks = f"{answer.gpus:,} rank" + ("s" if answer.gpus > 1 else "")
+    lines = [f"{answer.recipe} on {ranks}", "", "parameters"]
+    rows = [(p.name, p.use, "trained" if p.trained else "frozen", count(p.parameters)) for p in answer.parts]
+    for kind in ("trained", "frozen"):
+        some = [p.parameters for p in answer.parts if p.trained == (kind == "trained")]
+        if some:
+            rows.append(("total", "", kind, count(_sum(some))))
+    lines += _table(rows, left=3)
+
+    lines += ["", "compute: forward pass of one sample, trained and frozen parts; training step = 3 x trained + frozen, x batch"]
+    rows = [("stage", "steps", "batch", "size", "tokens", "trained", "frozen", "step", "stage total")]
+    for s in answer.stages:
+        size = "unknown" if s.size is None else "x".join(map(str, s.size)) + ("" if s.sizes == 1 else f", largest of {s.sizes}")
+        total = None if s.step_flops is None else s.step_flops * s.steps
+        tokens = "unknown" if s.tokens is None else f"{s.tokens:,} + {s.condition_tokens:,}"
+        flops = [count(value, "FLOP") for value in (s.forward_trained, s.forward_frozen, s.step_flops, total)]
+        rows.append((s.name, f"{s.steps:,}", f"{s.batch:,}", size, "-" if s.latent and s.tokens is None else tokens, *flops))
+    lines += _table(rows)
+
+    largest = max(answer.stages, key=lambda s: max((m.device for m in s.memory), default=0))
+    if largest.memory:
+        samples = f"{largest.micro} sample" + ("s" if largest.micro > 1 else "")
+        lines += ["", f"memory per rank, stage {largest.name}: {samples} per micro-batch"]
+        rows = [("ZeRO", "offload", "weights", "gradients", "optimiser", "on device", "on host")]
+        for m in largest.memory:
+            mark = " *" if (m.zero, m.offload) == (max(1, answer.zero), answer.offload) else ""
+            cells = [size_of(value) for value in (m.weights, m.gradients, m.optimizer, m.device, m.host)]
+            rows.append((f"{m.zero}{mark}", "yes" if m.offload else "no", *cells))
+        lines += _table(rows, left=2)
+        m = largest.memory[0]
+        resident = size_of(m.device - m.weights - m.gradients - m.optimizer)
+        lines.append(f"  * as the recipe has it (0 is run as 1); on device includes {resident} of frozen parts and activations")
+        if largest.activations is not None:
+            some, few = size_of(largest.activations), size_of(largest.activations_checkpointed)
+            lines.append(f"  activations of the backbone, estimated: {some}, or {few} with checkpointing")
+
+    lines += ["", "disk and downloads"]
+    rows = [(w.part, w.ref, size_of(w.disk), "here" if w.download == 0 else "not here") for w in answer.weights]
+    rows.append(("checkpoint", f"each, {answer.keep} kept", size_of(answer.checkpoint), ""))
+    rows.append(("artifact", "trained parts", size_of(answer.artifact), ""))
+    lines += _table(rows, left=2)
+    return lines + ([""] + [f"note: {note}" for note in answer.notes] if answer.notes else [])

@@ -1,0 +1,259 @@
+"""A YAML composition of parts -> `Recipe`: typed, complete, and every value knows where it was written.
+
+All problems of a recipe are found in one go. No torch; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mgzoo.discovery import data_folder, discover, nearest
+from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, parse
+from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
+from mgzoo.schema import Policy, Stage, Train, Zero
+from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A composed recipe.
+
+    source: the file or shipped name. tree: every key with its value, plain and complete. origins: dotted key -> what was
+    said about it, the value that holds last. parts: by part name, in the order autoencoder, encoders, backbone, objective,
+    sampler, task; roles left empty are absent. broken: names of parts that do not hold; empty in what `compose` returns.
+    """
+
+    source: str
+    description: str
+    seed: int
+    parts: dict[str, Part]
+    data: Part | None
+    train: Train
+    zero: Zero
+    stages: tuple[Stage, ...]
+    policy: Policy
+    tree: dict[str, Any]
+    origins: dict[str, list[Setting]] = field(repr=False)
+    broken: frozenset[str] = field(repr=False)
+    written: Node = field(repr=False, compare=False)
+
+    def at_stage(self, index: int) -> Recipe:
+        """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
+        index = range(len(self.stages))[index]
+        recipe, problems = _resolved(at_stage(self.written, index), self.source)
+        if problems:
+            raise RecipeError(problems)
+        return recipe
+
+    def origin(self, key: str) -> Origin | None:
+        """Where a person wrote what holds at ``key``: the key itself, else its part's `use`, else the nearest map around it."""
+        part = re.match(r"parts\.(encoders\.)?[^.]+|data", key)
+        for near in (key, f"{part[0]}.use" if part else key):
+            node = find(self.written, near)
+            if node:
+                return node.origin
+        while key and not (node := find(self.written, key)):
+            key = key.rpartition(".")[0]
+        return node.origin if key else self.written.origin
+
+    def to_yaml(self) -> str:
+        """A complete recipe in one file that composes to the same tree."""
+        return dump(self.tree)
+
+    def digest(self) -> str:
+        """blake3 hex digest of the tree as canonical JSON."""
+        from blake3 import blake3
+
+        return blake3(json.dumps(self.tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides in YAML.
+
+    Raises `RecipeError` with every problem there is, contracts between the parts included.
+    """
+    from mgzoo import contracts
+
+    path, problems = locate(source), []
+    written = read(path, problems)
+    if any(problem.kind == "syntax" for problem in problems):
+        raise RecipeError(problems)  # every key of an unreadable layer would be missing
+    for text in overrides:
+        written = override(written, text, problems)
+    recipe, found = _resolved(written, os.fspath(source))
+    problems += found + contracts.problems(recipe)
+    stages = find(written, "stages")
+    for index in range(len(stages.value) if stages and stages.is_list else 0):
+        staged, found = _resolved(at_stage(written, index), recipe.source)
+        problems += found + contracts.problems(staged)
+    if problems:
+        raise RecipeError(sorted(dict.fromkeys(problems), key=_position))
+    return recipe
+
+
+def _position(problem: Problem) -> tuple:
+    origin = problem.origin or Origin(source="")
+    return (origin == COMMAND_LINE, origin.source, origin.line or 0)
+
+
+def _resolved(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
+    values, problems = resolve(written)
+    return Recipe(source=source, written=written, **values), problems
+
+
+def _position(problem: Problem) -> tuple:
+    origin = problem.origin or Origin(source="")
+    return (origin == COMMAND_LINE, origin.source, origin.line or 0)
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def recipe_folders() -> list[Path]:
+    """Where shipped names are looked up: ./recipes, our own recipes, then those of plugins."""
+    folders = [Path("recipes"), data_folder("recipes"), *discover().recipe_folders.values()]
+    return list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
+
+
+def recipe_names() -> dict[str, Path]:
+    """Every shipped recipe by name, e.g. ``tiny/emoji_t2v``."""
+    names: dict[str, Path] = {}
+    for folder in recipe_folders():
+        for path in sorted(folder.rglob("*.yaml")):
+            names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return names
+
+
+def locate(source: str | Path) -> Path:
+    """The file of a recipe: a path, or the shipped name. Two folders that hold one name are an error."""
+    path = Path(source)
+    if path.suffix in SUFFIXES or isinstance(source, Path):
+        if not path.is_file():
+            raise MgzooError(f"there is no recipe file {path}", remedy="check the path; `mgzoo list recipes` shows the shipped names")
+        return path
+    found = {file.resolve(): file for folder in recipe_folders() if (file := folder / f"{source}.yaml").is_file()}
+    if len(found) > 1:
+        raise MgzooError(f"the recipe name {source!r} is ambiguous: {' and '.join(map(str, found.values()))}", remedy="give the path of the file")
+    if not found:
+        near = nearest(str(source), recipe_names())
+        raise MgzooError(f"there is no recipe {source!r}", remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo list recipes` shows them")
+    return next(iter(found.values()))
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the working folder where it lies below it."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node:
+    """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
+    source, empty = shown(path), Node({}, Origin(source=shown(path)))
+    try:
+        root = parse(path.read_text(encoding="utf-8"), source, problems)
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(what=f"the file cannot be read: {error}", remedy="save it as UTF-8 text", origin=empty.origin, kind="syntax"))
+        return empty
+    if root is None or not root.is_map:
+        if root is not None:
+            problems.append(Problem(what="a recipe is a map of keys and values", remedy="start with `schema: 1`", origin=root.origin, kind="syntax"))
+        return empty
+    listed = root.value.pop("defaults", None) or Node([], root.origin)
+    if not listed.is_list:
+        problems.append(Problem(what="`defaults` is a list of recipe files", remedy=f"write [{listed.plain()}]", key="defaults",
+                                origin=listed.origin, kind="type"))
+        listed = Node([], root.origin)
+    base = empty
+    for entry in listed.value:
+        name, where = str(entry.value), dict(key="defaults", origin=entry.origin, kind="defaults")
+        below = path.parent / name
+        if Path(name).suffix not in SUFFIXES:
+            try:
+                below = locate(name)
+            except MgzooError as error:
+                problems.append(Problem(what=error.what, remedy=error.remedy, **where))
+                continue
+        if Path(name).is_absolute() or not below.is_file():
+            problems.append(Problem(what=f"there is no file {name!r} beside this one", remedy="give a path relative to this file, or a shipped name", **where))
+        elif below.resolve() in (*chain, path.resolve()):
+            circle = " -> ".join(file.name for file in (*chain, path.resolve(), below.resolve()))
+            problems.append(Problem(what=f"the defaults go round in a circle: {circle}", remedy="take one of them out", **where))
+        else:
+            base = merge(base, read(below, problems, (*chain, path.resolve())))
+    return merge(base, root)
+
+
+def override(written: Node, text: str, problems: list[Problem]) -> Node:
+    """One ``a.b=value``, split at the first ``=``; the value is YAML."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        problems.append(Problem(what=f"the override {text!r} is not of the form a.b=value", remedy="for example train.lr=1e-4",
+                                origin=COMMAND_LINE, kind="override"))
+        return written
+    node = parse(value, COMMAND_LINE.source, problems, one_line=True)
+    try:
+        return Node(assign(written, key.split("."), node).value, written.origin) if node else written
+    except IndexError:
+        problems.append(Problem(what="the list is not that long", remedy="count from 0, or replace the whole list", key=key,
+                                origin=COMMAND_LINE, kind="override"))
+        return written
+
+
+def at_stage(written: Node, index: int) -> Node:
+    """What was written, with a stage's `set` over it."""
+    changes = find(written, f"stages.{index}.set")
+    for key, node in (changes.value if changes else {}).items():
+        if STAGE_KEY.fullmatch(key):
+            written = Node(assign(written, key.split("."), node).value, written.origin)
+    return written
+
+
+def copy(name: str, dest: str | Path) -> Path:
+    """Copy a recipe's text to ``dest`` (a file, or a folder) for a person to own; its defaults become shipped names."""
+    path = locate(name)
+    dest = Path(dest)
+    target = dest / path.name if dest.is_dir() or not dest.suffix else dest
+    if target.exists():
+        raise MgzooError(f"{target} exists", remedy="choose another name, or remove it first")
+    problems: list[Problem] = []
+    text = path.read_text(encoding="utf-8")
+    root = parse(text, shown(path), problems)
+    listed = root.value.get("defaults") if root and root.is_map else None
+    for entry in listed.value if listed and listed.is_list else ():
+        file = (path.parent / str(entry.value)).resolve()
+        for folder in recipe_folders():
+            if file.suffix in SUFFIXES and file.is_relative_to(folder.resolve()):
+                text = text.replace(str(entry.value), file.relative_to(folder.resolve()).with_suffix("").as_posix(), 1)
+                break
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def explain(recipe: Recipe, key: str) -> str:
+    """Value, origin and what it overrode, of a key or of every key below it."""
+    keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
+    if not keys:
+        near = nearest(key, recipe.origins)
+        raise MgzooError(f"the recipe has no key {key!r}", origin=recipe.source,
+                         remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo explain RECIPE parts` shows a part of the tree")
+    lines = []
+    for name in keys:
+        *past, held = recipe.origins[name]
+        lines.append(f"{name} = {_text(held.value)}" + (f"    (from {held.raw})" if held.raw else ""))
+        lines.append(f"    {held.origin}")
+        lines += [f"    overrides {_text(old.value)}    {old.origin}" for old in reversed(past)]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,31 @@
+"""Training: one loop, one engine.
+
+``mgzoo.train(recipe, out="runs/first")`` works although `mgzoo.train` is a package: the module itself can be called.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+
+class _Callable(ModuleType):
+    def __call__(self, recipe, out, resume: bool = False, model=None):
+        return train(recipe, out, resume=resume, model=model)
+
+
+def train(recipe, out, resume: bool = False, model=None):
+    """Train a recipe into the run folder `out` and return a `Run`; see `mgzoo.train.loop.train`."""
+    from mgzoo.train import loop
+
+    return loop.train(recipe, out, resume=resume, model=model)
+
+
+def average(folders):
+    """Mean of several models' weights; see `mgzoo.train.averaging.average`."""
+    from mgzoo.train import averaging
+
+    return averaging.average(folders)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,151 @@
+"""Checkpoints that are whole or not there at all.
+
+A checkpoint is written to ``checkpoints/.tmp-<step>``, flushed to disk, listed with sizes and blake3 digests in its
+``manifest.json``, renamed to ``checkpoints/step-<step>``, and only then named by ``checkpoints/latest``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from blake3 import blake3
+
+from mgzoo.spec import MgzooError
+
+MANIFEST = "manifest.json"
+
+
+def digest(path: Path) -> str:
+    """blake3 of a file, hexadecimal."""
+    return blake3().update_mmap(path).hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Force a file (or a folder's list of names) to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new one, never a part."""
+    aside = path.with_name(f".tmp-{path.name}")
+    aside.write_text(text)
+    flush(aside)
+    os.replace(aside, path)
+    flush(path.parent)
+
+
+def begin(checkpoints: Path, step: int) -> Path:
+    """An empty folder aside, in which to write the checkpoint of `step`; what interrupted saves left is removed."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for leftover in checkpoints.glob(".tmp-*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    aside = checkpoints / f".tmp-{step:06d}"
+    aside.mkdir()
+    return aside
+
+
+def commit(aside: Path, step: int, keep: int) -> Path:
+    """List, flush and rename what was written aside, point ``latest`` to it; only it and the `keep` - 1 before it stay."""
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    listed = {str(path.relative_to(aside)): {"size": path.stat().st_size, "blake3": digest(path)} for path in files}
+    (aside / MANIFEST).write_text(json.dumps({"step": step, "files": listed}, indent=1))
+    for path in [*files, aside / MANIFEST, *(p for p in aside.rglob("*") if p.is_dir()), aside]:
+        flush(path)
+    final = aside.parent / f"step-{step:06d}"
+    if final.exists():
+        shutil.rmtree(final)
+    os.rename(aside, final)
+    flush(final.parent)
+    replace_text(final.parent / "latest", final.name + "\n")
+    older = [folder for folder in numbered(final.parent) if number(folder) <= step]
+    for old in {*numbered(final.parent)} - {*older[-max(1, keep) :]}:
+        shutil.rmtree(old)
+    return final
+
+
+def number(folder: Path) -> int:
+    """The step of a checkpoint folder."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def numbered(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders, oldest step first, whole or not."""
+    return sorted(checkpoints.glob("step-*"), key=number)
+
+
+@contextlib.contextmanager
+def room(checkpoints: Path, aside: Path, step: int) -> Iterator[None]:
+    """Around a save: where it fails, what was written aside is removed, and a full disk is said in plain words."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if disk_full(error):
+            raise no_room(checkpoints, step) from error
+        raise
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk is full; torch's and safetensors' writers raise no OSError for it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(word in str(error) for word in ("PytorchStreamWriter", "No space left", "inline_container"))
+
+
+def no_room(checkpoints: Path, step: int) -> MgzooError:
+    left = current(checkpoints)
+    return MgzooError(
+        f"the disk is full: the checkpoint of step {step} was not saved",
+        remedy=f"free some space and run again with --resume; {left.name + ' is intact' if left else 'there is no earlier checkpoint'}",
+        origin=str(checkpoints),
+    )
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words, or None."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        return f"{MANIFEST} cannot be read"
+    for name, entry in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+        if digest(path) != entry["blake3"]:
+            return f"{name} does not match its digest"
+    return None
+
+
+def current(checkpoints: Path) -> Path | None:
+    """What ``latest`` points to, unchecked, or None."""
+    pointer = checkpoints / "latest"
+    folder = checkpoints / pointer.read_text().strip() if pointer.exists() else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def newest(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that is whole; damaged ones are passed over with a loud line."""
+    pointed = current(checkpoints)
+    for folder in reversed(numbered(checkpoints)):
+        if pointed is not None and number(folder) > number(pointed):
+            continue
+        wrong = damage(folder)
+        if wrong is None:
+            return folder
+        print(f"! checkpoint {folder.name} is damaged ({wrong}): using the one before it", file=sys.stderr, flush=True)
+    return None

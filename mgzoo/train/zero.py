@@ -1,0 +1,259 @@
+"""ZeRO: the ranks of a run, the DeepSpeed configuration made from a recipe, and the engine around the trained parts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, nn
+
+from mgzoo.parts import Example
+from mgzoo.schema import Train, Zero
+from mgzoo.spec import MgzooError
+from mgzoo.train.stages import StagePlan
+
+TIMEOUT = timedelta(hours=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this process stands: its rank among `world` processes and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def distributed() -> Place:
+    """Join the process group that the launcher (`torchrun`, `deepspeed`) describes, or be a group of one: no port is opened then."""
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    local = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local)
+    backend = "nccl" if cuda else "gloo"
+    if "RANK" not in os.environ and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
+    warnings.filterwarnings("ignore", message=".*torch.distributed.*deprecated", category=FutureWarning)  # DeepSpeed's own calls
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    with silence():
+        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    return Place(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size(), device=device)
+
+
+def micro_batches(train: Train, world: int) -> tuple[int, int]:
+    """(samples per micro-batch, micro-batches per rank and step); raises MgzooError where the batch does not divide."""
+    micro = train.micro or max(1, train.batch // world)
+    if train.batch % (micro * world):
+        raise MgzooError(
+            f"train.batch {train.batch} does not divide into micro-batches of {micro} on {world} rank{'s' if world > 1 else ''}",
+            remedy=f"make train.batch a multiple of {micro * world}, or set train.micro",
+        )
+    return micro, train.batch // (micro * world)
+
+
+def deepspeed_config(train: Train, zero: Zero, world: int, device: str) -> dict:
+    """The DeepSpeed configuration of a run: plain dicts only, and nothing that is not in the recipe.
+
+    device: ``cpu`` or ``cuda``. ZeRO stage 0 is run as stage 1. Gradients are accumulated and
+    reduced in float32 (where nothing is accumulated, a bf16 gradient is what it is).
+    """
+    micro, accumulation = micro_batches(train, world)
+    stage = max(1, zero.stage)
+    sharding = {
+        "stage": stage,
+        "reduce_bucket_size": zero.bucket,
+        "allgather_bucket_size": zero.bucket,
+        "contiguous_gradients": True,
+        "overlap_comm": device == "cuda",
+    }
+    if stage == 3:
+        sharding["stage3_param_persistence_threshold"] = zero.persistence_threshold
+        sharding["stage3_prefetch_bucket_size"] = zero.bucket
+    if zero.offload_optimizer:
+        sharding["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+    if zero.offload_parameters:
+        sharding["offload_param"] = {"device": "cpu", "pin_memory": False}
+    bf16 = train.precision == "bf16"
+    return {
+        "train_batch_size": train.batch,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": train.clip,
+        "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32"} if bf16 and accumulation > 1 else {},
+        "communication_data_type": "fp32",
+        "zero_optimization": sharding,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+    }
+
+
+def key(name: str) -> str:
+    """A part's name as a module's name, which may hold neither a dot nor (for the universal format) a slash."""
+    return name.replace(".", ":")
+
+
+class Trainable(nn.Module):
+    """What the engine holds: the trained parts, and a forward that is the task's loss (or its held-out measures)."""
+
+    def __init__(self, model, names: Sequence[str]):
+        super().__init__()
+        for name in names:
+            self.add_module(key(name), model.part(name))
+        self._model = (model,)  # a tuple, so that the frozen parts are not registered
+
+    def forward(self, example: Example, generator: torch.Generator, measure: bool = False):
+        """(total, terms) of the task's loss; with measure, the task's named held-out measures."""
+        (model,) = self._model
+        if measure:
+            return dict(model.task.validate(model, example, generator))
+        loss = model.task.loss(model, example, generator)
+        return loss.total, dict(loss.terms)
+
+
+def optimizer(module: nn.Module, train: Train, zero: Zero, device: str) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices (two axes or more) only: DeepSpeed's on a CPU, torch's fused one on CUDA."""
+    weights = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": train.weight_decay},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if device == "cuda" and not zero.offload_optimizer:
+        return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
+    if shutil.which("g++") is None or shutil.which("ninja") is None:
+        print("! no g++ or ninja: training with torch's AdamW, which is slower than DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
+        return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
+    with silence():
+        return cpu_adam()(groups, lr=train.lr, betas=train.betas, adamw_mode=True)
+
+
+@functools.cache
+def cpu_adam() -> type:
+    """DeepSpeed's CPUAdam, made to forget how it came to a step.
+
+    Its C++ side carries beta ** step from call to call and multiplies it on, but computes it anew after a resume: not the
+    same last bit. A call with step 0 before each step makes it always compute anew, so that resumed is bit for bit not killed.
+    """
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    class CPUAdam(DeepSpeedCPUAdam):
+        @torch.no_grad()
+        def step(self, closure=None):
+            nothing = [torch.zeros(1) for _ in range(4)]
+            self.ds_opt_adam.adam_update(self.opt_id, 0, 0.0, *self.param_groups[0]["betas"], 1.0, 0.0, True, *nothing)
+            return super().step(closure)
+
+    return CPUAdam
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep what DeepSpeed and the compiler of its operators print away from stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd, saved in enumerate(kept, start=1):
+            os.dup2(saved, fd)
+            os.close(saved)
+        os.close(sink)
+
+
+def start(module: Trainable, train: Train, zero: Zero, place: Place):
+    """The DeepSpeed engine around the trained parts; its float32 masters are the weights as given, not their bf16 rounding."""
+    import deepspeed
+
+    given = {name: p.detach().float().clone() for name, p in module.named_parameters() if p.requires_grad}
+    config = deepspeed_config(train, zero, place.world, place.device.type)
+    adam = optimizer(module, train, zero, place.device.type)
+    with silence():
+        engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=config)
+    if train.precision == "bf16":
+        put(engine, given)
+    return engine
+
+
+def masters(engine) -> list[Tensor]:
+    """This rank's float32 weights as the flat tensors that the optimiser works on."""
+    inner = engine.optimizer
+    for name in ("fp32_partitioned_groups_flat", "single_partition_of_fp32_groups", "fp32_groups_flat_partition"):
+        if hasattr(inner, name):
+            return list(getattr(inner, name))
+    raise AssertionError(f"{type(inner).__name__} keeps no float32 weights that we know")
+
+
+def full(engine) -> dict[str, Tensor]:
+    """Every trained weight, whole and in float32, by name within `Trainable`; on all ranks."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    return {name: safe_get_full_fp32_param(p).detach().clone() for name, p in engine.module.named_parameters() if p.requires_grad}
+
+
+def put(engine, weights: Mapping[str, Tensor]) -> None:
+    """Write whole float32 weights into the masters (the compute weights keep their rounding until the next step)."""
+    from deepspeed.utils import safe_set_full_fp32_param
+
+    for name, p in engine.module.named_parameters():
+        if p.requires_grad and name in weights:
+            safe_set_full_fp32_param(p, weights[name].to(p.device))
+
+
+@contextlib.contextmanager
+def holding(engine, shards: Sequence[Tensor]) -> Iterator[None]:
+    """While inside, the masters hold `shards`; on leaving, `shards` take what the masters then hold and the masters are as before."""
+    current = masters(engine)
+    kept = [tensor.detach().clone() for tensor in current]
+    with torch.no_grad():
+        for tensor, shard in zip(current, shards, strict=True):
+            tensor.copy_(shard)
+        yield
+        for tensor, shard, old in zip(current, shards, kept, strict=True):
+            shard.copy_(tensor)
+            tensor.copy_(old)
+
+
+def release(engine) -> None:
+    """Take the engine down and leave the trained parts as plain modules with their float32 masters as weights."""
+    weights, module = full(engine), engine.module
+    fresh: dict[int, nn.Parameter] = {}
+    for name, p in module.named_parameters():
+        value = weights[name] if name in weights else p.detach().float().clone()
+        fresh[id(p)] = nn.Parameter(value, requires_grad=p.requires_grad)
+    with silence():
+        engine.destroy()
+    for inner in module.modules():
+        inner._parameters = {key: None if p is None else fresh[id(p)] for key, p in inner._parameters.items()}
+
+
+def alike(before: StagePlan, after: StagePlan) -> bool:
+    """Whether one engine serves two stages: learning rate, betas and decay can be set on it as it runs, the rest cannot."""
+    fixed = ("batch", "micro", "clip", "precision", "ema")
+    return before.zero == after.zero and all(getattr(before.train, key) == getattr(after.train, key) for key in fixed)

@@ -1,0 +1,1 @@
+"""Autoencoders of mgzoo: Movie Gen's temporal autoencoder, a framewise one, and the task that trains them."""

@@ -1,0 +1,477 @@
+"""Temporal autoencoder (TAE): Movie Gen, section 3.1.1, in 2.5-D.
+
+Shape letters: B batch, C channels, T H W time/height/width of the tensor at hand, F frames, Y X pixel height/width,
+N = T*H*W positions. Activations stay contiguous as x_BTHWC from the first to the last layer: a spatial convolution reads
+them as the channels_last picture (B*T, C, H, W), a temporal one as the channels_last picture (B, C, T, H*W), so that no
+layout is ever copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgzoo_autoencoders.configs import TaeConfig
+
+LOGVAR_RANGE = (-30.0, 20.0)
+Stride = tuple[int, int]
+HEAD_GAIN = 0.1  # of the network beside a block transform: Adam's first steps on its last layers must not drown the codec
+START_LOGVAR = -6.0  # a posterior as wide as the prior would drown the latents in noise for the first thousands of steps
+
+
+class Conv(nn.Module):
+    """A 3x3 spatial convolution (zero padding), then a temporal one of width 3 (symmetric replicate padding).
+
+    stride, up: (time, space). A spatial stride of 2 pads one zero row and column at the end, as the latent diffusion
+    autoencoder does; a temporal stride gives ceil(T / stride) frames. ``up`` repeats its input (nearest) before each of the
+    two. The temporal convolution starts as the identity (1 on the centre tap, bias 0), so that a new video model is the
+    image model.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, stride: Stride = (1, 1), up: Stride = (1, 1), temporal: bool = True):
+        super().__init__()
+        self.stride, self.up = stride, up
+        self.spatial = nn.Conv2d(c_in, c_out, 3, stride=stride[1], padding=1 if stride[1] == 1 else 0)
+        self.temporal = nn.Conv2d(c_out, c_out, (3, 1), stride=(stride[0], 1)) if temporal else None
+        if self.temporal is not None:
+            identity_(self.temporal)
+
+    def forward(self, x_BTHWC: Tensor, frames: int | None = None) -> Tensor:
+        """frames: keep only so many of the upsampled frames."""
+        B, T = x_BTHWC.shape[:2]
+        x_NCHW = x_BTHWC.flatten(0, 1).movedim(-1, 1)
+        if self.stride[1] > 1:
+            x_NCHW = F.pad(x_NCHW, (0, 1, 0, 1))
+        if self.up[1] > 1:
+            x_NCHW = F.interpolate(x_NCHW, scale_factor=self.up[1], mode="nearest")
+        x_BTHWC = self.spatial(x_NCHW).movedim(1, -1).unflatten(0, (B, T))
+        if self.temporal is None:
+            return x_BTHWC
+        frames, (H, W) = frames or T * self.up[0], x_BTHWC.shape[2:4]
+        if T == 1:  # every tap sees the one frame
+            x_BTHWC = F.linear(x_BTHWC, self.temporal.weight.sum(2).squeeze(-1), self.temporal.bias)
+            return x_BTHWC.expand(-1, frames, -1, -1, -1)
+        # One gather repeats frames for upsampling and at both ends: cheaper to differentiate than slices put together.
+        source = (torch.arange(-1, frames + 1, device=x_BTHWC.device) // self.up[0]).clamp(0, T - 1)
+        x_BCTP = x_BTHWC.flatten(2, 3).index_select(1, source).movedim(-1, 1)
+        return self.temporal(x_BCTP).movedim(1, -1).unflatten(2, (H, W))
+
+
+@torch.no_grad()
+def identity_(conv: nn.Conv2d) -> None:
+    """Make a (3, 1) convolution pass its centre frame through."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    conv.weight[:, :, 1, 0].fill_diagonal_(1.0)
+
+
+class Norm(nn.Module):
+    """Normalisation of every frame on its own.
+
+    Statistics over time would make a frame depend on which frames share its tile and would set images apart from videos,
+    so they are taken over the height and width of each frame (our choice). ``group``: GroupNorm, eps 1e-6;
+    ``rms``: root mean square over the channels of each position, without bias.
+    """
+
+    def __init__(self, channels: int, groups: int, kind: str):
+        super().__init__()
+        self.groups, self.kind = groups, kind
+        self.weight = nn.Parameter(torch.ones(channels))
+        if kind == "group":
+            self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_BTHWC: Tensor) -> Tensor:
+        if self.kind == "rms":
+            return F.rms_norm(x_BTHWC, self.weight.shape, self.weight, 1e-6)
+        x_NCHW = x_BTHWC.flatten(0, 1).movedim(-1, 1)
+        return F.group_norm(x_NCHW, self.groups, self.weight, self.bias, 1e-6).movedim(1, -1).view_as(x_BTHWC)
+
+
+class Block(nn.Module):
+    """Residual block: twice norm, SiLU, convolution; a 1x1 projection of the input where the width changes."""
+
+    def __init__(self, c_in: int, c_out: int, config: TaeConfig):
+        super().__init__()
+        temporal = config.temporal == "2.5d"
+        self.norm1 = Norm(c_in, config.groups, config.norm)
+        self.conv1 = Conv(c_in, c_out, temporal=temporal)
+        self.norm2 = Norm(c_out, config.groups, config.norm)
+        self.conv2 = Conv(c_out, c_out, temporal=temporal)
+        self.project = nn.Linear(c_in, c_out) if c_in != c_out else None
+
+    def forward(self, x_BTHWC: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x_BTHWC)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (x_BTHWC if self.project is None else self.project(x_BTHWC))
+
+
+class Attention(nn.Module):
+    """Single-head self-attention with a residual: over the H*W positions of a frame, or over the T frames of a position.
+
+    The temporal one starts with a zero output, so that a new video model is the image model.
+    """
+
+    def __init__(self, channels: int, config: TaeConfig, *, over_time: bool):
+        super().__init__()
+        self.over_time = over_time
+        self.norm = Norm(channels, config.groups, config.norm)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        if over_time:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, x_BTHWC: Tensor) -> Tensor:
+        B, T, H, W, C = x_BTHWC.shape
+        h = self.norm(x_BTHWC).view(B, T, H * W, C)
+        if self.over_time:
+            h = h.transpose(1, 2)
+        q, k, v = self.qkv(h).chunk(3, dim=-1)
+        h = self.out(F.scaled_dot_product_attention(q, k, v))
+        if self.over_time:
+            h = h.transpose(1, 2)
+        return x_BTHWC + h.reshape(x_BTHWC.shape)
+
+
+def to_channels(x_BTHWC: Tensor, time: int, height: int, width: int) -> Tensor:
+    """Fold blocks of time x height x width positions into channels, in this order, the old channels fastest; an
+    incomplete last block repeats the last frame."""
+    if missing := -x_BTHWC.shape[1] % time:
+        x_BTHWC = torch.cat([x_BTHWC, x_BTHWC[:, -1:].expand(-1, missing, -1, -1, -1)], dim=1)
+    B, T, H, W, C = x_BTHWC.shape
+    x = x_BTHWC.reshape(B, T // time, time, H // height, height, W // width, width, C)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4)
+
+
+def from_channels(x_BTHWC: Tensor, time: int, height: int, width: int) -> Tensor:
+    """The inverse of `to_channels`."""
+    x = x_BTHWC.unflatten(-1, (time, height, width, -1))
+    B, T, H, W, _, _, _, C = x.shape
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(B, T * time, H * height, W * width, C)
+
+
+def spread(x: Tensor, channels: int) -> Tensor:
+    """Bring the last axis to ``channels`` without parameters: mean of neighbours, or repetition of all."""
+    C = x.shape[-1]
+    if C > channels:
+        return x.unflatten(-1, (channels, C // channels)).mean(-1)
+    return x.repeat(1, 1, 1, 1, channels // C) if C < channels else x
+
+
+def room(channels: int, more: int, stride: Stride) -> tuple[int, int, int]:
+    """(time, height, width) of the blocks that fit when ``channels`` become ``more``: rows first, then columns, then frames,
+    as motion is the least of a small block (our choice)."""
+    free, kept = max(more // channels, 1), []
+    for size in (stride[1], stride[1], stride[0]):
+        kept.append(size if free >= size else 1)
+        free //= kept[-1]
+    return kept[2], kept[0], kept[1]
+
+
+class Down(nn.Module):
+    """Strided convolution; with ``shortcut`` a parameter-free path around it, as in the deep compression autoencoder (Chen
+    et al. 2024): positions go into channels as far as there is room, the others are averaged."""
+
+    def __init__(self, c_in: int, c_out: int, stride: Stride, config: TaeConfig):
+        super().__init__()
+        self.c_out, self.stride, self.shortcut = c_out, stride, config.shortcut
+        self.conv = Conv(c_in, c_out, stride=stride, temporal=config.temporal == "2.5d")
+
+    def forward(self, x_BTHWC: Tensor) -> Tensor:
+        h = self.conv(x_BTHWC)
+        return h + self._around(x_BTHWC) if self.shortcut else h
+
+    def _around(self, x: Tensor) -> Tensor:
+        (time, space), (t, height, width) = self.stride, room(x.shape[-1], self.c_out, self.stride)
+        if t < time:
+            if x.shape[1] % 2:
+                x = torch.cat([x, x[:, -1:]], dim=1)
+            x = (x[:, ::2] + x[:, 1::2]) / 2
+        if width < space:
+            x = (x[:, :, :, ::2] + x[:, :, :, 1::2]) / 2
+        if height < space:
+            x = (x[:, :, ::2] + x[:, :, 1::2]) / 2
+        return spread(to_channels(x, t, height, width), self.c_out)
+
+
+class Up(nn.Module):
+    """Nearest x2 and convolution, in space, then in time; with ``shortcut`` a parameter-free path around it, the mirror of
+    `Down`'s: channels go into positions as far as there are enough, the others are repeated."""
+
+    def __init__(self, c_in: int, c_out: int, stride: Stride, config: TaeConfig):
+        super().__init__()
+        self.c_out, self.stride, self.shortcut = c_out, stride, config.shortcut
+        self.conv = Conv(c_in, c_out, up=stride, temporal=config.temporal == "2.5d")
+
+    def forward(self, x_BTHWC: Tensor, frames: int) -> Tensor:
+        """frames: how many of the upsampled frames to keep."""
+        h = self.conv(x_BTHWC, frames)
+        return h + self._around(x_BTHWC)[:, :frames] if self.shortcut else h
+
+    def _around(self, x: Tensor) -> Tensor:
+        (time, space), (t, height, width) = self.stride, room(self.c_out, x.shape[-1], self.stride)
+        x = from_channels(spread(x, self.c_out * t * height * width), t, height, width)
+        if height < space or width < space:
+            scale = (space // height, space // width)
+            B = len(x)
+            x = F.interpolate(x.flatten(0, 1).movedim(-1, 1), scale_factor=scale, mode="nearest").movedim(1, -1).unflatten(0, (B, -1))
+        return x if t == time else torch.stack([x, x], dim=2).flatten(1, 2)
+
+
+class BlockTransform(nn.Module):
+    """A linear codec of blocks of (time, space, space) pixels, beside the network: `analyse` and `synthesise`.
+
+    It starts as the three-dimensional DCT of luma and two opponent colours, keeping the coefficients that are largest in
+    pictures and scaling each to about unit deviation (our choice). With the network's last layers at zero, training
+    starts from a working codec and the network learns what a linear one cannot do.
+    """
+
+    def __init__(self, channels: int, in_channels: int, time: int, space: int):
+        super().__init__()
+        self.time, self.space = time, space
+        basis, deviation = dct_basis(in_channels, time, space)
+        keep = deviation.argsort(descending=True, stable=True)[:channels]
+        basis, deviation = basis[keep], deviation[keep, None]
+        self.analysis = nn.Linear(basis.shape[1], channels, bias=False)
+        self.synthesis = nn.Linear(channels, basis.shape[1], bias=False)
+        # Adam moves every weight by about the learning rate: dividing by sqrt(fan-in) keeps its first steps small.
+        self.scale = basis.shape[1] ** -0.5
+        with torch.no_grad():
+            self.analysis.weight.copy_(basis / deviation)
+            self.synthesis.weight.copy_((basis * deviation).T / self.scale)
+
+    @torch.no_grad()
+    def fit(self, media: Iterable[Tensor]) -> None:
+        """Start from the principal components of real blocks instead: the best linear codec there is for them.
+
+        media: batches (B, F, Y, X, 3). Components are taken about zero, each scaled to unit power."""
+        size, count = self.analysis.in_features, 0
+        moments = torch.zeros(size, size, dtype=torch.float64)
+        for batch in media:
+            blocks = to_channels(batch.float(), self.time, self.space, self.space).reshape(-1, size)
+            moments += (blocks.T @ blocks).double().cpu()
+            count += len(blocks)
+        power, vectors = torch.linalg.eigh(moments / count)
+        power, vectors = power.flip(0)[: self.analysis.out_features].clamp_min(1e-6), vectors.flip(1)[:, : self.analysis.out_features]
+        self.analysis.weight.copy_((vectors / power.sqrt()).T / self.scale)
+        self.synthesis.weight.copy_(vectors * power.sqrt())
+
+    def analyse(self, pixels_BTHWC: Tensor) -> Tensor:
+        """Pixels (B, F, Y, X, 3) -> raw latents (B, T, H, W, C)."""
+        return self.analysis(to_channels(pixels_BTHWC, self.time, self.space, self.space) * self.scale)
+
+    def synthesise(self, z_BTHWC: Tensor) -> Tensor:
+        """The inverse of `analyse`, but for the coefficients that were not kept."""
+        return from_channels(self.synthesis(z_BTHWC), self.time, self.space, self.space)
+
+
+def dct_basis(in_channels: int, time: int, space: int) -> tuple[Tensor, Tensor]:
+    """Orthonormal rows (n, n) over (t, y, x, channel) and the deviation (n,) their coefficients have in typical pictures.
+
+    The deviations follow a power law fitted by eye to animated clips; they only choose and scale coefficients."""
+    colours = torch.eye(in_channels)
+    strength = torch.ones(in_channels)
+    if in_channels == 3:
+        colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]])
+        colours, strength = colours / colours.norm(dim=1, keepdim=True), torch.tensor([1.0, 0.5, 0.2])
+    basis, deviation = colours, strength
+    for n, falloff in ((space, 1.6), (space, 1.6), (time, 2.5)):
+        basis = torch.kron(dct_matrix(n), basis)
+        deviation = torch.kron(torch.arange(1, n + 1) ** -falloff, deviation)
+    return basis, deviation
+
+
+def dct_matrix(n: int) -> Tensor:
+    """Orthonormal DCT-II (n, n), one row per frequency."""
+    k = torch.arange(n, dtype=torch.float64)
+    rows = torch.cos(torch.pi / n * (k + 0.5) * k[:, None]) * (2 / n) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.float()
+
+
+class Encoder(nn.Module):
+    """Media positions (B, T, H, W, 3 p p) -> moments (B, t, h, w, 2 C)."""
+
+    def __init__(self, config: TaeConfig):
+        super().__init__()
+        widths, temporal = config.widths, config.temporal == "2.5d"
+        self.stem = Conv(config.in_channels * config.patch**2, widths[0], temporal=temporal)
+        self.stages = nn.ModuleList()
+        width = widths[0]
+        for level, c in enumerate(widths):
+            for _ in range(config.encoder_blocks[level]):
+                self.stages.append(Block(width, c, config))
+                width = c
+            if level + 1 < len(widths):
+                c_out = widths[level + 1] if config.widens(config.encoder_blocks, level + 1) else c
+                self.stages.append(Down(width, c_out, (config.time_strides[level], config.space_strides[level]), config))
+                width = c_out
+        self.stages.extend(middle(widths[-1], config))
+        self.norm = Norm(widths[-1], config.groups, config.norm)
+        self.head = Conv(widths[-1], 2 * config.channels, temporal=temporal)
+
+    def forward(self, x_BTHWC: Tensor) -> Tensor:
+        x = self.stem(x_BTHWC)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(F.silu(self.norm(x)))
+
+
+class Decoder(nn.Module):
+    """Latents (B, t, h, w, C) -> media positions (B, T, H, W, 3 p p)."""
+
+    def __init__(self, config: TaeConfig):
+        super().__init__()
+        widths, temporal = config.widths, config.temporal == "2.5d"
+        self.stem = Conv(config.channels, widths[-1], temporal=temporal)
+        self.stages = nn.ModuleList(middle(widths[-1], config))
+        width = widths[-1]
+        for level in reversed(range(len(widths))):
+            c = widths[level]
+            for _ in range(config.decoder_blocks[level]):
+                self.stages.append(Block(width, c, config))
+                width = c
+            if level:
+                c_out = widths[level - 1] if config.widens(config.decoder_blocks, level - 1) else c
+                self.stages.append(Up(width, c_out, (config.time_strides[level - 1], config.space_strides[level - 1]), config))
+                width = c_out
+        self.time_stride = math.prod(config.time_strides)
+        self.norm = Norm(widths[0], config.groups, config.norm)
+        self.head = Conv(widths[0], config.in_channels * config.patch**2, temporal=temporal)
+
+    def forward(self, z_BTHWC: Tensor, frames: int) -> Tensor:
+        """frames: of the result. Spurious ones are dropped at every level, the mirror of the encoder's ceil(T / 2), so that a
+        picture costs what the image autoencoder's costs."""
+        x, stride = self.stem(z_BTHWC), self.time_stride
+        for stage in self.stages:
+            if isinstance(stage, Up):
+                stride //= stage.stride[0]
+                x = stage(x, min(math.ceil(frames / stride), x.shape[1] * stage.stride[0]))
+            else:
+                x = stage(x)
+        return self.head(F.silu(self.norm(x)))
+
+
+def middle(width: int, config: TaeConfig) -> list[nn.Module]:
+    """Block, spatial attention, temporal attention, block."""
+    attention = []
+    if config.attention:
+        attention.append(Attention(width, config, over_time=False))
+        if config.temporal == "2.5d":
+            attention.append(Attention(width, config, over_time=True))
+    return [Block(width, width, config), *attention, Block(width, width, config)]
+
+
+class Tae(nn.Module):
+    """Movie Gen's temporal autoencoder: media float (B, 3, F, Y, X) in [-1, 1] <-> normalised latents (B, C, T, H, W).
+
+    Any number of frames and any size: T = ceil(F / stride), and the decoder's spurious frames and pixels are dropped. A
+    picture is a one-frame video. The statistics that normalise the latents are buffers, set by `calibrate` and saved with
+    the weights.
+    """
+
+    def __init__(self, config: TaeConfig):
+        super().__init__()
+        self.config = config
+        self.spec = config.latent()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.blocks = None
+        if config.linear:
+            self.blocks = BlockTransform(config.channels, config.in_channels, self.spec.stride[0], self.spec.stride[1])
+            for head in (self.encoder.head, self.decoder.head):
+                nn.init.zeros_(head.spatial.weight)
+                nn.init.zeros_(head.spatial.bias)
+        self.register_buffer("latent_mean", torch.zeros(config.channels))
+        self.register_buffer("latent_std", torch.ones(config.channels))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.encoder.stem.spatial.weight.dtype
+
+    def posterior(self, media: Tensor) -> tuple[Tensor, Tensor]:
+        """Media (B, 3, F, Y, X) in [-1, 1] -> raw (not normalised) mean and log-variance (B, C, T, H, W), float32, untiled."""
+        p, s = self.config.patch, self.spec.stride[1]
+        Y, X = media.shape[-2:]
+        media = media.to(self.dtype)
+        if Y % s or X % s:
+            media = F.pad(media.flatten(1, 2), (0, -X % s, 0, -Y % s), mode="replicate").unflatten(1, media.shape[1:3])
+        pixels_BTHWC = media.permute(0, 2, 3, 4, 1).contiguous()
+        mean, logvar = self.encoder(to_channels(pixels_BTHWC, 1, p, p)).movedim(-1, 1).float().chunk(2, dim=1)
+        if self.blocks is not None:
+            mean = HEAD_GAIN * mean + self.blocks.analyse(pixels_BTHWC).movedim(-1, 1)
+        return mean, (logvar + START_LOGVAR).clamp(*LOGVAR_RANGE)
+
+    def pixels(self, raw: Tensor, frames: int | None = None) -> Tensor:
+        """Raw latents (B, C, T, H, W) -> the first ``frames`` (default all) of the media they stand for, (B, 3, F, Y, X)
+        float32, untiled, not cropped in space."""
+        frames = frames or raw.shape[2] * self.spec.stride[0]
+        z_BTHWC = raw.to(self.dtype).movedim(1, -1).contiguous()
+        pixels_BTHWC = from_channels(self.decoder(z_BTHWC, frames), 1, self.config.patch, self.config.patch)
+        if self.blocks is not None:
+            pixels_BTHWC = HEAD_GAIN * pixels_BTHWC + self.blocks.synthesise(z_BTHWC)[:, :frames]
+        return pixels_BTHWC.movedim(-1, 1).float()
+
+    def normalise(self, raw: Tensor) -> Tensor:
+        """Raw latents -> zero mean and unit deviation per channel."""
+        return (raw - per_channel(self.latent_mean)) / per_channel(self.latent_std)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return latents.float() * per_channel(self.latent_std) + per_channel(self.latent_mean)
+
+    def encode(self, media: Tensor) -> Tensor:
+        """Media float (B, 3, F, Y, X) in [-1, 1] -> normalised latents (B, C, T, H, W) float32: the posterior mean.
+
+        Longer than `tile_frames`, a video is cut into tiles without overlap (Movie Gen, section 3.1.1)."""
+        tiles = media.split(self.config.tile_frames, dim=2)
+        return torch.cat([self.normalise(self.posterior(tile)[0]) for tile in tiles], dim=2)
+
+    def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
+        """Normalised latents -> media float32 of size ``like`` = (F, Y, X); frames and pixels beyond it are dropped.
+
+        More latents than a tile holds are decoded in overlapping tiles, one after the other into the result, the overlap
+        blended linearly (Movie Gen, section 3.1.1): memory beyond the result does not grow with the number of frames."""
+        frames, height, width = like
+        stride, T = self.spec.stride[0], latents.shape[2]
+        tile, overlap = self.config.tile_frames // stride, self.config.tile_overlap // stride
+        raw = self.denormalise(latents)
+        if T <= tile:
+            return self.pixels(raw, frames)[..., :height, :width]
+        out = raw.new_zeros(len(raw), self.config.in_channels, frames, height, width)
+        blend = overlap * stride
+        rise = ((torch.arange(blend, device=raw.device) + 0.5) / max(blend, 1))[:, None, None]
+        for start in range(0, T - overlap, tile - overlap):
+            first = start * stride
+            part = self.pixels(raw[:, :, start : start + tile], min(frames - first, tile * stride))[..., :height, :width]
+            if start:
+                part[:, :, :blend] *= rise[: part.shape[2]]
+            if start + tile < T:
+                part[:, :, part.shape[2] - blend :] *= 1 - rise
+            out[:, :, first : first + part.shape[2]] += part
+        return out
+
+    def fit(self, media: Iterable[Tensor]) -> None:
+        """Start the linear path, where there is one, from the principal components of batches (B, 3, F, Y, X)."""
+        if self.blocks is not None:
+            self.blocks.fit(batch.permute(0, 2, 3, 4, 1) for batch in media)
+
+    @torch.no_grad()
+    def calibrate(self, raw: Iterable[Tensor]) -> None:
+        """Set the normalisation from batches of raw latents (B, C, T, H, W): mean and deviation of each channel."""
+        count, total, square = 0, 0.0, 0.0
+        for batch in raw:
+            x = batch.double().movedim(1, 0).flatten(1)
+            count, total, square = count + x.shape[1], total + x.sum(1), square + x.square().sum(1)
+        assert count, "no latents to calibrate with"
+        mean = total / count
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_((square / count - mean.square()).clamp_min(1e-12).sqrt())
+
+
+def per_channel(x_C: Tensor) -> Tensor:
+    return x_C.float()[:, None, None, None]

@@ -1,0 +1,1 @@
+"""Backbones: transformers over latent patches of any rank."""

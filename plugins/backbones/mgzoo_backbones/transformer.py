@@ -1,0 +1,323 @@
+"""The forward that both backbones share: a diffusion transformer over latent patches of any rank.
+
+Source: Movie Gen, section 3.1. What the paper leaves open (the exact adaLN form, null conditions, expansion of position
+tables) is our choice and said where it is made.
+
+Shape letters: B samples, S tokens of one sample, N tokens of a packed batch, D model width, C latent channels, P latents per
+patch, L condition tokens of a sample, M condition tokens of a packed batch, T latent times, H heads, K channels of a head.
+A batch is computed as (B, S, D) where all samples have one length, else packed as (1, N, D): never padded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mgzoo.parts import Condition, Conditions, Latents
+from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
+from mgzoo_backbones.attention import Segments, attend
+from mgzoo_backbones.configs import TransformerConfig
+
+INIT_STD = 0.02
+
+
+class Attention(nn.Module):
+    """Self-attention, or cross-attention where `forward` is given other tokens."""
+
+    def __init__(self, width: int, heads: int, bias: bool, cross: bool):
+        super().__init__()
+        self.heads = heads
+        if cross:
+            self.q = nn.Linear(width, width, bias=bias)
+            self.kv = nn.Linear(width, 2 * width, bias=bias)
+        else:
+            self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x_BSD: Tensor, queries: Segments, tokens_MD: Tensor | None = None, keys: Segments | None = None) -> Tensor:
+        def split(y: Tensor, parts: int) -> tuple[Tensor, ...]:
+            return y.view(-1, parts, self.heads, x_BSD.shape[-1] // self.heads).unbind(1)
+
+        if tokens_MD is None:
+            q_NHK, k_NHK, v_NHK = split(self.qkv(x_BSD), 3)
+            y_NHK = attend(q_NHK, k_NHK, v_NHK, queries, queries)
+        else:
+            (q_NHK,), (k_MHK, v_MHK) = split(self.q(x_BSD), 1), split(self.kv(tokens_MD), 2)
+            y_NHK = attend(q_NHK, k_MHK, v_MHK, queries, keys)
+        return self.out(y_NHK.reshape(x_BSD.shape))
+
+
+class Block(nn.Module):
+    """One layer: modulated self-attention, cross-attention, modulated feed-forward, each added to its input.
+
+    The timestep's six vectors (shift, scale, gate of either modulated branch) are shared by all layers; `table` holds what
+    this layer adds to them.
+    """
+
+    def __init__(self, config: TransformerConfig, norm: type[nn.Module], feed_forward: type[nn.Module], cross: bool):
+        super().__init__()
+        d = config.width
+        self.table = nn.Parameter(torch.empty(6, d))
+        self.attention_norm = norm(d, config.eps)
+        self.attention = Attention(d, config.heads, config.bias, cross=False)
+        self.cross_attention = Attention(d, config.heads, config.bias, cross=True) if cross else None
+        self.ffn_norm = norm(d, config.eps)
+        self.ffn = feed_forward(d, config.ffn, config.bias)
+
+    def forward(self, x_BSD, positions_1SD, modulation_B6D, queries, tokens_MD=None, keys=None) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulate(self.table, modulation_B6D, (1, 4), x_BSD.dtype, queries)
+        x_BSD = x_BSD + positions_1SD
+        x_BSD = torch.addcmul(x_BSD, gate1, self.attention(self.attention_norm(x_BSD, shift1, scale1), queries))
+        if self.cross_attention is not None:
+            x_BSD = x_BSD + self.cross_attention(x_BSD, queries, tokens_MD, keys)
+        return torch.addcmul(x_BSD, gate2, self.ffn(self.ffn_norm(x_BSD, shift2, scale2)))
+
+
+def modulate(table_KD: Tensor, values_BKD: Tensor, scales: Sequence[int], dtype: torch.dtype, queries: Segments) -> list[Tensor]:
+    """A layer's table + what the timestep says -> K vectors, (B, 1, D) for a uniform batch, (1, N, D) for a packed one.
+
+    One is added to those in `scales`. Summed in float32, because 1 + a small scale loses the scale in bfloat16.
+    """
+    vectors = (table_KD.float() + values_BKD.float()).unbind(1)
+    vectors = [(v_BD + 1 if i in scales else v_BD).to(dtype) for i, v_BD in enumerate(vectors)]
+    return [v_BD[:, None] if queries.uniform else v_BD[queries.rows][None] for v_BD in vectors]
+
+
+class ConditionEmbedding(nn.Module):
+    """A bias-free projection of one condition to the model width (and LayerNorm for tokens), with its learned null.
+
+    ``tokens`` (B, L, dim) -> tokens (B, L, D) and their mask, at least one True in each row; ``vector`` -> (B, D);
+    ``frames`` -> (B, T, D).
+    """
+
+    def __init__(self, spec: ConditionSpec, width: int):
+        super().__init__()
+        self.spec = spec
+        self.project = nn.Linear(spec.dim, width, bias=False)
+        self.norm = nn.LayerNorm(width) if spec.kind == "tokens" else None
+        self.null = nn.Parameter(torch.empty(width))
+
+    def forward(self, condition: Condition | None, batch: int) -> tuple[Tensor, Tensor | None]:
+        spec, null_D = self.spec, self.null
+        if condition is None:
+            if not spec.optional:
+                raise MgzooError(f"condition {spec.name} is missing", remedy="give it: this model was built to need it")
+            shape = (batch,) if spec.kind == "vector" else (batch, 1)
+            mask = torch.ones(shape, dtype=torch.bool, device=null_D.device) if spec.kind == "tokens" else None
+            return null_D.expand(*shape, -1), mask
+        expected = (batch, spec.dim) if spec.kind == "vector" else (batch, condition.values.shape[1], spec.dim)
+        if condition.values.shape != expected:
+            raise MgzooError(
+                f"condition {spec.name} has values of shape {tuple(condition.values.shape)}, expected {expected}",
+                remedy=f"encode it with an encoder that emits {spec.kind} of width {spec.dim}",
+            )
+        mask = condition.mask.to(null_D.device)
+        given = mask.reshape(*mask.shape, *[1] * (condition.values.ndim - mask.ndim))
+        # What is masked may be anything, infinities included: it must not reach a product.
+        values = torch.where(given, condition.values.to(null_D), 0)
+        projected = self.project(values)
+        if spec.kind != "tokens":
+            return torch.where(given, projected, null_D), None
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        null_BL = ~mask.any(1, keepdim=True) & first
+        return torch.where(null_BL[..., None], null_D, self.norm(projected)), mask | null_BL
+
+
+class Positions(nn.Module):
+    """Factorised learned positions: one table (length, D) per axis; a token's position is the sum of its axes' vectors."""
+
+    def __init__(self, lengths: Sequence[int], width: int):
+        super().__init__()
+        # Parameters of this very module, no ParameterList: ZeRO-3 gathers a module's own parameters when it is called.
+        for axis, length in enumerate(lengths):
+            self.register_parameter(f"axis{axis}", nn.Parameter(torch.empty(length, width)))
+
+    def forward(self, grid: Sequence[int]) -> Tensor:
+        """Positions of all tokens of a grid of patches -> (1, S, D)."""
+        total = 0
+        for axis, (table, size) in enumerate(zip(self.parameters(recurse=False), grid)):
+            total = total + table[:size].reshape(*[1] * axis, size, *[1] * (len(grid) - axis - 1), -1)
+        return total.reshape(1, math.prod(grid), -1)
+
+
+class Transformer(nn.Module):
+    """A backbone; subclasses name the two layers that they do not share.
+
+    Norm: class built as ``Norm(width, eps)``, called as ``norm(x, shift, scale)``.
+    FeedForward: class built as ``FeedForward(width, hidden, bias)``.
+    """
+
+    Norm: type[nn.Module]
+    FeedForward: type[nn.Module]
+
+    def __init__(
+        self, config: TransformerConfig, *, latent: LatentSpec, conditions: Sequence[ConditionSpec] = (), feeds: int = 0
+    ):
+        super().__init__()
+        if problems := config.check(latent, conditions):
+            raise MgzooError("; ".join(problems), remedy="change patch and max_len to the latent's axes")
+        self.config, self.latent, self.feeds = config, latent, feeds
+        d, cells = config.width, math.prod(config.patch)
+        self.embed = nn.Linear((latent.channels + feeds) * cells, d, bias=config.bias)
+        self.positions = Positions(config.max_len, d)
+        self.timestep = nn.Sequential(
+            nn.Linear(config.frequency_dim, d, bias=config.bias), nn.SiLU(), nn.Linear(d, d, bias=config.bias)
+        )
+        self.modulation = nn.Linear(d, 6 * d, bias=config.bias)
+        self.conditions = nn.ModuleDict({c.name: ConditionEmbedding(c, d) for c in conditions})
+        cross = any(c.kind == "tokens" for c in conditions)
+        self.blocks = nn.ModuleList(Block(config, self.Norm, self.FeedForward, cross) for _ in range(config.depth))
+        self.norm = self.Norm(d, config.eps)
+        self.table = nn.Parameter(torch.empty(2, d))
+        self.output = nn.Linear(d, latent.channels * cells, bias=config.bias)
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Linear weights, positions and nulls N(0, 0.02); tables N(0, 1) / sqrt(D); zero: biases, the modulation and output
+        layers, and the input weights of channels that a task head feeds."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(0, INIT_STD)
+                if module.bias is not None:
+                    module.bias.zero_()
+        for parameter in chain(self.positions.parameters(), (c.null for c in self.conditions.values())):
+            parameter.normal_(0, INIT_STD)
+        for module in chain(self.blocks, (self,)):
+            module.table.normal_(0, self.config.width**-0.5)
+        self.modulation.weight.zero_()
+        self.output.weight.zero_()
+        self.embed.weight[:, self.latent.channels * math.prod(self.config.patch) :].zero_()
+
+    def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None) -> Latents:
+        """Latents (B, C + feeds, *axes), or a list of (C + feeds, *axes) of mixed sizes; t (B,) in [0, 1], 0 noise, 1 data.
+
+        conditions: by name; one that is absent counts as dropped. Returns the prediction, (B, C, *axes) or a list, in the
+        model's dtype. Raises MgzooError for sizes, names or widths that this model was not built for.
+        """
+        dtype = self.table.dtype
+        if isinstance(latents, list) and len({x.shape for x in latents}) == 1:
+            return list(self.forward(torch.stack(latents), t, conditions))
+        batches = [x[None] for x in latents] if isinstance(latents, list) else [latents]
+        grids = [self._grid(x.shape) for x in batches]
+        x_BSD = torch.cat([self.embed(patchify(x.to(dtype), self.config.patch)) for x in batches], dim=1)
+        positions_1SD = torch.cat([self.positions(grid) for grid in grids], dim=1)
+
+        lengths = tuple(math.prod(grid) for x, grid in zip(batches, grids) for _ in x)
+        queries = Segments(lengths=lengths, device=x_BSD.device)
+        if len(grids) > 1 and queries.uniform:  # other sizes, as many tokens each
+            x_BSD, positions_1SD = (y.view(len(grids), lengths[0], -1) for y in (x_BSD, positions_1SD))
+        time_BD = self.timestep(sinusoid(1000 * t.float(), self.config.frequency_dim).to(dtype))
+        time_BD, x_BSD, tokens_MD, keys = self._condition(time_BD, x_BSD, conditions or {}, grids)
+        modulation_B6D = self.modulation(F.silu(time_BD)).unflatten(-1, (6, -1))
+
+        for block in self.blocks:
+            inputs = (x_BSD, positions_1SD, modulation_B6D, queries, tokens_MD, keys)
+            if self.config.checkpoint and torch.is_grad_enabled():
+                x_BSD = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BSD = block(*inputs)
+
+        shift, scale = modulate(self.table, time_BD[:, None].expand(-1, 2, -1), (1,), dtype, queries)
+        y_BSP = self.output(self.norm(x_BSD, shift, scale))
+        if not isinstance(latents, list):
+            return unpatchify(y_BSP, grids[0], self.config.patch)
+        return [unpatchify(y[None], grid, self.config.patch)[0] for y, grid in zip(y_BSP.flatten(0, 1).split(lengths), grids)]
+
+    def _grid(self, shape: torch.Size) -> tuple[int, ...]:
+        """Patches along each axis of latents of this shape (B, C, *axes)."""
+        channels = self.latent.channels + self.feeds
+        if len(shape) != 2 + len(self.config.patch) or shape[1] != channels:
+            raise MgzooError(
+                f"latents of shape {tuple(shape)} given to a backbone for {channels} channels and {len(self.config.patch)} axes",
+                remedy="give (B, C, *axes) of the latent space the model was built for",
+            )
+        if problems := self.config.check(self.latent, (), shape[2:]):
+            raise MgzooError("; ".join(problems), remedy="choose another size, or grow the tables with expand_positions")
+        return tuple(size // patch for size, patch in zip(shape[2:], self.config.patch))
+
+    def _condition(self, time_BD: Tensor, x_BSD: Tensor, conditions: Mapping[str, Condition], grids):
+        """Add vectors to the timestep and frames to the tokens; concatenate and pack token conditions -> tokens (M, D), keys."""
+        if unknown := sorted(conditions.keys() - self.conditions.keys()):
+            raise MgzooError(
+                f"unknown condition {', '.join(unknown)}; this backbone takes {', '.join(self.conditions) or 'none'}",
+                remedy="name its encoder as the model does, or leave it out",
+            )
+        tokens, masks = [], []
+        for name, embedding in self.conditions.items():
+            values, mask = embedding(conditions.get(name), time_BD.shape[0])
+            if embedding.spec.kind == "vector":
+                time_BD = time_BD + values
+            elif embedding.spec.kind == "frames":
+                x_BSD = x_BSD + self._at_frames(values, name, grids, x_BSD.shape)
+            else:
+                tokens.append(values)
+                masks.append(mask)
+        if not tokens:
+            return time_BD, x_BSD, None, None
+        tokens_BLD, mask_BL = torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
+        if mask_BL.is_meta or mask_BL.all():  # a meta tensor has no values to count: take the longest case
+            lengths, tokens_MD = (mask_BL.shape[1],) * mask_BL.shape[0], tokens_BLD.flatten(0, 1)
+        else:
+            lengths, tokens_MD = tuple(mask_BL.sum(1).tolist()), tokens_BLD[mask_BL]
+        return time_BD, x_BSD, tokens_MD, Segments(lengths=lengths, device=x_BSD.device)
+
+    def _at_frames(self, values_BTD: Tensor, name: str, grids: Sequence[Sequence[int]], shape: torch.Size) -> Tensor:
+        """A frames condition at every token of the same time, in the tokens' shape; one frame serves all times."""
+        longest = max(grid[0] for grid in grids)
+        times = values_BTD.shape[1]
+        if times == 1:
+            values_BTD, times = values_BTD.expand(-1, longest, -1), longest
+        if times < longest or (len(grids) == 1 and times > longest):
+            what = f"condition {name} has {times} frames for {longest} latent times"
+            raise MgzooError(what, remedy="resample it to the latents")
+        if len(grids) == 1:
+            return values_BTD.repeat_interleave(math.prod(grids[0][1:]), dim=1)
+        rows = [values_TD[: grid[0]].repeat_interleave(math.prod(grid[1:]), dim=0) for values_TD, grid in zip(values_BTD, grids)]
+        return torch.cat(rows).view(shape)
+
+
+def patchify(x: Tensor, patch: Sequence[int]) -> Tensor:
+    """(B, C, *axes) -> (B, S, C * P), each row in the order of a convolution's weight (C, *patch)."""
+    rank = len(patch)
+    for axis, size in enumerate(patch):
+        x = x.unflatten(2 + 2 * axis, (-1, size))
+    grid, inside = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+    return x.permute(0, *grid, 1, *inside).flatten(1 + rank).flatten(1, rank)
+
+
+def unpatchify(y_BSP: Tensor, grid: Sequence[int], patch: Sequence[int]) -> Tensor:
+    """The inverse of `patchify` for a grid of patches."""
+    rank = len(patch)
+    y = y_BSP.unflatten(1, tuple(grid)).unflatten(1 + rank, (-1, *patch))
+    order = [0, 1 + rank] + [i for axis in range(rank) for i in (1 + axis, 2 + rank + axis)]
+    y = y.permute(order)
+    for axis in range(rank):
+        y = y.flatten(2 + axis, 3 + axis)
+    return y
+
+
+def sinusoid(t_B: Tensor, channels: int, longest: float = 10_000.0) -> Tensor:
+    """Sinusoidal features (B, channels) of t, float32: cosines, then sines, of periods from 2 pi to ``longest`` * 2 pi."""
+    half = channels // 2
+    frequencies = torch.exp(-math.log(longest) * torch.arange(half, device=t_B.device) / half)
+    angles = t_B[:, None] * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def expand_positions(table: Tensor, factor: int) -> Tensor:
+    """A position table (length, D) grown to (length * factor, D) for a larger size (Movie Gen, section 3.1: x2, then x3).
+
+    The paper does not say how values are expanded; our choice is linear interpolation between position centres, which
+    keeps each place of the picture where it was. factor 1 returns the table unchanged.
+    """
+    if factor < 1:
+        raise ValueError(f"factor must be at least 1, got {factor}")
+    grown = F.interpolate(table.float().T[None], scale_factor=factor, mode="linear", align_corners=False)
+    return grown[0].T.to(table.dtype).contiguous()

@@ -1,0 +1,1 @@
+"""Encoders: from text and pictures to the conditions of a backbone."""

@@ -1,0 +1,204 @@
+"""Settings of the encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mgzoo.spec import ConditionSpec, option
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise ValueError(message) unless a setting holds."""
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BytesConfig:
+    """A text encoder without a vocabulary file, small enough to train with the model (our choice)."""
+
+    unit: Literal["word", "byte"] = option("word", "what a token is: a word (hashed with its byte n-grams) or one UTF-8 byte")
+    width: int = option(256, "D, width of the tokens")
+    depth: int = option(2, "transformer layers")
+    heads: int = option(4, "attention heads; divides width")
+    buckets: int = option(16384, "rows of the hashed embedding (unit: word); row 0 stands for an empty text")
+    ngrams: tuple[int, ...] = option((3, 4, 5), "lengths in bytes of the n-grams added to a word; empty for whole words only")
+    max_len: int = option(128, "longest text in tokens; the rest is cut off")
+    positions: bool = option(True, "learned position embedding; without it a text is a set of tokens")
+
+    def __post_init__(self):
+        require(self.unit in ("word", "byte"), f"unit must be word or byte, not {self.unit!r}")
+        for name in ("width", "heads", "max_len"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(self.depth >= 0, f"depth must not be negative, not {self.depth}")
+        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
+        require(self.buckets >= 2, f"buckets must be at least 2, not {self.buckets}")
+        require(all(n >= 1 for n in self.ngrams), f"ngrams must be positive lengths, not {self.ngrams}")
+
+    @classmethod
+    def tiny(cls) -> BytesConfig:
+        return cls(width=128, depth=2, heads=4, buckets=4096, max_len=64)
+
+    def rows(self) -> int:
+        """Rows of the token embedding: buckets, or row 0 and the 256 bytes."""
+        return self.buckets if self.unit == "word" else 257
+
+    def takes(self) -> str:
+        return "text"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
+
+    def parameters(self) -> int:
+        d = self.width
+        tables = (self.rows() + self.positions * self.max_len) * d
+        return tables + self.depth * (12 * d * d + 4 * d) + 4 * d
+
+
+SOURCE = "folder or hub repository (org/name[@revision]) of the weights and the tokenizer; `random` for random weights that read bytes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """The encoder half of a T5-style model; the defaults are UL2's (google/ul2). The sizes must be those of `source`.
+
+    T5-base (v1.1), as Movie Gen Audio uses: width 768, depth 12, heads 12, head_dim 64, hidden 2048, activation gated-gelu.
+    """
+
+    source: str = option("", SOURCE)
+    width: int = option(4096, "D, width of the tokens")
+    depth: int = option(32, "transformer layers")
+    heads: int = option(16, "attention heads")
+    head_dim: int = option(256, "width of a head")
+    hidden: int = option(16384, "width of the feed-forward")
+    vocab: int = option(32128, "rows of the token embedding")
+    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-silu", "of the feed-forward; gated ones have a third matrix")
+    max_len: int = option(512, "longest text in tokens; the rest is cut off")
+    quoted_only: bool = option(False, "read only what the prompt has in double quotes")
+
+    def __post_init__(self):
+        for name in ("width", "depth", "heads", "head_dim", "hidden", "vocab", "max_len"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(self.source != "random" or self.vocab >= 384, f"random weights read bytes: vocab must be at least 384, not {self.vocab}")
+
+    @classmethod
+    def tiny(cls) -> T5Config:
+        return cls(source="random", width=64, depth=2, heads=4, head_dim=16, hidden=128, vocab=384, max_len=64)
+
+    def takes(self) -> str:
+        return "text"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
+
+    def parameters(self) -> int:
+        d, inner = self.width, self.heads * self.head_dim
+        matrices = 3 if self.activation.startswith("gated") else 2
+        layer = 4 * d * inner + matrices * d * self.hidden + 2 * d
+        return self.vocab * d + self.depth * layer + RELATIVE_BUCKETS * self.heads + d
+
+
+RELATIVE_BUCKETS = 32  # of T5's relative position bias, in every published size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByT5Config(T5Config):
+    """A T5 that reads bytes, for the text to be drawn in the picture (Movie Gen); the defaults are google/byt5-small's."""
+
+    width: int = option(1472, "D, width of the tokens")
+    depth: int = option(12, "transformer layers")
+    heads: int = option(6, "attention heads")
+    head_dim: int = option(64, "width of a head")
+    hidden: int = option(3584, "width of the feed-forward")
+    vocab: int = option(384, "rows of the token embedding")
+    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-gelu", "of the feed-forward; gated ones have a third matrix")
+    max_len: int = option(128, "longest text in bytes, one of them the end mark; the rest is cut off")
+    quoted_only: bool = option(True, "read only what the prompt has in double quotes (an empty text where there is nothing)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaClipConfig:
+    """A CLIP text tower. Movie Gen's is a MetaCLIP fine-tuned to 256 tokens that was never published; its width is unknown.
+
+    The defaults are a ViT-bigG text tower (1,280 wide) with 256 positions. The public H/14 is width 1024, depth 24, heads 16,
+    hidden 4096, max_len 77. The sizes must be those of `source`.
+    """
+
+    source: str = option("", SOURCE)
+    width: int = option(1280, "D, width of the tokens")
+    depth: int = option(32, "transformer layers")
+    heads: int = option(20, "attention heads; divides width")
+    hidden: int = option(5120, "width of the feed-forward")
+    vocab: int = option(49408, "rows of the token embedding")
+    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "of the feed-forward")
+    max_len: int = option(256, "positions: longest text in tokens; the rest is cut off")
+
+    def __post_init__(self):
+        for name in ("width", "depth", "heads", "hidden", "vocab", "max_len"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
+        require(self.source != "random" or self.vocab >= 384, f"random weights read bytes: vocab must be at least 384, not {self.vocab}")
+
+    @classmethod
+    def tiny(cls) -> MetaClipConfig:
+        return cls(source="random", width=64, depth=2, heads=4, hidden=128, vocab=384, max_len=32)
+
+    def takes(self) -> str:
+        return "text"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
+
+    def parameters(self) -> int:
+        return (self.vocab + self.max_len) * self.width + clip_layers(self.width, self.depth, self.hidden) + 2 * self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaClipVisionConfig:
+    """A CLIP vision tower; the defaults are MetaCLIP's H/14. The sizes must be those of `source`."""
+
+    source: str = option("", SOURCE)
+    gives: Literal["tokens", "frames"] = option("tokens", "all tokens of one picture (faces), or one embedding per frame (sound for video)")
+    width: int = option(1280, "width of the tower, and D of the tokens")
+    projection: int = option(1024, "D of the frames' embeddings, CLIP's joint space")
+    depth: int = option(32, "transformer layers")
+    heads: int = option(16, "attention heads; divides width")
+    hidden: int = option(5120, "width of the feed-forward")
+    patch: int = option(14, "pixels along a patch's side; divides size")
+    size: int = option(224, "pixels along a picture's side; others are scaled and cropped to it")
+    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "of the feed-forward")
+
+    def __post_init__(self):
+        for name in ("width", "projection", "depth", "heads", "hidden", "patch", "size"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(self.gives in ("tokens", "frames"), f"gives must be tokens or frames, not {self.gives!r}")
+        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
+        require(self.size % self.patch == 0, f"patch ({self.patch}) must divide size ({self.size})")
+
+    @classmethod
+    def tiny(cls) -> MetaClipVisionConfig:
+        return cls(source="random", width=64, projection=32, depth=2, heads=4, hidden=128, patch=8, size=32)
+
+    def takes(self) -> str:
+        return "image" if self.gives == "tokens" else "video"
+
+    def tokens(self) -> int:
+        """Patches of a picture, and the class token."""
+        return (self.size // self.patch) ** 2 + 1
+
+    def condition(self, name: str) -> ConditionSpec:
+        if self.gives == "tokens":
+            return ConditionSpec(name=name, dim=self.width, max_len=self.tokens())
+        return ConditionSpec(name=name, dim=self.projection, kind="frames")
+
+    def parameters(self) -> int:
+        d = self.width
+        embeddings = d + 3 * self.patch**2 * d + self.tokens() * d
+        head = d * self.projection if self.gives == "frames" else 0
+        return embeddings + clip_layers(d, self.depth, self.hidden) + 4 * d + head
+
+
+def clip_layers(width: int, depth: int, hidden: int) -> int:
+    """Parameters of CLIP's transformer layers: four square maps, two of the feed-forward, two norms, all with biases."""
+    return depth * (4 * (width + 1) * width + 2 * width * hidden + hidden + width + 4 * width)

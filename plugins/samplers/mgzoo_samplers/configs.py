@@ -1,0 +1,132 @@
+"""Settings of the objectives and samplers. Time t runs from 0 (noise) to 1 (data)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mgzoo.spec import option
+
+NoiseSchedule = Literal["scaled_linear", "cosine"]
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise ValueError(message) unless a setting holds."""
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowMatchingConfig:
+    """Movie Gen (arXiv 2410.13720): X_t = t X1 + (1 - (1 - sigma_min) t) X0."""
+
+    sigma_min: float = option(1e-5, "noise left at t = 1, in units of the latents' standard deviation")
+    t_mean: float = option(0.0, "mean of logit(t) while training; below 0 favours noisy latents")
+    t_std: float = option(1.0, "standard deviation of logit(t) while training")
+
+    def __post_init__(self):
+        require(0 <= self.sigma_min < 1, f"sigma_min must be in [0, 1), not {self.sigma_min}")
+        require(self.t_std > 0, f"t_std must be positive, not {self.t_std}")
+
+    @classmethod
+    def tiny(cls) -> FlowMatchingConfig:
+        return cls()
+
+    def parameters(self) -> int:
+        return 0
+
+    def predicts(self) -> str:
+        return "velocity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VDiffusionConfig:
+    """v-prediction with zero terminal SNR, t uniform: the diffusion arm of Movie Gen's ablation."""
+
+    schedule: NoiseSchedule = option(
+        "scaled_linear", "noise levels: Stable Diffusion's, rescaled to zero terminal SNR, or a cosine; the sampler needs the same"
+    )
+
+    def __post_init__(self):
+        require(self.schedule in NoiseSchedule.__args__, f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}")
+
+    @classmethod
+    def tiny(cls) -> VDiffusionConfig:
+        return cls()
+
+    def parameters(self) -> int:
+        return 0
+
+    def predicts(self) -> str:
+        return "v"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """What every sampler can be told: the number of steps, and classifier-free guidance."""
+
+    steps: int = option(50, "solver steps from noise to data")
+    guidance: float = option(7.5, "classifier-free guidance scale of all conditions together; 1 switches it off")
+    scales: dict[str, float] = option(
+        {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped"
+    )
+    guidance_from: float = option(0.0, "guide only where t is at least this, in [0, 1]")
+    guidance_to: float = option(1.0, "guide only where t is at most this, in [0, 1]")
+    shift: float = option(1.0, "spend more steps near noise: noise level s becomes shift s / (1 + (shift - 1) s); 1 leaves it")
+
+    def __post_init__(self):
+        require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
+        require(
+            0 <= self.guidance_from <= self.guidance_to <= 1,
+            f"guidance_from and guidance_to must rise within [0, 1], not {self.guidance_from} and {self.guidance_to}",
+        )
+        require(self.shift > 0, f"shift must be positive, not {self.shift}")
+
+    @classmethod
+    def tiny(cls) -> SamplerConfig:
+        return cls(steps=4)
+
+    def parameters(self) -> int:
+        return 0
+
+    def accepts(self) -> tuple[str, ...]:
+        return ("velocity",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EulerConfig(SamplerConfig):
+    """Equal first-order steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MidpointConfig(SamplerConfig):
+    """Equal second-order steps, two evaluations each; Movie Gen Audio uses 64 with guidance 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearQuadraticConfig(SamplerConfig):
+    """Movie Gen's inference (arXiv 2410.13720): the first half of the steps linear, the second quadratic."""
+
+    emulates: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each")
+    join: Literal["slope", "square"] = option(
+        "slope", "how the quadratic half starts: with the linear steps' size (slope), or from rest (square); the paper names neither"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.emulates >= self.steps, f"emulates ({self.emulates}) must be at least steps ({self.steps})")
+        require(self.join in ("slope", "square"), f"join must be slope or square, not {self.join!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdimConfig(SamplerConfig):
+    """Deterministic DDIM (eta = 0) over equal steps in t."""
+
+    schedule: NoiseSchedule = option("scaled_linear", "the noise levels the model was trained with (its objective's `schedule`)")
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.schedule in NoiseSchedule.__args__, f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}")
+
+    def accepts(self) -> tuple[str, ...]:
+        return ("v",)

@@ -1,0 +1,1 @@
+"""Video: captioned clips as data, and the text-to-video task."""

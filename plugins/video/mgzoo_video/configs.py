@@ -1,0 +1,115 @@
+"""What the parts of this plugin may be told; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from mgzoo.spec import ConditionSpec, LatentSpec, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """Captioned clips and images from a folder or from WebDataset tar shards."""
+
+    path: str = option("???", "folder of media or of *.tar shards, or one shard; relative to the working directory or the repository")
+    frames: int = option(16, "frames of a clip; 1 gives images")
+    height: int = option(64, "pixels")
+    width: int = option(64, "pixels")
+    fps: Optional[float] = option(None, "frames per second to sample at; None takes the clip's own frames")
+    cut: Literal["spread", "middle"] = option(
+        "spread", "of a longer clip: frames spread evenly over all of it, or a window of consecutive frames from its middle"
+    )
+    image_frame: Literal["middle", "first", "random"] = option("middle", "which frame of a clip when frames is 1; random: another each epoch")
+    buckets: tuple[str, ...] = option((), "sizes FxHxW, e.g. 16x64x64; replaces frames, height and width, and each clip takes the nearest")
+    mix: bool = option(False, "let one micro-batch hold clips of several buckets")
+    split: Literal["train", "all"] = option("train", "train leaves out the held-out clips, all does not")
+    held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
+    caption_key: str = option("caption", "field of a JSON sidecar that holds the caption")
+    shuffle: bool = option(True, "a new order each epoch, made from the seed")
+    on_error: Literal["raise", "skip"] = option("raise", "what to do about a clip that cannot be used: stop, or leave it out and say so")
+    keep_mb: int = option(512, "decoded clips held in memory, in MB; 0 decodes every time")
+    license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.fps is not None and self.fps <= 0:
+            raise ValueError(f"fps must be positive, got {self.fps}")
+        if self.fps is not None and self.cut == "spread":
+            raise ValueError(f"fps {self.fps} needs cut: middle, since frames spread over a whole clip have a rate of their own")
+        if self.keep_mb < 0:
+            raise ValueError(f"keep_mb must not be negative, got {self.keep_mb}")
+        if self.buckets and len(set(self.sizes())) != len(self.buckets):
+            raise ValueError(f"buckets name a size twice: {', '.join(self.buckets)}")
+        if self.mix and len(self.buckets) < 2:
+            raise ValueError("mix needs at least two buckets")
+
+    @classmethod
+    def tiny(cls):
+        """One-frame 16x16 pictures of the emoji that the repository holds."""
+        return cls(path="data/emoji64", frames=1, height=16, width=16, license="mit")
+
+    def parameters(self) -> int:
+        """Data has no weights."""
+        return 0
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of every clip it can emit."""
+        if not self.buckets:
+            return ((self.frames, self.height, self.width),)
+        return tuple(_size(bucket) for bucket in self.buckets)
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities: captions always, and pictures, moving or still."""
+        frames = {size[0] for size in self.sizes()}
+        return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
+
+
+def _size(bucket: str) -> tuple[int, int, int]:
+    parts = bucket.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"bucket {bucket!r} is not FRAMESxHEIGHTxWIDTH, e.g. 16x64x64")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToVideoConfig:
+    """Text to video and, at one frame, text to image. Defaults are Movie Gen Video's largest size."""
+
+    frames: int = option(256, "frames generated unless the request says otherwise")
+    height: int = option(768, "pixels")
+    width: int = option(768, "pixels")
+    fps: float = option(16.0, "frames per second, told to the model and written to the file")
+    fps_token: bool = option(True, "put FPS-<rate> before the prompt (Movie Gen, section 3)")
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "fps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @classmethod
+    def tiny(cls, **changes):
+        """Sixteen frames of 64x64."""
+        return cls(**{"frames": 16, "height": 64, "width": 64, "fps": 5.0, **changes})
+
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of part it needs."""
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        """What it can feed to encoders."""
+        return ("text",)
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """It emits no condition of its own."""
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """It does not widen the backbone's input."""
+        return 0
+
+    def parameters(self) -> int:
+        """It holds no weights."""
+        return 0

@@ -1,0 +1,9 @@
+from mgzoo.hooks import hookimpl
+from mgzoo.spec import Component
+
+
+@hookimpl
+def mgzoo_components():
+    return [
+        Component(id="outsider.sampler.v1", kind="sampler", config="healthy_parts:HealthyConfig", target="healthy_parts:Healthy", summary="a sampler"),
+    ]

@@ -1,0 +1,8 @@
+from mgzoo.hooks import hookimpl
+from mgzoo.spec import Component
+
+
+def mgzoo_components():
+    return [
+        Component(id="unmarked.a.v1", kind="sampler", config="healthy_parts:HealthyConfig", target="healthy_parts:Healthy", summary="a sampler"),
+    ]

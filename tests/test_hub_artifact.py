@@ -1,0 +1,451 @@
+"""Saving and loading: the same bits, whole or not at all, and nothing is used before its digest was checked."""
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mgzoo import hub
+from mgzoo.hub import artifact, checking, refs, tensors
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub.manifest import ArtifactError, Reference
+from mgzoo.model import build
+from mgzoo.recipe import compose
+from mgzoo.spec import MgzooError
+
+TAE = """
+schema: 1
+description: a tiny autoencoder
+parts:
+  autoencoder:
+    use: autoencoders.tae.v1
+    config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0], decoder_blocks: [0, 0, 1, 0], attention: false}
+  task: {use: autoencoders.reconstruct.v1}
+"""
+T2V = """
+schema: 1
+description: a tiny text to video model
+parts:
+  autoencoder: {use: autoencoders.tae.v1, weights: registry/tae@v1, frozen: true}
+  encoders:
+    text: {use: encoders.bytes.v1, config: {width: 16, depth: 1, heads: 2, buckets: 32, max_len: 16}}
+  backbone: {use: backbones.llama3.v1, config: {depth: 1, width: 32, heads: 2, ffn: 32, max_len: [4, 4, 4], frequency_dim: 16}}
+  objective: {use: samplers.flow_matching.v1}
+  sampler: {use: samplers.euler.v1, config: {steps: 2}}
+  task: {use: video.text_to_video.v1, config: {frames: 8, height: 32, width: 32}}
+"""
+
+
+def model_of(text, folder, seed=0):
+    (folder / "recipe.yaml").write_text(text + f"seed: {seed}\n")
+    model = build(compose(folder / "recipe.yaml"))
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tae(tmp_path_factory):
+    """An autoencoder's artifact."""
+    folder = tmp_path_factory.mktemp("tae")
+    return artifact.save(model_of(TAE, folder), folder / "model", metrics={"loss": 0.5, "steps": 10}, data_note="Emoji, MIT.")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, tae):
+    """A working folder with a registry that holds the autoencoder as registry/tae@v1."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registry").mkdir()
+    hub.push(tae, "registry/tae@v1", probe=False)
+    return tmp_path
+
+
+def copied(source, dest):
+    shutil.copytree(source, dest)
+    return dest
+
+
+def kinds(folder, **options):
+    return [problem.kind for problem in hub.verify(folder, **options)]
+
+
+def resealed(folder, change):
+    """Change a part's tensors and write a manifest that agrees with the change."""
+    path = folder / "autoencoder" / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    artifact.seal(manifests.read(folder), folder)
+    return folder
+
+
+def test_a_saved_model_loads_with_the_same_bits_and_is_found_sound(tae):
+    assert hub.verify(tae) == []
+    loaded, saved = artifact.load(tae), load_file(tae / "autoencoder" / "model.safetensors")
+    assert not loaded.training
+    assert all(torch.equal(value, saved[key]) for key, value in loaded.autoencoder.state_dict().items())
+    again = artifact.save(loaded, tae.parent / "again")
+    assert (again / "autoencoder" / "model.safetensors").read_bytes() == (tae / "autoencoder" / "model.safetensors").read_bytes()
+    assert (again / "probe" / "outputs.safetensors").read_bytes() == (tae / "probe" / "outputs.safetensors").read_bytes()
+
+
+def test_the_layout_is_the_design_s(tae):
+    files = sorted(path.relative_to(tae).as_posix() for path in tae.rglob("*") if path.is_file())
+    assert files == [
+        "LICENSE", "README.md", "autoencoder/config.json", "autoencoder/model.safetensors", "mgzoo.json",
+        "probe/inputs.safetensors", "probe/outputs.safetensors", "recipe.lock.json", "recipe.yaml",
+    ]  # fmt: skip
+    manifest = manifests.read(tae)
+    assert {name: (part.use, part.trained) for name, part in manifest.parts.items()} == {
+        "autoencoder": ("autoencoders.tae.v1", True),
+        "task": ("autoencoders.reconstruct.v1", False),
+    }
+    assert [requirement.distribution for requirement in manifest.requires] == ["mgzoo-autoencoders"]
+    assert manifest.contract.latent.space == "autoencoders.tae16" and manifest.metrics == {"loss": 0.5, "steps": 10}
+    assert manifests.part_config(tae, "autoencoder")["widths"] == [16, 16, 16, 16]
+
+
+def test_large_parts_are_stored_in_bf16_and_buffers_and_small_parts_in_float32(tmp_path, monkeypatch):
+    model = model_of(TAE, tmp_path)
+    small = artifact.save(model, tmp_path / "small", golden=False)
+    assert {value.dtype for value in load_file(small / "autoencoder" / "model.safetensors").values()} == {torch.float32}
+    monkeypatch.setattr(artifact, "BF16_FROM", 1000)
+    large = artifact.save(model, tmp_path / "large", golden=False)
+    dtypes = {key: value.dtype for key, value in load_file(large / "autoencoder" / "model.safetensors").items()}
+    parameters = {key for key, _ in model.autoencoder.named_parameters()}
+    assert {key for key, dtype in dtypes.items() if dtype == torch.bfloat16} == parameters
+    assert {dtypes[key] for key in dtypes.keys() - parameters} == {torch.float32}
+    chosen = artifact.load(large, dtype=torch.float32).autoencoder
+    assert {parameter.dtype for parameter in chosen.parameters()} == {torch.float32}
+
+
+def test_given_state_goes_before_the_model_s_own(tmp_path):
+    model = model_of(TAE, tmp_path)
+    name = next(name for name, _ in model.autoencoder.named_parameters())
+    value = torch.full_like(model.autoencoder.state_dict()[name], 0.25)
+    artifact.save(model, tmp_path / "model", state={"autoencoder": {name: value}}, golden=False)
+    assert torch.equal(artifact.weights_for(tmp_path / "model", "autoencoder")[1][name], value)
+    with pytest.raises(MgzooError, match="the state to save holds 'nothing' of autoencoder, which has no such tensor"):
+        artifact.save(model, tmp_path / "other", state={"autoencoder": {"nothing": value}})
+    with pytest.raises(MgzooError, match="gather the weights of all ranks"):
+        artifact.save(model, tmp_path / "other", state={"autoencoder": {name: value.flatten()[:0]}})
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_frozen_part_of_a_hub_is_a_reference_and_a_changed_one_is_stored(place):
+    model = build(compose_text(T2V, place))
+    saved = artifact.save(model, place / "t2v")
+    base = refs.local("registry/tae@v1")
+    digest = manifests.digest_file(base / "mgzoo.json")
+    entry = manifests.read(saved).parts["autoencoder"]
+    assert entry.weights == Reference(repo="registry/tae", commit=digest[:12], part="autoencoder", digest=digest) and not entry.trained
+    assert sorted(path.name for path in (saved / "autoencoder").iterdir()) == ["config.json"]
+    assert hub.verify(saved) == []
+    loaded = artifact.load(saved)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    config, state = artifact.weights_for(saved, "autoencoder")
+    assert config["widths"] == [16, 16, 16, 16] and torch.equal(state["latent_mean"], model.autoencoder.latent_mean)
+
+    hub.push(saved, "./hub/t2v", probe=False)
+    assert hub.verify(hub.pull("./hub/t2v", "pulled"), probe=False) == []
+    rounded = build(compose_text(T2V, place))
+    rounded.autoencoder.bfloat16()
+    assert isinstance(manifests.read(artifact.save(rounded, place / "rounded", golden=False)).parts["autoencoder"].weights, Reference)
+
+    shutil.rmtree(place / "registry" / "tae")
+    assert kinds(saved) == ["base"]
+    with pytest.raises(ArtifactError, match="registry/tae@.* is not on this machine"):
+        hub.pull("./hub/t2v", "again")
+    with pytest.raises(MgzooError, match="has no artifact 'tae'"):
+        artifact.load(saved)
+
+    with torch.no_grad():
+        next(model.autoencoder.parameters()).add_(1)
+    changed = artifact.save(model, place / "changed")
+    assert manifests.read(changed).parts["autoencoder"].weights == ("autoencoder/model.safetensors",)
+
+
+def test_a_base_that_is_another_one_is_refused(place):
+    saved = artifact.save(build(compose_text(T2V, place)), place / "t2v")
+    base = refs.local("registry/tae@v1")
+    manifest = manifests.read(base)
+    (base / "mgzoo.json").write_text(dataclasses.replace(manifest, description="another").to_json())
+    assert kinds(saved) == ["base"]
+    with pytest.raises(MgzooError, match="is not the artifact that was used: its mgzoo.json has digest"):
+        artifact.load(saved)
+
+
+def compose_text(text, folder):
+    (folder / "recipe.yaml").write_text(text)
+    return compose(folder / "recipe.yaml")
+
+
+def test_shards_hold_what_one_file_holds(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    state = {f"block.{i}": torch.randn(10, 10, generator=generator) for i in range(7)} | {"tied": torch.ones(3)}
+    names = tensors.write(state, tmp_path / "backbone", shard_bytes=1000)
+    assert names == [f"model-0000{i}-of-00004.safetensors" for i in (1, 2, 3, 4)]
+    index = json.loads((tmp_path / "backbone" / "model.safetensors.index.json").read_text())
+    assert index["metadata"] == {"total_size": 7 * 400 + 12} and index["weight_map"].keys() == state.keys()
+    back = tensors.read(tmp_path / "backbone" / name for name in names)
+    assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
+    assert all(manifests.allowed(f"backbone/{path.name}") for path in (tmp_path / "backbone").iterdir())
+
+
+def test_tied_and_strided_tensors_are_written_as_they_look(tmp_path):
+    weight = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
+    tensors.write({"a": weight, "b": weight, "c": weight.transpose(0, 1)}, tmp_path)
+    back = tensors.read([tmp_path / "model.safetensors"])
+    assert torch.equal(back["a"], weight) and torch.equal(back["b"], weight) and torch.equal(back["c"], weight.transpose(0, 1))
+
+
+def test_weights_keep_the_memory_layout_of_the_part():
+    part = torch.nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
+    state = {key: torch.randn(value.shape).bfloat16() for key, value in part.state_dict().items()}
+    artifact.fill(part, state)
+    assert part.weight.is_contiguous(memory_format=torch.channels_last) and not part.weight.is_contiguous()
+    assert torch.equal(part.weight, state["weight"]) and part.weight.requires_grad
+
+
+def test_values_that_are_not_finite_are_not_saved(tmp_path):
+    model = model_of(TAE, tmp_path)
+    with torch.no_grad():
+        next(model.autoencoder.parameters())[0] = float("nan")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(MgzooError, match="holds values that are not finite"):
+        artifact.save(model, tmp_path / "model")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def leave(path):
+    outside = path.parents[2] / "outside"
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    "damage, kind, what",
+    [
+        (flip, "digest", "the file has blake3 {actual}, expected {expected}"),
+        (cut, "size", "the file has {short:,} bytes, expected {size:,}"),
+        (os.remove, "missing-file", "the file is missing"),
+        (leave, "link", "the file is a link that leads out of the artifact"),
+    ],
+)
+def test_damaged_weights_are_found_and_named_and_never_used(tae, tmp_path, damage, kind, what):
+    folder = copied(tae, tmp_path / "model")
+    path = folder / "autoencoder" / "model.safetensors"
+    expected = manifests.digest_file(path)
+    size = path.stat().st_size
+    damage(path)
+    said = what.format(actual=manifests.digest_file(path) if path.exists() else "", expected=expected, size=size, short=size - 8)
+    assert [str(one) for one in hub.verify(folder)] == [f"{path}: {said}\n    -> pull or save the artifact again"] or kind == "link"
+    assert kinds(folder) == [kind]
+    for use in (lambda: artifact.load(folder), lambda: artifact.weights_for(folder, "autoencoder")):
+        with pytest.raises(ArtifactError) as caught:
+            use()
+        assert [one.kind for one in caught.value.problems] == [kind]
+
+
+@pytest.mark.parametrize("name", ["README.md", "recipe.yaml", "autoencoder/config.json", "probe/outputs.safetensors", "LICENSE"])
+def test_any_changed_file_is_found(tae, tmp_path, name):
+    folder = copied(tae, tmp_path / "model")
+    flip(folder / name)
+    assert [(one.kind, one.origin.source) for one in hub.verify(folder)] == [("digest", str(folder / name))]
+
+
+def test_all_damage_is_reported_at_once(tae, tmp_path):
+    folder = copied(tae, tmp_path / "model")
+    flip(folder / "README.md")
+    os.remove(folder / "LICENSE")
+    (folder / "evil.py").write_text("print()")
+    assert sorted(kinds(folder)) == ["digest", "missing-file", "unlisted"]
+
+
+def test_weights_that_do_not_fit_the_part_are_found_by_their_headers(tae, tmp_path):
+    def change(state):
+        state["latent_mean"] = torch.zeros(3)
+        state["stranger"] = state.pop("latent_std")
+
+    folder = resealed(copied(tae, tmp_path / "model"), change)
+    found = hub.verify(folder)
+    assert [one.what for one in found] == [
+        "latent_std [16] is missing",
+        "stranger [16] belongs to nothing",
+        "latent_mean has shape [3], the part has [16]",
+    ]
+    with pytest.raises(ArtifactError, match="3 problems"):
+        artifact.load(folder)
+
+
+def test_the_probe_finds_other_weights_and_passes_rounding(tae, tmp_path):
+    def other(state):
+        key = max(state, key=lambda name: state[name].numel())
+        state[key] = state[key] * 1.5
+
+    def rounded(state):
+        key = max(state, key=lambda name: state[name].numel())
+        state[key] = state[key] * (1 + 1e-6)
+
+    assert "probe" in kinds(resealed(copied(tae, tmp_path / "other"), other))
+    assert kinds(resealed(copied(tae, tmp_path / "rounded"), rounded)) == []
+    assert kinds(tmp_path / "other", probe=False) == []
+
+
+def test_a_manifest_that_does_not_agree_with_its_recipe_is_refused(tae, tmp_path):
+    folder, manifest = copied(tae, tmp_path / "model"), manifests.read(tae)
+    parts = {"autoencoder": dataclasses.replace(manifest.parts["autoencoder"], weights=()), "sampler": manifest.parts["task"]}
+    artifact.seal(dataclasses.replace(manifest, parts=parts), folder)
+    with pytest.raises(ArtifactError) as caught:
+        artifact.load(folder)
+    assert [(one.key, one.what) for one in caught.value.problems] == [
+        ("parts.autoencoder", "the part has no weights"),
+        ("parts.sampler", "the part is autoencoders.reconstruct.v1, recipe.yaml has nothing"),
+        ("parts.task", "the part is nothing, recipe.yaml has autoencoders.reconstruct.v1"),
+    ]
+
+
+def test_a_recipe_that_asks_for_more_memory_than_its_weights_hold_gets_none(tae, tmp_path):
+    folder = copied(tae, tmp_path / "model")
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("- 16\n", "- 1000000\n").replace("[16, 16, 16, 16]", "[1000000, 16, 16, 16]"))
+    assert (folder / "recipe.yaml").read_text() != text
+    artifact.seal(manifests.read(folder), folder)
+    with pytest.raises(ArtifactError, match="has shape .*1000000"):
+        artifact.load(folder)
+
+
+def test_describing_an_artifact_changes_its_card_and_not_its_weights(tae, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "s.png")
+    folder = copied(tae, tmp_path / "emoji")
+    artifact.describe(folder, metrics={"minutes": 5}, samples=tmp_path / "s.png", data_note="Emoji, MIT.", license="mit")
+    text = (folder / "README.md").read_text()
+    assert "# emoji" in text and "| minutes | 5 |" in text and "| loss | 0.5 |" in text and "(sample.png)" in text and "license: mit" in text
+    assert (folder / "autoencoder/model.safetensors").read_bytes() == (tae / "autoencoder/model.safetensors").read_bytes()
+    assert hub.verify(folder) == [] and manifests.commit_of(folder) != manifests.commit_of(tae)
+    assert sorted(os.listdir(tmp_path)) == ["emoji", "s.png"]
+
+
+def test_stored_values_that_are_not_finite_are_found(tae, tmp_path):
+    folder = resealed(copied(tae, tmp_path / "model"), lambda state: state["latent_mean"].fill_(float("inf")))
+    assert "not-finite" in kinds(folder)
+
+
+def test_a_missing_plugin_is_named_with_its_pip_line_and_a_stranger_s_without(tae, tmp_path):
+    manifest = manifests.read(tae)
+    parts = {
+        "autoencoder": dataclasses.replace(manifest.parts["autoencoder"], use="acme.vae.v1"),
+        "task": dataclasses.replace(manifest.parts["task"], use="autoencoders.gone.v9"),
+    }
+    found = checking.check_plugins(dataclasses.replace(manifest, parts=parts), tmp_path)
+    assert [(one.key, one.what) for one in found] == [
+        ("parts.autoencoder.use", "no installed plugin declares 'acme.vae.v1'"),
+        ("parts.task.use", "no component is called 'autoencoders.gone.v9'"),
+    ]
+    assert found[0].remedy == "find out which plugin that is and whether you trust it; the artifact was made with mgzoo-autoencoders"
+    assert "pip install" not in found[0].remedy
+
+
+class Interrupt:
+    """Lets ``count`` calls of a function pass and raises at the next."""
+
+    def __init__(self, call, count, error):
+        self.call, self.left, self.error = call, count, error
+
+    def __call__(self, *args, **kwargs):
+        self.left -= 1
+        if self.left == -1:
+            raise self.error
+        return self.call(*args, **kwargs)
+
+
+@pytest.mark.parametrize("function", ["fsync", "rename"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")], ids=["ctrl-c", "full"])
+def test_a_save_that_is_cut_short_anywhere_leaves_what_was_there(tmp_path, monkeypatch, function, error):
+    model = model_of(TAE, tmp_path)
+    old = artifact.save(model, tmp_path / "model", golden=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    count = 0
+    while True:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, Interrupt(getattr(os, function), count, error))
+            try:
+                artifact.save(model, old, metrics={"count": count}, golden=False)
+            except (KeyboardInterrupt, MgzooError) as caught:
+                if isinstance(caught, MgzooError):
+                    assert caught.what == f"no space left on the disk while saving {old}"
+            else:
+                break
+        kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        replaced = manifests.read(old).metrics == {"count": count} and hub.verify(old, probe=False) == []
+        assert kept == before or replaced
+        before = kept
+        count += 1
+    assert count >= 2 and hub.verify(old, probe=False) == []
+
+
+def test_a_first_save_that_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
+    model = model_of(TAE, tmp_path)
+    monkeypatch.setattr(os, "fsync", Interrupt(os.fsync, 3, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        artifact.save(model, tmp_path / "runs" / "model")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_folder_that_is_no_artifact_is_never_replaced(tmp_path):
+    model = model_of(TAE, tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(MgzooError, match="exists and is not an artifact"):
+        artifact.save(model, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_saving_leaves_the_model_and_the_random_stream_alone(tmp_path):
+    model = model_of(TAE, tmp_path).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    torch.manual_seed(1)
+    first = torch.rand(3)
+    torch.manual_seed(1)
+    artifact.save(model, tmp_path / "model")
+    assert torch.equal(torch.rand(3), first) and model.training
+    assert all(torch.equal(value, before[key]) and value.dtype == before[key].dtype for key, value in model.state_dict().items())
+
+
+def test_the_card_says_what_it_is_and_shows_pictures(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "c.png")
+    folder = artifact.save(
+        model_of(TAE, tmp_path), tmp_path / "emoji-tae", metrics={"loss": 0.123456, "machine": "two cores", "bad": float("nan"), "validation": {"loss": 0.5}},
+        curve=tmp_path / "c.png", samples=[tmp_path / "c.png"], data_note="Animated emoji under MIT.", golden=False,
+    )  # fmt: skip
+    text = (folder / "README.md").read_text()
+    for line in (
+        "license: apache-2.0", "# emoji-tae", "A tiny autoencoder.", "| loss | 0.1235 |", "| machine | two cores |", "| validation.loss | 0.5 |",
+        "![training curve](curve.png)", "![what the model made](sample.png)", "Animated emoji under MIT.",
+        "| autoencoder | `autoencoders.tae.v1` |", "`mgzoo-autoencoders`",
+    ):  # fmt: skip
+        assert line in text, line
+    assert manifests.read(folder).metrics["bad"] == "nan" and hub.verify(folder) == []
+    with pytest.raises(MgzooError, match="cannot be the artifact's curve.png"):
+        artifact.save(model_of(TAE, tmp_path), tmp_path / "other", curve=tmp_path / "none.png")

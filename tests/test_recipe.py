@@ -1,0 +1,312 @@
+"""Recipes: YAML layers with origins, every problem at once, and a tree that composes to itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mgzoo
+from mgzoo.discovery import discover
+from mgzoo.layers import dump, parse
+from mgzoo.recipe import compose, copy, explain, locate, recipe_folders, recipe_names
+from mgzoo.spec import MgzooError, Origin, RecipeError
+
+HERE = Path(__file__).parent
+BROKEN = sorted((HERE / "broken_recipes").glob("*.yaml"))
+WHOLE = "base/whole.yaml"
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch):
+    """Messages name files relative to the working folder, and ids of our own plugins only."""
+    monkeypatch.chdir(HERE / "broken_recipes")
+    monkeypatch.setenv("MGZOO_PLUGINS", "autoencoders,backbones,encoders,samplers,video")
+    discover(refresh=True)
+    yield
+    monkeypatch.undo()
+    discover(refresh=True)
+
+
+def problems_of(source, overrides=()) -> list[str]:
+    with pytest.raises(RecipeError) as error:
+        compose(source, overrides)
+    return [str(problem) for problem in error.value.problems]
+
+
+def write(tmp_path, text: str, name: str = "recipe.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+# -- problems
+
+
+@pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
+def test_a_broken_recipe_gives_exactly_these_lines(path):
+    assert "\n".join(problems_of(Path(path.name))) + "\n" == path.with_suffix(".txt").read_text()
+
+
+def test_ten_different_mistakes_give_ten_problems_with_file_line_and_remedy():
+    with pytest.raises(RecipeError) as error:
+        compose(Path("ten_mistakes.yaml"))
+    found = error.value.problems
+    assert len(found) == 10 and len({problem.kind for problem in found}) == 9  # two unknown keys: the schema's, a part's
+    assert all(problem.origin.source == "ten_mistakes.yaml" and problem.origin.line and problem.remedy for problem in found)
+    assert str(error.value).startswith("10 problems\n")
+    assert json.loads(json.dumps(found[0].to_dict()))["origin"] == {"source": "ten_mistakes.yaml", "line": 2}
+
+
+def test_overrides_are_checked_like_lines():
+    assert problems_of(WHOLE, ["train.lrr=1", "train.lr", "=3", "a b=1", "seed=[", "stages.0.steps=5", "parts.backbone.config.depth=two"]) == [
+        "command line: the override 'train.lr' is not of the form a.b=value\n    -> for example train.lr=1e-4",
+        "command line: the override '=3' is not of the form a.b=value\n    -> for example train.lr=1e-4",
+        "command line: the override 'a b=1' is not of the form a.b=value\n    -> for example train.lr=1e-4",
+        "command line: this is not YAML: expected the node content, but found '<stream end>'\n"
+        "    -> correct the indentation, quotes or brackets at or before this line",
+        "command line: train.lrr: unknown key\n    -> did you mean lr?",
+        "command line: stages: {'0': {'steps': 5}} is not a list\n    -> write a list of {name, steps, set}",
+        "command line: parts.backbone.config.depth: Value 'two' of type 'str' could not be converted to Integer\n"
+        "    -> depth takes int: transformer blocks",
+    ]
+
+
+def test_an_index_beyond_the_list_and_unquoted_references_say_so():
+    stages = "stages=[{name: a, steps: 1}]"
+    assert problems_of(WHOLE, [stages, "stages.1.steps=2"]) == [
+        "command line: stages.1.steps: the list is not that long\n    -> count from 0, or replace the whole list"]
+    assert problems_of(WHOLE, ["train={warmup: ${train.steps}}"]) == [
+        "command line: this is not YAML: expected ',' or '}', but got '{'\n    -> put quotes around ${...} inside brackets"]
+
+
+def test_a_plugin_that_is_known_but_not_installed_gives_its_pip_line(monkeypatch):
+    monkeypatch.setenv("MGZOO_PLUGINS", "backbones,samplers,video,encoders")
+    discover(refresh=True)
+    assert problems_of(WHOLE) == [
+        "base/whole.yaml:5: parts.autoencoder.use: no component is called 'autoencoders.tae.v1'\n    -> pip install mgzoo-autoencoders"
+    ]
+
+
+def test_no_file_and_no_name_say_what_there_is():
+    with pytest.raises(MgzooError, match="there is no recipe file base/hole.yaml"):
+        compose("base/hole.yaml")
+    with pytest.raises(MgzooError, match="there is no recipe 'tiny/emojit2v'\n    -> did you mean tiny/emoji_t2v"):
+        compose("tiny/emojit2v")
+
+
+# -- what a recipe says
+
+
+def test_a_recipe_is_typed_and_complete():
+    recipe = compose(WHOLE)
+    assert list(recipe.parts) == ["autoencoder", "encoders.text", "backbone", "objective", "sampler", "task"]
+    part = recipe.parts["encoders.text"]
+    assert (part.name, part.kind, part.component.id, part.provider.distribution, part.weights, part.frozen) == (
+        "encoders.text", "encoder", "encoders.bytes.v1", "mgzoo-encoders", None, False)
+    config = discover().config_class("backbones.llama3.v1")
+    assert recipe.parts["backbone"].config == config.tiny()
+    assert recipe.data.name == recipe.data.kind == "data" and recipe.data.config.frames == 16
+    assert recipe.train.batch == 8 and recipe.train.betas == (0.9, 0.95) and recipe.train.ema.decay == 0.999
+    assert recipe.stages == () and recipe.zero.stage == 1 and recipe.seed == 0 and not recipe.broken
+
+
+def test_numbers_and_text_are_those_of_yaml_1_2(tmp_path):
+    text = "defaults: [WHOLE]\ndescription: 16:9\ntrain: {lr: 1e-4, weight_decay: 1E+0, batch: 0x10, debug: false}\nseed: 1_000\n"
+    recipe = compose(write(tmp_path, text.replace("WHOLE", os.path.relpath(WHOLE, tmp_path))))
+    assert (recipe.description, recipe.train.lr, recipe.train.weight_decay, recipe.train.batch, recipe.seed) == ("16:9", 1e-4, 1.0, 16, 1000)
+
+
+@pytest.mark.parametrize("text", ["{path: ???}", "{a: ???, b: [???, ?x], c: ???x}", "path: ???", "? key\n: value", "{? key : value}"])
+def test_question_marks_in_flow_maps_read_as_in_yaml_1_2(text):
+    problems = []
+    node = parse(text, "test", problems)
+    assert not problems
+    assert node.plain() in ({"path": "???"}, {"a": "???", "b": ["???", "?x"], "c": "???x"}, {"key": "value"})
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn", "Co"))),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text("abcdefgh_.16:9 -", min_size=1), children, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.text("abcdefgh_", min_size=1), plain, min_size=1, max_size=4))
+def test_what_is_dumped_reads_back_the_same(tree):
+    problems = []
+    node = parse(dump(tree), "test", problems)
+    assert not problems and node.plain() == tree and repr(node.plain()) == repr(tree)
+
+
+@pytest.mark.parametrize("value", ["16:9", "1e-4", "yes", "null", "~", "", "???", "- a", "a: b", "#", "2020-01-01", "0o7", "1_0", ".inf", "é\u2028"])
+def test_text_that_looks_like_something_else_stays_text(value):
+    assert parse(dump({"a": value}), "test", []).plain() == {"a": value}
+
+
+def test_layers_merge_in_order_lists_replace_and_the_file_itself_is_last(tmp_path):
+    base = os.path.relpath(WHOLE, tmp_path)
+    write(tmp_path, "train: {lr: 1.0, batch: 2}\npolicy: {licenses: [mit, apache-2.0]}\n", "one.yaml")
+    write(tmp_path, "train: {lr: 2.0, steps: 3}\n", "two.yaml")
+    recipe = compose(write(tmp_path, f"defaults: [{base}, one.yaml, two.yaml]\ntrain: {{steps: 4}}\npolicy: {{licenses: [apache-2.0, mit, cc0]}}\n"))
+    assert (recipe.train.lr, recipe.train.batch, recipe.train.steps) == (2.0, 2, 4)
+    assert recipe.policy.licenses == ["apache-2.0", "mit", "cc0"]
+
+
+def test_another_component_drops_the_inherited_config_and_weights(tmp_path):
+    base = os.path.relpath(WHOLE, tmp_path)
+    write(tmp_path, f"defaults: [{base}]\nparts: {{backbone: {{weights: nobody/nothing, frozen: true, config: {{depth: 3}}}}}}\n", "base.yaml")
+    same = compose(write(tmp_path, "defaults: [base.yaml]\nparts: {backbone: {use: backbones.llama3.v1, config: {heads: 2}}}\n")).parts["backbone"]
+    assert (same.config.depth, same.config.heads, same.config.width, same.weights, same.frozen) == (3, 2, 128, "nobody/nothing", True)
+    changed = compose(write(tmp_path, "defaults: [base.yaml]\nparts: {backbone: {use: backbones.dit.v1}}\n")).parts["backbone"]
+    assert changed.config == discover().config_class("backbones.dit.v1")() and changed.weights is None and changed.frozen
+    override = compose(WHOLE, ["parts.backbone.use=backbones.dit.v1", "parts.backbone.config.depth=5"]).parts["backbone"]
+    assert override.config == discover().config_class("backbones.dit.v1")(depth=5)
+
+
+def test_null_takes_a_part_out():
+    assert "sampler" not in compose(WHOLE, ["parts.sampler=null", "parts.task=null"]).parts
+    assert problems_of(WHOLE, ["parts.encoders.text=null"]) == [
+        "base/whole.yaml:4: parts: video.text_to_video.v1 needs an encoder\n    -> add parts.encoders.NAME, one of encoders.byt5.v1, encoders.bytes.v1, "
+        "encoders.metaclip.v1, encoders.metaclip_vision.v1, encoders.t5.v1"
+    ]
+
+
+def test_tiny_is_the_start_and_fields_beside_it_win():
+    for written in (["parts.sampler.config={size: tiny, guidance: 2}"], ["parts.sampler.config.guidance=2", "parts.sampler.config.size=tiny"]):
+        config = compose(WHOLE, written).parts["sampler"].config
+        assert (config.steps, config.guidance) == (4, 2.0)
+
+
+def test_a_config_field_of_its_own_called_size_is_a_size(monkeypatch):
+    vision = ["parts.task=null", "parts.encoders.text.use=encoders.metaclip_vision.v1"]
+    assert compose(WHOLE, [*vision, "parts.encoders.text.config={size: 56}"]).parts["encoders.text"].config.size == 56
+    assert compose(WHOLE, [*vision, "parts.encoders.text.config={size: tiny}"]).parts["encoders.text"].config.size == 32
+
+
+def test_references_take_values_of_any_key_defaults_included():
+    recipe = compose(WHOLE, ["train.warmup=${train.steps}", "description=${seed} of ${train.batch}", "parts.backbone.config.ffn=${parts.backbone.config.width}",
+                             "train.betas=[0.5, '${train.final_lr}']", "data.config.held_out=[a, '${data.config.path}.txt']"])
+    assert recipe.train.warmup == 10 and recipe.description == "0 of 8" and recipe.train.betas == (0.5, 0.05)
+    assert recipe.parts["backbone"].config.ffn == 128 and recipe.data.config.held_out == ("a", "clips.txt")
+    assert recipe.origins["train.warmup"][-1].raw == "${train.steps}"
+
+
+# -- stages
+
+
+STAGES = ["stages=[{name: a, steps: 5, set: {data.config.frames: 1, train.lr: '${train.weight_decay}'}}, {name: b, steps: 6}]", "stages.1.steps=7"]
+
+
+def test_a_stage_is_the_recipe_with_its_settings_over_it():
+    recipe = compose(WHOLE, [*STAGES, "train.weight_decay=0.5"])
+    first, last = recipe.at_stage(0), recipe.at_stage(-1)
+    assert (first.data.config.frames, first.train.lr, last.data.config.frames, last.train.lr) == (1, 0.5, 16, 1e-3)
+    assert recipe.stages[1].steps == 7 and recipe.data.config.frames == 16 and first.stages == recipe.stages
+    assert first.digest() != recipe.digest() == last.digest()
+    with pytest.raises(IndexError):
+        recipe.at_stage(2)
+
+
+def test_a_value_that_only_a_stage_sets_is_checked_at_once():
+    assert problems_of(WHOLE, ["stages=[{name: a, steps: 5, set: {data.config.height: 60}}]"]) == [
+        "command line: data.config: height 60 does not divide by the autoencoder's stride 8 (data of 16x60x64)\n"
+        "    -> change the data's sizes, or the stride or patch"
+    ]
+
+
+# -- identity
+
+
+@pytest.mark.parametrize("name", sorted(recipe_names()))
+def test_every_shipped_recipe_composes_to_itself(name, tmp_path):
+    recipe = compose(name)
+    again = compose(write(tmp_path, recipe.to_yaml()))
+    assert again.tree == recipe.tree and again.digest() == recipe.digest() and again.to_yaml() == recipe.to_yaml()
+    assert again.parts == recipe.parts and again.train == recipe.train and again.stages == recipe.stages
+    for index in range(len(recipe.stages)):
+        assert again.at_stage(index).tree == recipe.at_stage(index).tree
+
+
+def test_the_digest_knows_every_value_and_no_layout(tmp_path):
+    digests = {compose(WHOLE, change).digest() for change in ([], ["seed=1"], ["parts.backbone.config.depth=3"], ["parts.backbone.frozen=true"], ["data.config.path=x"])}
+    assert len(digests) == 5
+    assert compose(WHOLE).digest() == compose(WHOLE, ["seed=0"]).digest() == compose(WHOLE, ["train.lr=0.1e-2"]).digest()
+
+
+
+
+# -- explain, cp, names
+
+
+def test_explain_tells_value_origin_and_what_it_overrode():
+    recipe = compose(WHOLE, ["train.batch=4", "train.warmup=${train.steps}"])
+    assert explain(recipe, "train.batch") == "train.batch = 4\n    command line\n    overrides 8    base/whole.yaml:13\n    overrides 32    default of Train"
+    assert explain(recipe, "train.warmup") == "train.warmup = 10    (from ${train.steps})\n    command line\n    overrides 100    default of Train"
+    assert explain(recipe, "parts.backbone.config.width") == (
+        "parts.backbone.config.width = 128\n    Llama3Config.tiny()\n    overrides 6144    default of Llama3Config")
+    assert explain(recipe, "parts.task").splitlines()[:2] == ["parts.task.use = \"video.text_to_video.v1\"", "    base/whole.yaml:11"]
+    assert explain(recipe, "data.config.path") == "data.config.path = \"clips\"\n    base/whole.yaml:12"
+    with pytest.raises(MgzooError, match="the recipe has no key 'train.bach'\n    -> did you mean train.batch"):
+        explain(recipe, "train.bach")
+
+
+def test_every_leaf_of_the_tree_has_an_origin():
+    recipe = compose(WHOLE, STAGES)
+
+    def under(value, key):
+        if isinstance(value, dict) and value:
+            return [leaf for name, child in value.items() for leaf in under(child, f"{key}.{name}" if key else name)]
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            return [leaf for i, child in enumerate(value) for leaf in under(child, f"{key}.{i}")]
+        return [key]
+
+    leaves = under(recipe.tree, "")
+    assert len(leaves) > 100 and set(leaves) <= recipe.origins.keys()
+    assert recipe.origin("train.batch") == Origin(source="base/whole.yaml", line=13)
+    assert recipe.origin("parts.backbone.config.width").line == recipe.origin("parts.backbone.use").line == 8
+    assert recipe.origin("parts.none").source == "base/whole.yaml"
+
+
+def test_a_copy_composes_to_the_same_tree_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = copy("ablations/emoji_dit", "mine.yaml")
+    assert path == Path("mine.yaml") and "defaults: [tiny/emoji_t2v]" in path.read_text() and path.read_text().startswith("# ")
+    assert compose("mine.yaml").tree == compose("ablations/emoji_dit").tree
+    with pytest.raises(MgzooError, match="mine.yaml exists"):
+        copy("ablations/emoji_dit", "mine.yaml")
+    assert copy("tiny/emoji_t2v", tmp_path / "folder" / "deep.yaml").is_file()
+
+
+def test_one_name_in_two_folders_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "tiny/emoji_t2v" in recipe_names() and locate("tiny/emoji_t2v").is_file()
+    copy("tiny/emoji_t2v", tmp_path / "recipes" / "tiny" / "emoji_t2v.yaml")
+    assert recipe_folders()[0] == Path("recipes")
+    with pytest.raises(MgzooError, match="the recipe name 'tiny/emoji_t2v' is ambiguous: recipes/tiny/emoji_t2v.yaml and .*emoji_t2v.yaml\n    -> give the path"):
+        compose("tiny/emoji_t2v")
+
+
+# -- laws
+
+
+def test_composing_every_shipped_recipe_imports_nothing_heavy():
+    code = ("import sys, mgzoo\nfrom mgzoo.recipe import recipe_names\nassert not {'omegaconf', 'ruamel.yaml'} & sys.modules.keys()\n"
+            "for name in recipe_names(): mgzoo.compose(name).to_yaml()\n"
+            "print(sorted({'torch', 'numpy', 'deepspeed', 'transformers', 'diffusers'} & sys.modules.keys()))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_the_public_verbs_are_there_and_imported_lazily():
+    code = "import sys, mgzoo\nassert not [m for m in sys.modules if m.startswith('mgzoo.')], sys.modules\nprint(mgzoo.__version__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent).stdout == f"{mgzoo.__version__}\n"
+    assert {"compose", "build", "train", "load", "push", "pull", "Model", "Media"} <= set(dir(mgzoo))
+    assert mgzoo.compose is compose
+    with pytest.raises(AttributeError, match="module 'mgzoo' has no attribute 'decompose'"):
+        mgzoo.decompose  # noqa: B018

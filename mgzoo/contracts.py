@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.discovery import discover
+from mgzoo.discovery import discover, guarded
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Problem, RecipeError
 
 MEDIA = {"video": ("frames", "height", "width")}
@@ -99,17 +99,26 @@ class _Check:
         self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=self.recipe.origin(key), kind=kind))
 
     def ask(self, part, question: str, *arguments, default=None):
-        """What a part's config answers; a ValueError and a missing method are problems."""
+        """What a part's config answers; where it fails, or has no such method, that is a problem."""
         key = "data" if part.name == "data" else f"parts.{part.name}"
         method = getattr(part.config, question, None)
         if method is None:
             self.problem(f"the config of {part.component.id} has no {question}()", f"upgrade or repair {part.provider.distribution}", key, "plugin")
             return default
-        try:
-            return method(*arguments)
-        except ValueError as error:
-            self.problem(str(error), f"change the config of {part.name}", f"{key}.config", "value")
+
+        def answer():
+            try:
+                return method(*arguments), None
+            except ValueError as error:
+                return default, str(error)
+
+        found, reason = guarded(answer)
+        if reason:
+            self.problem(f"{question}() of the config of {part.component.id} failed: {reason}", f"upgrade or repair {part.provider.distribution}", key, "plugin")
             return default
+        if found[1]:
+            self.problem(found[1], f"change the config of {part.name}", f"{key}.config", "value")
+        return found[0]
 
     def wires(self) -> Wiring:
         parts, latent, feeds, conditions = self.recipe.parts, None, 0, []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import json
 import os
 import re
 import sys
@@ -58,11 +59,7 @@ class EntryPoint:
 
 @dataclass(kw_only=True)
 class Registry:
-    """The plugins that are in use and those that are not.
-
-    components: by id. providers: by namespace. set_aside: what is not used and why. hook: the pluggy relay.
-    recipe_folders: folders of recipes that plugins ship, by namespace.
-    """
+    """The plugins in use: components by id, providers and recipe folders by namespace; and those set aside, with reasons."""
 
     components: dict[str, Component] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
@@ -325,7 +322,7 @@ def heavy_imports_refused() -> Iterator[list[tuple[str, str]]]:
     An import statement asks `builtins.__import__` even for what is loaded already, so that is where statements are seen;
     the finder sees the other ways in. Nothing is taken out of `sys.modules`: other threads may be using torch.
     """
-    thread, attempts, real = threading.get_ident(), [], builtins.__import__
+    thread, attempts = threading.get_ident(), []
 
     def refuse(name: str):
         importer = _importer()
@@ -343,8 +340,7 @@ def heavy_imports_refused() -> Iterator[list[tuple[str, str]]]:
             refuse(spec.name)
 
         @staticmethod
-        def exec_module(module):
-            raise AssertionError("create_module has refused")
+        def exec_module(module): ...
 
     class Finder:
         @staticmethod
@@ -354,13 +350,17 @@ def heavy_imports_refused() -> Iterator[list[tuple[str, str]]]:
                 return ModuleSpec(name, Loader)
             return None
 
-    sys.meta_path.insert(0, Finder)
-    builtins.__import__ = statement
-    try:
-        yield attempts
-    finally:
-        builtins.__import__ = real
-        sys.meta_path.remove(Finder)
+    with _one_guard:
+        real, builtins.__import__ = builtins.__import__, statement
+        sys.meta_path.insert(0, Finder)
+        try:
+            yield attempts
+        finally:
+            builtins.__import__ = real
+            sys.meta_path.remove(Finder)
+
+
+_one_guard = threading.RLock()  # two guards that overlap would each put back the other's import
 
 
 def _importer() -> str:
@@ -393,7 +393,5 @@ def data_folder(name: str) -> Path:
 
 def known_distributions() -> dict[str, str]:
     """Namespace -> pip distribution, of plugins that are known whether or not they are installed (`registry/plugins.json`)."""
-    import json
-
     path = data_folder("registry") / "plugins.json"
     return json.loads(path.read_text()) if path.is_file() else {}

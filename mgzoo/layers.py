@@ -66,8 +66,12 @@ def parse(text: str, source: str, problems: list[Problem], one_line: bool = Fals
     def origin(mark) -> Origin:
         return Origin(source=source, line=None if one_line or mark is None else mark.line + 1)
 
+    if re.match(r"(\s*(#.*)?\n)*%", text):
+        problems.append(Problem(what="YAML directives are not part of a recipe", remedy="take out the lines that start with %: a recipe is YAML 1.2",
+                                origin=origin(None), kind="syntax"))
+        return None
     try:
-        root = _yaml().compose(text)
+        root = _yaml()().compose(text)
     except MarkedYAMLError as error:
         what = f"this is not YAML: {error.problem or error.context}"
         mark = error.problem_mark or error.context_mark
@@ -75,9 +79,9 @@ def parse(text: str, source: str, problems: list[Problem], one_line: bool = Fals
         remedy = "correct the indentation, quotes or brackets at or before this line"
         problems.append(Problem(what=what, origin=origin(mark), kind="syntax", remedy="put quotes around ${...} inside brackets" if "${" in line else remedy))
         return None
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         problems.append(Problem(what=f"this is not YAML: {' '.join(str(error).split())}", origin=origin(None), kind="syntax",
-                                remedy="save the file as UTF-8 text without control characters"))
+                                remedy="save the file as UTF-8 text without control characters or endless brackets"))
         return None
     seen: set[int] = set()
 
@@ -103,7 +107,11 @@ def parse(text: str, source: str, problems: list[Problem], one_line: bool = Fals
         if kind == "seq":
             return Node([convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
         if kind in SCALARS:
-            return Node(SCALARS[kind](node.value), where)
+            try:
+                return Node(SCALARS[kind](node.value), where)
+            except ValueError as error:
+                problems.append(Problem(what=f"{node.value[:40]!r} is no number: {error}", remedy="write a number, or text in quotes", key=key, origin=where, kind="type"))
+                return Node(None, where, told=True)
         problems.append(Problem(what=f"the YAML tag {node.tag} is not part of a recipe", remedy="write plain text, numbers, lists and maps",
                                 key=key, origin=where, kind="yaml"))
         return Node(None, where, told=True)
@@ -127,6 +135,7 @@ SCALARS = {"null": lambda text: None, "bool": lambda text: text.lower() == "true
 
 @cache
 def _yaml():
+    """Makes readers: each is used once, for it remembers what it read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.scanner import Scanner
 
@@ -139,9 +148,12 @@ def _yaml():
         def check_plain(self):
             return super().check_plain() or (self.reader.peek() == "?" and not self.check_key())
 
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner = QuestionMarks
-    return yaml
+    def reader():
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Scanner = QuestionMarks
+        return yaml
+
+    return reader
 
 
 def dump(tree: dict) -> str:

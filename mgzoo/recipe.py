@@ -158,7 +158,7 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
     """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
     source, empty = shown(path), Node({}, Origin(source=shown(path)))
     try:
-        root = parse(path.read_text(encoding="utf-8"), source, problems)
+        root = parse(path.read_text(encoding="utf-8-sig"), source, problems)
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(what=f"the file cannot be read: {error}", remedy="save it as UTF-8 text", origin=empty.origin, kind="syntax"))
         return empty

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mgzoo.discovery import discover, nearest
+from mgzoo.discovery import discover, guarded, nearest
 from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
 from mgzoo.schema import SCHEMA, PartRef, Schema
 from mgzoo.spec import Component, MgzooError, Origin, Problem, Provider, RecipeError
@@ -114,8 +114,8 @@ def _template(cls: type):
     """An OmegaConf structured config of the leaves of a dataclass, to convert values with."""
     from omegaconf import OmegaConf
 
-    leaves = [(f.name, _hints(cls)[f.name]) for f in dataclasses.fields(cls) if _inner(_hints(cls)[f.name])[0] == "leaf"]
-    return OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, leaves, kw_only=True))
+    fields = [(f.name, _hints(cls)[f.name]) for f in dataclasses.fields(cls) if _inner(_hints(cls)[f.name])[0] == "leaf"]
+    return OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields, kw_only=True))
 
 
 def _default(cls: type, f: dataclasses.Field, around: Origin) -> Node:
@@ -221,8 +221,12 @@ class _Resolution:
         else:
             try:
                 cls = self.registry.config_class(component.id)
-                node.value["config"] = self.complete_config(cls, name, node, key)
-                return cls
+                _, reason = guarded(lambda: _template(cls))
+                if reason is None:
+                    node.value["config"] = self.complete_config(cls, name, node, key)
+                    return cls
+                provider = self.registry.provider(component.id)
+                self.problem(f"the config of {component.id} cannot be used: {reason}", f"repair or upgrade {provider.distribution}", f"{key}.use", use, "plugin")
             except RecipeError as error:
                 self.problems += error.problems
             except MgzooError as error:
@@ -247,7 +251,10 @@ class _Resolution:
             if size.value != "tiny":
                 self.problem(f"size {_show(size)} is not known", "the only size is `tiny`; set the fields one by one for others", f"{key}.size", size, "config")
             else:
-                tiny = {f: value for f, value in _plain(cls.tiny()).items() if value != base.value[f].plain()}
+                start, reason = guarded(lambda: _plain(cls.tiny()))
+                if reason:
+                    raise MgzooError(f"{cls.__name__}.tiny() failed: {reason}", remedy="repair the plugin, or set the fields one by one")
+                tiny = {f: value for f, value in start.items() if value != base.value[f].plain()}
                 base = merge(base, node_of(tiny, Origin(source=f"{cls.__name__}.tiny()")))
         elif isinstance(weights, str) and (inherited := self.inherited(name, node, weights)):
             base = merge(base, inherited)
@@ -322,7 +329,7 @@ class _Resolution:
 
     def leaf(self, cls: type, name: str, node: Node, key: str) -> tuple[bool, Any]:
         """(True, the value as its type), or (False, None) and a problem."""
-        if node.told:
+        if any(below.told for _, below in leaves(node)) or any(item.told for item in (node.value if node.is_list else ())):
             return False, None
         value = node.plain()
         if value == MISSING:

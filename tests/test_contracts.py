@@ -244,3 +244,16 @@ def test_parameters_that_differ_from_the_headers_are_found_on_the_meta_device(tm
     assert len(found) > 3 and all(line.startswith(f"parts.backbone.weights: in {ref}, ") for line in found)
     assert any("is missing" in line for line in found) and any("has shape [32, 32], the part has" in line or "the part has [48, 32]" in line for line in found)
     assert all(problem.kind == "shape" and problem.origin.source == "command line" for problem in contracts.meta_problems(other))
+
+
+def test_a_config_whose_answers_fail_is_a_problem_and_no_crash(stranger):
+    registry = discover()
+    config, task = registry.config_class("stranger.task.v1"), ["parts.task={use: stranger.task.v1, config: {names: []}}"]
+    config.conditions = lambda self: 1 / 0
+    config.gives = lambda self: __import__("numpy").arange(3)
+    assert lines([*TASK, *task])[:1] == [
+        "parts.task: conditions() of the config of stranger.task.v1 failed: ZeroDivisionError: division by zero\n    -> upgrade or repair mgzoo-stranger"]
+    assert any("gives() of the config of stranger.task.v1 failed: stranger_plugin imports numpy" in line or "imports numpy" in line for line in lines([*TASK, *task]))
+    assert lines([*TASK, "parts.task={use: stranger.task.v1, config: {size: tiny}}"]) == [
+        "parts.task.use: TaskConfig.tiny() failed: AttributeError: type object 'TaskConfig' has no attribute 'tiny'"
+        "\n    -> repair the plugin, or set the fields one by one"]

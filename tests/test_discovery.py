@@ -220,3 +220,19 @@ def test_every_installed_plugin_of_ours_holds():
     for component in registry.components.values():
         config = registry.config_class(component.id)
         assert config.__dataclass_params__.frozen and config.tiny() is not None
+
+
+def test_guards_of_two_threads_wait_for_each_other_and_leave_nothing_behind():
+    real, failed = __import__, []
+
+    def look():
+        for _ in range(200):
+            if guarded(lambda: exec("import numpy", {"__name__": "stranger"}))[1] is None:
+                failed.append(threading.get_ident())
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and __import__ is real

@@ -310,3 +310,30 @@ def test_the_public_verbs_are_there_and_imported_lazily():
     assert mgzoo.compose is compose
     with pytest.raises(AttributeError, match="module 'mgzoo' has no attribute 'decompose'"):
         mgzoo.decompose  # noqa: B018
+
+
+@pytest.mark.parametrize("text, what", [
+    ("%YAML 1.1\n---\nschema: yes\n", "YAML directives are not part of a recipe"),
+    ("[" * 3000, "this is not YAML: maximum recursion depth exceeded"),
+    ("seed: 1\n---\nseed: 2\n", "this is not YAML: but found another document"),
+    ("seed: \x00\n", "this is not YAML: unacceptable character #x0000"),
+])
+def test_hostile_text_is_one_problem(tmp_path, text, what):
+    (line,) = problems_of(write(tmp_path, text))
+    assert what in line
+    assert parse("a: 16:9", "test", []).plain() == {"a": "16:9"}
+
+
+def test_numbers_that_are_none_are_told(tmp_path):
+    text = f"defaults: [{os.path.relpath(WHOLE, tmp_path)}]\nseed: {'9' * 5000}\ntrain: {{betas: [0.5, '${{train.nothing}}']}}\n"
+    first, second = problems_of(write(tmp_path, text))
+    assert "seed: '9999999999999999999999999999999999999999' is no number" in first and "train.betas.1: ${train.nothing} is no key" in second
+
+
+def test_a_recipe_that_is_no_text_is_one_problem(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"schema: \xff\n")
+    (line,) = problems_of(path)
+    assert "the file cannot be read" in line and "save it as UTF-8 text" in line
+    path.write_bytes(b"\xef\xbb\xbf" + compose(WHOLE).to_yaml().replace("\n", "\r\n").encode())
+    assert compose(path).tree == compose(WHOLE).tree

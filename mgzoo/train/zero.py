@@ -155,7 +155,10 @@ def cpu_adam() -> type:
     Its C++ side carries beta ** step from call to call and multiplies it on, but computes it anew after a resume: not the
     same last bit. A call with step 0 before each step makes it always compute anew, so that resumed is bit for bit not killed.
     """
+    import cpuinfo
     from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)  # over a second, and every optimiser asks
 
     class CPUAdam(DeepSpeedCPUAdam):
         @torch.no_grad()
@@ -173,18 +176,15 @@ def silence() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
-    sink = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        yield
+        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         for fd, saved in enumerate(kept, start=1):
             os.dup2(saved, fd)
             os.close(saved)
-        os.close(sink)
 
 
 def start(module: Trainable, train: Train, zero: Zero, place: Place):

@@ -8,6 +8,7 @@ layout is ever copied.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgzoo.spec import MgzooError
 from mgzoo_autoencoders.configs import TaeConfig
 
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -23,72 +25,73 @@ HEAD_GAIN = 0.1  # of the network beside a block transform: Adam's first steps o
 START_LOGVAR = -6.0  # a posterior as wide as the prior would drown the latents in noise for the first thousands of steps
 
 
+class TemporalConv(nn.Conv2d):
+    """Convolution of width 3 over time with symmetric replicate padding; starts as the identity (1 on the centre tap, bias 0).
+
+    stride: ceil(T / stride) frames come out. up: every frame is repeated so often (nearest) before."""
+
+    def __init__(self, channels: int, *, stride: int = 1, up: int = 1):
+        super().__init__(channels, channels, (3, 1), stride=(stride, 1))
+        self.up = up
+        with torch.no_grad():
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
+            self.weight[:, :, 1, 0].fill_diagonal_(1.0)
+
+    def forward(self, x_BTHWC: Tensor, frames: int | None = None) -> Tensor:
+        """frames: keep only so many of the repeated frames."""
+        (T, H, W), frames = x_BTHWC.shape[1:4], frames or x_BTHWC.shape[1] * self.up
+        if T == 1:  # every tap sees the one frame
+            return F.linear(x_BTHWC, self.weight.sum(2).squeeze(-1), self.bias).expand(-1, frames, -1, -1, -1)
+        # One gather repeats frames for upsampling and at both ends: cheaper to differentiate than slices put together.
+        source = (torch.arange(-1, frames + 1, device=x_BTHWC.device) // self.up).clamp(0, T - 1)
+        x_BCTP = x_BTHWC.flatten(2, 3).index_select(1, source).movedim(-1, 1)
+        return super().forward(x_BCTP).movedim(1, -1).unflatten(2, (H, W))
+
+
 class Conv(nn.Module):
-    """A 3x3 spatial convolution (zero padding), then a temporal one of width 3 (symmetric replicate padding).
+    """A 3x3 spatial convolution (zero padding), then a temporal one, absent from an image model.
 
     stride, up: (time, space). A spatial stride of 2 pads one zero row and column at the end, as the latent diffusion
-    autoencoder does; a temporal stride gives ceil(T / stride) frames. ``up`` repeats its input (nearest) before each of the
-    two. The temporal convolution starts as the identity (1 on the centre tap, bias 0), so that a new video model is the
-    image model.
+    autoencoder does; ``up`` repeats (nearest) before each of the two convolutions.
     """
 
     def __init__(self, c_in: int, c_out: int, *, stride: Stride = (1, 1), up: Stride = (1, 1), temporal: bool = True):
         super().__init__()
-        self.stride, self.up = stride, up
+        self.stride, self.up = stride[1], up[1]
         self.spatial = nn.Conv2d(c_in, c_out, 3, stride=stride[1], padding=1 if stride[1] == 1 else 0)
-        self.temporal = nn.Conv2d(c_out, c_out, (3, 1), stride=(stride[0], 1)) if temporal else None
-        if self.temporal is not None:
-            identity_(self.temporal)
+        self.temporal = TemporalConv(c_out, stride=stride[0], up=up[0]) if temporal else None
 
     def forward(self, x_BTHWC: Tensor, frames: int | None = None) -> Tensor:
         """frames: keep only so many of the upsampled frames."""
-        B, T = x_BTHWC.shape[:2]
         x_NCHW = x_BTHWC.flatten(0, 1).movedim(-1, 1)
-        if self.stride[1] > 1:
+        if self.stride > 1:
             x_NCHW = F.pad(x_NCHW, (0, 1, 0, 1))
-        if self.up[1] > 1:
-            x_NCHW = F.interpolate(x_NCHW, scale_factor=self.up[1], mode="nearest")
-        x_BTHWC = self.spatial(x_NCHW).movedim(1, -1).unflatten(0, (B, T))
-        if self.temporal is None:
-            return x_BTHWC
-        frames, (H, W) = frames or T * self.up[0], x_BTHWC.shape[2:4]
-        if T == 1:  # every tap sees the one frame
-            x_BTHWC = F.linear(x_BTHWC, self.temporal.weight.sum(2).squeeze(-1), self.temporal.bias)
-            return x_BTHWC.expand(-1, frames, -1, -1, -1)
-        # One gather repeats frames for upsampling and at both ends: cheaper to differentiate than slices put together.
-        source = (torch.arange(-1, frames + 1, device=x_BTHWC.device) // self.up[0]).clamp(0, T - 1)
-        x_BCTP = x_BTHWC.flatten(2, 3).index_select(1, source).movedim(-1, 1)
-        return self.temporal(x_BCTP).movedim(1, -1).unflatten(2, (H, W))
-
-
-@torch.no_grad()
-def identity_(conv: nn.Conv2d) -> None:
-    """Make a (3, 1) convolution pass its centre frame through."""
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
-    conv.weight[:, :, 1, 0].fill_diagonal_(1.0)
+        if self.up > 1:
+            x_NCHW = F.interpolate(x_NCHW, scale_factor=self.up, mode="nearest")
+        x_BTHWC = self.spatial(x_NCHW).movedim(1, -1).unflatten(0, x_BTHWC.shape[:2])
+        return x_BTHWC if self.temporal is None else self.temporal(x_BTHWC, frames)
 
 
 class Norm(nn.Module):
-    """Normalisation of every frame on its own.
+    """Normalisation of every frame on its own (our choice): ``group``, GroupNorm with eps 1e-6 over the frame, or ``rms``, root
+    mean square over the channels of each position.
 
-    Statistics over time would make a frame depend on which frames share its tile and would set images apart from videos,
-    so they are taken over the height and width of each frame (our choice). ``group``: GroupNorm, eps 1e-6;
-    ``rms``: root mean square over the channels of each position, without bias.
+    Statistics over time would make a frame depend on which frames share its tile and would set pictures apart from videos.
+    On a CPU, torch's GroupNorm is the faster one where a group has 16 channels or more (ten times slower backward below).
     """
 
-    def __init__(self, channels: int, groups: int, kind: str):
+    def __init__(self, channels: int, config: TaeConfig):
         super().__init__()
-        self.groups, self.kind = groups, kind
+        self.groups = config.groups if config.norm == "group" else None
         self.weight = nn.Parameter(torch.ones(channels))
-        if kind == "group":
-            self.bias = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if self.groups else None
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
-        if self.kind == "rms":
+        if self.groups is None:
             return F.rms_norm(x_BTHWC, self.weight.shape, self.weight, 1e-6)
-        x_NCHW = x_BTHWC.flatten(0, 1).movedim(-1, 1)
-        return F.group_norm(x_NCHW, self.groups, self.weight, self.bias, 1e-6).movedim(1, -1).view_as(x_BTHWC)
+        x_NCHW = F.group_norm(x_BTHWC.flatten(0, 1).movedim(-1, 1), self.groups, self.weight, self.bias, 1e-6)
+        return x_NCHW.movedim(1, -1).unflatten(0, x_BTHWC.shape[:2])
 
 
 class Block(nn.Module):
@@ -97,9 +100,9 @@ class Block(nn.Module):
     def __init__(self, c_in: int, c_out: int, config: TaeConfig):
         super().__init__()
         temporal = config.temporal == "2.5d"
-        self.norm1 = Norm(c_in, config.groups, config.norm)
+        self.norm1 = Norm(c_in, config)
         self.conv1 = Conv(c_in, c_out, temporal=temporal)
-        self.norm2 = Norm(c_out, config.groups, config.norm)
+        self.norm2 = Norm(c_out, config)
         self.conv2 = Conv(c_out, c_out, temporal=temporal)
         self.project = nn.Linear(c_in, c_out) if c_in != c_out else None
 
@@ -118,7 +121,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, config: TaeConfig, *, over_time: bool):
         super().__init__()
         self.over_time = over_time
-        self.norm = Norm(channels, config.groups, config.norm)
+        self.norm = Norm(channels, config)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         if over_time:
@@ -311,7 +314,7 @@ class Encoder(nn.Module):
                 self.stages.append(Down(width, c_out, (config.time_strides[level], config.space_strides[level]), config))
                 width = c_out
         self.stages.extend(middle(widths[-1], config))
-        self.norm = Norm(widths[-1], config.groups, config.norm)
+        self.norm = Norm(widths[-1], config)
         self.head = Conv(widths[-1], 2 * config.channels, temporal=temporal)
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
@@ -340,7 +343,7 @@ class Decoder(nn.Module):
                 self.stages.append(Up(width, c_out, (config.time_strides[level - 1], config.space_strides[level - 1]), config))
                 width = c_out
         self.time_stride = math.prod(config.time_strides)
-        self.norm = Norm(widths[0], config.groups, config.norm)
+        self.norm = Norm(widths[0], config)
         self.head = Conv(widths[0], config.in_channels * config.patch**2, temporal=temporal)
 
     def forward(self, z_BTHWC: Tensor, frames: int) -> Tensor:
@@ -474,4 +477,32 @@ class Tae(nn.Module):
 
 
 def per_channel(x_C: Tensor) -> Tensor:
+    """(C,) -> float32 (C, 1, 1, 1), to go with latents."""
     return x_C.float()[:, None, None, None]
+
+
+@torch.no_grad()
+def inflate(image: Tae, config: TaeConfig) -> Tae:
+    """A temporal autoencoder that starts as the image autoencoder it grows from (Movie Gen, section 3.1.1).
+
+    image: built with ``temporal="2d"``. config: the same network with ``temporal="2.5d"`` and any temporal strides. On one
+    frame both give the same latents and the same picture; without `shortcut` and `linear`, latent i of a video is the
+    picture latent of frame ``i * stride``, and each decoded picture is repeated ``stride`` times. Raises MgzooError where
+    the two do not match, or where `shortcut` would turn channels into frames, which no picture model has.
+    """
+    ours, theirs = (dataclasses.asdict(c) for c in (config, image.config))
+    free = {"temporal", "time_strides", "space", "tile_frames", "tile_overlap"}
+    if differ := sorted(name for name in ours if name not in free and ours[name] != theirs[name]):
+        raise MgzooError(f"cannot inflate: {', '.join(differ)} differ from the image autoencoder's", remedy="take these fields from its config")
+    levels = zip(config.widths, config.widths[1:], config.time_strides, config.space_strides)
+    if config.shortcut and any(time > 1 and room(fine, coarse, (time, space))[0] > 1 for fine, coarse, time, space in levels):
+        raise MgzooError("cannot inflate: a shortcut turns channels into frames", remedy="use time strides only where the space is strided too, or shortcut: false")
+    video = Tae(config)
+    weights = image.state_dict()
+    if config.linear:
+        time, scales = video.spec.stride[0], (image.blocks.scale, video.blocks.scale)
+        weights["blocks.analysis.weight"] = weights["blocks.analysis.weight"].repeat(1, time) * (scales[0] / scales[1] / time)
+        weights["blocks.synthesis.weight"] = weights["blocks.synthesis.weight"].repeat(time, 1)
+    left = video.load_state_dict(weights, strict=False)
+    assert not left.unexpected_keys, left.unexpected_keys
+    return video.to(image.dtype)

@@ -156,10 +156,10 @@ class _Check:
                 continue
             sources[name.removeprefix("encoders.")] = f"encoder {name.removeprefix('encoders.')}"
             takes = self.ask(part, "takes")
-            gives = self.ask(task, "gives", default=()) if task and "encoder" in self.ask(task, "parts", default=()) else (takes,)
-            if takes is not None and takes not in gives:
+            gives = self.ask(task, "gives") if task and "encoder" in self.ask(task, "parts", default=()) else None
+            if takes is not None and gives is not None and takes not in gives:
                 self.problem(f"{part.component.id} takes {takes}, which {task.component.id} does not give",
-                             f"take it out, or choose an encoder of {' or '.join(gives)}", f"parts.{name}", "unused-encoder")
+                             f"take it out, or choose an encoder of {' or '.join(gives) or 'another task'}", f"parts.{name}", "unused-encoder")
         names = [condition.name for condition in wires.conditions]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             makers = f"{sources[name]} and the task" if name in sources else "two of its parts"

@@ -209,7 +209,7 @@ def test_an_unknown_id_says_what_to_do(monkeypatch):
 
 
 def test_nearest_words_come_best_first():
-    assert nearest("widht", ["depth", "width", "height"]) == ["width", "height"]
+    assert nearest("widht", ["depth", "width", "with", "height"]) == ["width", "with"]
     assert nearest("zzz", ["depth"]) == []
 
 

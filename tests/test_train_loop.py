@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mgzoo import hookimpl
 from mgzoo.schema import Train, Zero
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal, zero
+from mgzoo.train import checkpoint, journal, ranks, zero
 
 torch.set_num_threads(1)
 
@@ -51,7 +51,7 @@ def test_it_learns(tmp_path):
     assert held[-1] < 0.85 * held[0] and sum(losses[-20:]) / 20 < 0.5 * losses[0]
     assert run.steps == 400 and run.artifact == tmp_path / "run/artifact" and run.metrics["samples"] == 12_800
     assert run.metrics["held_out_loss"] == told(tmp_path / "run", "kept")[0]["loss"] < held[0]
-    assert model.task.finished == 4 and not model.backbone.training
+    assert (model.task.started, model.task.finished) == (3, 16) and not model.backbone.training
     assert (tmp_path / "run/curve.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((tmp_path / "run/deepspeed.json").read_text())["zero_optimization"]["stage"] == 1
 
@@ -68,7 +68,7 @@ def test_accumulated_micro_batches_are_one_big_batch(tmp_path, stage, precision)
 
 
 def test_masters_are_the_weights_as_given_not_their_rounding():
-    place, model = zero.distributed(), toy.Model()
+    place, model = ranks.distributed(), toy.Model()
     exact = model.backbone.into.weight.detach().clone()
     for stage in (1, 2, 3):
         engine = zero.start(zero.Trainable(model, ["backbone"]), Train(batch=8), Zero(stage=stage), place)
@@ -195,7 +195,8 @@ def test_resuming_what_is_done_makes_the_artifact_again(tmp_path):
     first, _ = toy.job(tmp_path / "run", steps=3)
     kept = (tmp_path / "run/artifact/toy.safetensors").read_bytes()
     (tmp_path / "run/artifact/toy.safetensors").unlink()
-    again, _ = toy.job(tmp_path / "run", steps=3, resume=True)
+    again, model = toy.job(tmp_path / "run", steps=3, resume=True)
+    assert (model.task.started, model.task.finished) == (0, 16)
     assert again.steps == first.steps == 3 and (tmp_path / "run/artifact/toy.safetensors").read_bytes() == kept
 
 

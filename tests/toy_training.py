@@ -17,7 +17,7 @@ from torch import nn
 
 from mgzoo.parts import Clip, Example, Loss
 from mgzoo.schema import Ema, Train, Zero
-from mgzoo.train import loop, zero
+from mgzoo.train import loop, ranks
 from mgzoo.train.stages import StagePlan, learning_rate
 
 WIDTH = 8
@@ -52,7 +52,7 @@ class Flow:
     """Velocity regression. poison: the data is NaN from that clip on. still: no random draws, so that batches can be cut at will."""
 
     def __init__(self, poison: int | None = None, still: bool = False):
-        self.poison, self.still, self.finished = poison, still, 0
+        self.poison, self.still, self.started, self.finished = poison, still, 0, 0
 
     def trained(self, model):
         return ["backbone", "encoders.shift"]
@@ -74,6 +74,9 @@ class Flow:
 
     def validate(self, model, example, generator):
         return {"loss": float(self.loss(model, example, generator).total)}
+
+    def start(self, model, examples):
+        self.started = sum(1 for _ in zip(range(3), examples))
 
     def finish(self, model, examples):
         self.finished = len(examples)
@@ -153,7 +156,10 @@ def save(model, folder, *, state, metrics, curve):
 
 def job(out, *, resume=False, interrupt=None, dropout=0.1, task=None, write=save, stream=Points, model=None, hook=None, **plan):
     """Run one training in this process; returns its `Run` and the model."""
-    place, model = zero.distributed(), model or Model(dropout, **(task or {}))
+    place, model = ranks.distributed(), model or Model(dropout, **(task or {}))
+    if place.rank:  # rank 0's weights count, whatever the others begin with
+        for p in model.parameters():
+            p.data += 1
     run = loop.run(
         model, spans(**plan), lambda span: stream(place.rank, place.world, interrupt), out, place=place, seed=3, resume=resume, write=write, hook=hook
     )
@@ -163,7 +169,6 @@ def job(out, *, resume=False, interrupt=None, dropout=0.1, task=None, write=save
 def plain_loop(*, steps=20, micro=8, **train):
     """The same training as a page of plain PyTorch, without dropout: (losses, gradient norms, averaged weights)."""
     span, model = spans(steps=steps, **train)[0], Model(dropout=0.0)
-    seeded = loop.Loop(model, [span], None, Path("."), place=zero.Place(rank=0, world=1, device=torch.device("cpu")), seed=3).seeded
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": span.train.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -176,7 +181,7 @@ def plain_loop(*, steps=20, micro=8, **train):
             group["lr"] = learning_rate(span, step)
         total = 0.0
         for m in range(turns):
-            generator = seeded(step, m)
+            generator = ranks.seeded(torch.device("cpu"), 3, step, m)
             loss = model.task.loss(model, model.task.prepare(model, next(stream)), generator).total / turns
             loss.backward()
             total += loss.item()

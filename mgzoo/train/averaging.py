@@ -35,27 +35,30 @@ class Average:
         self.updates += 1
 
 
-def average(folders: Sequence[str | Path]) -> dict[str, Tensor]:
-    """Mean in float32 of several models' weights (Movie Gen, section 3.4: the average of fine-tuned models).
+def average(folders: Sequence[str | Path]) -> dict[str, dict[str, Tensor]]:
+    """Mean in float32 of several models' weights (as Movie Gen averages its fine-tuned models).
 
-    folders: artifact folders of the same parts. Returns ``<part>/<file>`` -> tensors flattened as ``<part>/<name>``.
-    Raises MgzooError where names or shapes differ.
+    folders: artifacts of one recipe, with their weights in ``<part>/*.safetensors``. Returns part name -> state, as
+    ``mgzoo.model.save(state=)`` takes it. Raises MgzooError where names or shapes differ, or where there are no weights.
     """
-    total: dict[str, Tensor] = {}
+    total: dict[str, dict[str, Tensor]] = {}
     for folder in map(Path, folders):
-        state = {f"{file.parent.relative_to(folder)}/{key}": value for file in sorted(folder.glob("*/*.safetensors")) for key, value in load_file(file).items()}
-        state = {key: value for key, value in state.items() if not key.startswith("probe/")}
-        if not state:
+        here: dict[str, dict[str, Tensor]] = {}
+        for file in sorted(folder.glob("*/*.safetensors")):
+            if file.parent.name != "probe":
+                here.setdefault(file.parent.name, {}).update(load_file(file))
+        if not here:
             raise MgzooError("no weights to average", remedy="name artifact folders", origin=str(folder))
-        shapes = {key: tuple(value.shape) for key, value in state.items()}
-        if total and shapes != {key: tuple(value.shape) for key, value in total.items()}:
-            odd = sorted(set(shapes.items()) ^ {(key, tuple(value.shape)) for key, value in total.items()})[0][0]
-            raise MgzooError(f"{odd} is not the same tensor in every model", remedy="average models of one recipe", origin=str(folder))
-        for key, value in state.items():
-            total[key] = total[key] + value.float() if key in total else value.float()
-    return {key: value / len(folders) for key, value in total.items()}
+        if total and shapes(here) != shapes(total):
+            name = sorted(shapes(here) ^ shapes(total))[0][0]
+            raise MgzooError(f"{name} is not the same tensor in every model", remedy="average models of one recipe", origin=str(folder))
+        for part, state in here.items():
+            sums = total.setdefault(part, {})
+            for key, value in state.items():
+                sums[key] = sums[key] + value.float() if key in sums else value.float()
+    return {part: {key: value / len(folders) for key, value in state.items()} for part, state in total.items()}
 
 
-def blended(weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` with the averaged ones in the place of those that have one."""
-    return {name: averaged.get(name, value) for name, value in weights.items()}
+def shapes(parts: Mapping[str, Mapping[str, Tensor]]) -> set[tuple[str, tuple[int, ...]]]:
+    """Every tensor's name and shape."""
+    return {(f"{part}/{key}", tuple(value.shape)) for part, state in parts.items() for key, value in state.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blake3 import blake3
 from torch import Tensor, distributed, nn
 
 from mgzoo.parts import Data
 from mgzoo.spec import MgzooError
-from mgzoo.train import borders, checkpoint, journal, resume, signals, zero
+from mgzoo.train import borders, checkpoint, journal, ranks, resume, signals, zero
 from mgzoo.train.averaging import Average
+from mgzoo.train.ranks import Place
 from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
 from mgzoo.train.weights import Weights, fill
-from mgzoo.train.zero import Place
 
-FINISH_BATCHES = 4
+FINISH_BATCHES = 16
 START_BATCHES = 32
 
 
@@ -54,7 +52,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
     from mgzoo.discovery import discover
 
     spans = plans(recipe)
-    place = zero.distributed()
+    place = ranks.distributed()
     registry = discover()
     if model is None:
         model = models.build(recipe, device=place.device.type)
@@ -151,13 +149,14 @@ class Loop:
             journal.truncate(self.out / "metrics.jsonl", self.step)
 
     def start(self) -> None:
-        """Let the task set first weights from the data (`task.start`), before anything is trained. Rank 0's count: DeepSpeed
-        broadcasts them."""
+        """Let the task set first weights from the data (`task.start`), before anything is trained; rank 0's count."""
         task, span = self.model.task, self.spans[0]
         if not hasattr(task, "start"):
             return
         micro, _ = zero.micro_batches(span.train, self.place.world)
         stream = self.open_data(span).batches(micro)
+        self.model.recipe = span.recipe
+        self.seeded("start")
         with torch.no_grad():
             task.start(self.model, (task.prepare(self.model, next(stream)) for _ in range(START_BATCHES)))
 
@@ -190,7 +189,7 @@ class Loop:
             return
         self.names = names
         self.weights.set(names, torch.bfloat16 if span.train.precision == "bf16" else torch.float32)
-        getattr(self.model, "_identities", {}).clear()  # digests of weights, which may just have changed
+        self.forget()
         self.engine = zero.start(zero.Trainable(self.model, names), span.train, span.zero, self.place)
         self.average = Average(span.train.ema, zero.masters(self.engine)) if span.train.ema.decay else None
         if self.average and kept:
@@ -212,6 +211,10 @@ class Loop:
         for name in set(self.names) - set(names):
             fill(self.model.part(name), name, averaged)
         return {"weights": averaged, "updates": updates}
+
+    def forget(self) -> None:
+        """Weights have changed or were rounded: the model's digests of them no longer hold."""
+        getattr(self.model, "_identities", {}).clear()
 
     def watch(self, on: bool) -> None:
         """Look at every part's border (`train.debug`), or stop looking."""
@@ -258,7 +261,7 @@ class Loop:
             self.metrics = {"step": self.step, "stage": self.span.name, "loss": loss, "lr": rate, "grad_norm": norm, "samples": self.samples}
             if self.step % train.log_every == 0 or last:
                 n = len(losses)
-                means = self.mean({name: sum(values) / len(values) for name, values in terms.items()})
+                means = ranks.mean(self.place, {name: sum(values) / len(values) for name, values in terms.items()})
                 self.log({**self.metrics, "loss": sum(losses) / n, "terms": means, "seconds": busy / n})
                 losses, terms, busy = [], {}, 0.0
             self.progress.show(self.step, f"loss {loss:.4f}")
@@ -287,36 +290,14 @@ class Loop:
                 terms[name] = terms.get(name, 0.0) + float(value) / self.accumulation
             self.engine.backward(loss)
             if turn == self.accumulation - 1:
-                mean, stop = self.agree(float(total))
+                mean, stop = ranks.agree(self.place, float(total), self.interrupt.heard)
                 if not math.isfinite(mean):
                     self.refuse("the loss", mean, terms)
             self.engine.step()
         return mean, stop, terms
 
     def seeded(self, *key) -> torch.Generator:
-        """A generator whose seed is made of the run's seed and `key`; the global generators are seeded beside it."""
-        digest = blake3(repr((self.seed, *key)).encode()).digest(length=16)
-        own, general = (int.from_bytes(digest[i : i + 8], "little") >> 1 for i in (0, 8))
-        torch.manual_seed(general)
-        random.seed(general)
-        return torch.Generator(device=self.place.device).manual_seed(own)
-
-    def agree(self, loss: float) -> tuple[float, int]:
-        """(mean loss over ranks, the signal that reached any of them or 0)."""
-        heard = self.interrupt.heard if self.interrupt else 0
-        if self.place.world == 1:
-            return loss, heard
-        mine = torch.tensor([loss, heard], dtype=torch.float64, device=self.place.device)
-        every = [torch.empty_like(mine) for _ in range(self.place.world)]
-        distributed.all_gather(every, mine)
-        return sum(float(one[0]) for one in every) / self.place.world, max(int(one[1]) for one in every)
-
-    def mean(self, terms: dict[str, float]) -> dict[str, float]:
-        """Terms averaged over the ranks that have them."""
-        every: list = [None] * self.place.world
-        distributed.all_gather_object(every, terms)
-        names = dict.fromkeys(name for one in every for name in one)
-        return {name: sum(values) / len(values) for name in names if (values := [one[name] for one in every if name in one])}
+        return ranks.seeded(self.place.device, self.seed, *key)
 
     def refuse(self, what: str, value: float, terms: Mapping[str, float]) -> None:
         """Stop a run that has gone wrong, before it is saved."""
@@ -375,29 +356,29 @@ class Loop:
         batches = [next(self.stream) for _ in range(FINISH_BATCHES)] if hasattr(self.model.task, "finish") else []
         names, kept = self.names, self.leave([])["weights"]
         self.watch(False)
-        for name in self.model.part_names():
-            self.weights.give_back(name)
+        for name in names:
             fill(self.model.part(name), name, kept)
             self.model.part(name).eval()
-        self.model.recipe = self.spans[-1].recipe
         if batches:
             self.seeded("finish")
             with torch.no_grad():
                 self.model.task.finish(self.model, [self.model.task.prepare(self.model, batch) for batch in batches])
-        if not self.place.first:
-            return self.run()
-        if self.span.train.validate_every:
+        if self.span.train.validate_every and self.place.first:
             held = self.measure(lambda example, generator: self.model.task.validate(self.model, example, generator))
             self.metrics |= {f"held_out_{name}": value for name, value in held.items()}
             self.log({"step": self.step, "stage": self.span.name, "kept": held})
-        journal.draw(self.out / "metrics.jsonl", self.out / "curve.png")
-        if write is None:
-            return self.run()
-        artifact = self.out / "artifact"
-        state = {name: self.weights.state(name) for name in names}
-        write(self.model, artifact, state=state, metrics=self.metrics, curve=self.out / "curve.png")
-        if self.hook is not None:
-            self.hook.mgzoo_saved(run=self.run(artifact), path=artifact)
+        for name in self.model.part_names():
+            self.weights.give_back(name)
+        self.forget()
+        artifact = self.out / "artifact" if write is not None else None
+        if self.place.first:
+            journal.draw(self.out / "metrics.jsonl", self.out / "curve.png")
+            if artifact:
+                state = {name: self.weights.state(name) for name in names}
+                write(self.model, artifact, state=state, metrics=self.metrics, curve=self.out / "curve.png")
+                if self.hook is not None:
+                    self.hook.mgzoo_saved(run=self.run(artifact), path=artifact)
+        distributed.barrier()
         return self.run(artifact)
 
     def close(self) -> None:
@@ -405,5 +386,5 @@ class Loop:
         self.progress.close()
         self.watch(False)
         if self.engine is not None:
-            with zero.silence():
+            with ranks.silence():
                 self.engine.destroy()

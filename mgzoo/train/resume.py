@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal, zero
+from mgzoo.train import checkpoint, journal
+from mgzoo.train.ranks import Place, silence
 
 
 def save(loop) -> None:
@@ -26,7 +27,7 @@ def save(loop) -> None:
         distributed.barrier()
         streams: list = [None] * place.world
         distributed.all_gather_object(streams, loop.data.state_dict())
-        with zero.silence():
+        with silence():
             loop.engine.save_checkpoint(str(aside), tag="engine", save_latest=False)
         averaged = loop.averaged() if loop.average else {}
         if place.first:
@@ -100,14 +101,14 @@ def load(loop, folder: Path) -> None:
     loop.metrics = lines[-1] if lines else {}
 
 
-def restore(engine, folder: Path, state: dict, place: zero.Place) -> None:
+def restore(engine, folder: Path, state: dict, place: Place) -> None:
     """Restore weights, masters and moments from ``folder/engine``; `state` is its ``loop.json``.
 
     Raises MgzooError where the universal format has no way: between stage 3 and stages 1 or 2.
     """
     stage = engine.zero_optimization_stage()
     if state["world"] == place.world and state["zero"] == stage:
-        with zero.silence():
+        with silence():
             engine.load_checkpoint(str(folder), tag="engine", load_lr_scheduler_states=False)
         return
     if (state["zero"] == 3) != (stage == 3):
@@ -124,7 +125,7 @@ def restore(engine, folder: Path, state: dict, place: zero.Place) -> None:
     decays = [group["weight_decay"] for group in engine.optimizer.param_groups]
     engine._config.load_universal_checkpoint = True
     try:
-        with zero.silence():
+        with silence():
             engine.load_checkpoint(str(aside), tag="universal", load_lr_scheduler_states=False)
     finally:
         engine._config.load_universal_checkpoint = False  # left on, a stage 3 engine would save rank 0's weights only
@@ -150,5 +151,5 @@ def convert(source: Path, target: Path) -> None:
         strict=True,
         inject_missing_state=True,
     )
-    with zero.silence():
+    with silence():
         ds_to_universal.main(wanted)

@@ -15,7 +15,7 @@ class StagePlan:
     """One span of training under one setting.
 
     first, last: the span is optimiser steps first..last-1. warm_first, warm_last: the span over which the learning rate
-    runs its course (warm-up, decay): it begins anew only at a stage that sets ``train.lr``.
+    runs its course (warm-up, decay): it begins anew at a stage that sets ``train.lr``, or goes back from one that did.
     recipe: the recipe as it stands in this stage. frozen: names of the parts that it freezes.
     """
 
@@ -36,11 +36,11 @@ def plans(recipe) -> list[StagePlan]:
     stages = list(recipe.stages)
     steps = [stage.steps for stage in stages] or [recipe.train.steps]
     names = [stage.name for stage in stages] or ["train"]
-    anew = [index == 0 or "train.lr" in stage.set for index, stage in enumerate(stages)] or [True]
+    staged = [recipe.at_stage(i) for i in range(len(stages))] or [recipe]
+    anew = [i == 0 or "train.lr" in stages[i].set or here.train.lr != staged[i - 1].train.lr for i, here in enumerate(staged)]
     bounds = [sum(steps[:i]) for i in range(len(steps) + 1)]
     made = []
-    for i, name in enumerate(names):
-        here = recipe.at_stage(i) if stages else recipe
+    for i, (name, here) in enumerate(zip(names, staged, strict=True)):
         begin = max(j for j in range(i + 1) if anew[j])
         end = next((j for j in range(i + 1, len(names)) if anew[j]), len(names))
         made.append(

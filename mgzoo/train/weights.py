@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mgzoo.train import zero
-from mgzoo.train.zero import Place
+from mgzoo.train.ranks import Place
 
 
 class Weights:

@@ -1,17 +1,12 @@
-"""ZeRO: the ranks of a run, the DeepSpeed configuration made from a recipe, and the engine around the trained parts."""
+"""ZeRO: the DeepSpeed configuration made from a recipe, and the engine around the trained parts."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import os
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
@@ -19,43 +14,8 @@ from torch import Tensor, nn
 from mgzoo.parts import Example
 from mgzoo.schema import Train, Zero
 from mgzoo.spec import MgzooError
+from mgzoo.train.ranks import Place, silence
 from mgzoo.train.stages import StagePlan
-
-TIMEOUT = timedelta(hours=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process stands: its rank among `world` processes and its device."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-
-def distributed() -> Place:
-    """Join the process group that the launcher (`torchrun`, `deepspeed`) describes, or be a group of one: no port is opened then."""
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    local = int(os.environ.setdefault("LOCAL_RANK", "0"))
-    if cuda:
-        torch.cuda.set_device(local)
-    backend = "nccl" if cuda else "gloo"
-    if "RANK" not in os.environ and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
-    warnings.filterwarnings("ignore", message=".*torch.distributed.*deprecated", category=FutureWarning)  # DeepSpeed's own calls
-    import deepspeed
-
-    deepspeed.utils.logger.setLevel(logging.ERROR)
-    with silence():
-        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    return Place(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size(), device=device)
 
 
 def micro_batches(train: Train, world: int) -> tuple[int, int]:
@@ -170,27 +130,13 @@ def cpu_adam() -> type:
     return CPUAdam
 
 
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keep what DeepSpeed and the compiler of its operators print away from stdout and stderr."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        for fd, saved in enumerate(kept, start=1):
-            os.dup2(saved, fd)
-            os.close(saved)
-
-
 def start(module: Trainable, train: Train, zero: Zero, place: Place):
-    """The DeepSpeed engine around the trained parts; its float32 masters are the weights as given, not their bf16 rounding."""
+    """The DeepSpeed engine around the trained parts: rank 0's weights, as given and not as bf16 rounds them."""
     import deepspeed
 
+    if place.world > 1:
+        for tensor in [*module.parameters(), *module.buffers()]:
+            torch.distributed.broadcast(tensor.data, 0)
     given = {name: p.detach().float().clone() for name, p in module.named_parameters() if p.requires_grad}
     config = deepspeed_config(train, zero, place.world, place.device.type)
     adam = optimizer(module, train, zero, place.device.type)

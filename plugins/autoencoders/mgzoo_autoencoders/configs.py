@@ -41,7 +41,8 @@ class TaeConfig:
         levels = len(self.widths)
         if not levels:
             raise ValueError("widths is empty: give one width per level")
-        for name, want in (("time_strides", levels - 1), ("space_strides", levels - 1), ("encoder_blocks", levels), ("decoder_blocks", levels)):
+        wanted = {"time_strides": levels - 1, "space_strides": levels - 1, "encoder_blocks": levels, "decoder_blocks": levels}
+        for name, want in wanted.items():
             if len(getattr(self, name)) != want:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries; {levels} widths need {want}")
         if any(s not in (1, 2) for s in (*self.time_strides, *self.space_strides)):
@@ -58,8 +59,10 @@ class TaeConfig:
             raise ValueError(f"linear=True: channels={self.channels} is more than a block of {self.stride} pixels holds")
         stride = self.stride[0]
         if self.tile_frames % stride or self.tile_overlap % stride or not 0 <= 2 * self.tile_overlap <= self.tile_frames:
-            raise ValueError(f"tile_frames={self.tile_frames} and tile_overlap={self.tile_overlap} are multiples of the temporal stride "
-                             f"{stride}, the overlap at most half a tile")
+            raise ValueError(
+                f"tile_frames={self.tile_frames} and tile_overlap={self.tile_overlap} are multiples of the temporal stride "
+                f"{stride}, the overlap at most half a tile"
+            )
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -93,7 +96,8 @@ class TaeConfig:
         H, W = (math.ceil(x / s) * (s // self.patch) for x in (height, width))
         blocks = 0
         if self.linear:
-            blocks = 2 * self.channels * self.in_channels * math.prod(self.stride) * math.prod(self.latent().axes(frames, height, width))
+            values = math.prod(self.stride) * math.prod(self.latent().axes(frames, height, width))
+            blocks = 2 * self.channels * self.in_channels * values
         return blocks + sum(f for _, f in self._encoder(frames, H, W))
 
     def _encoder(self, T: int, H: int, W: int) -> Iterator[Cost]:
@@ -186,9 +190,9 @@ class ReconstructConfig:
 
     l1: float = option(1.0, "weight of the mean absolute error, media in [-1, 1]")
     mse: float = option(0.0, "weight of the mean squared error; raises PSNR (our choice)")
-    edges: float = option(0.0, "weight of the mean absolute error of spatial differences at full, half and quarter size (our choice)")
+    edges: float = option(0.0, "weight of the mean absolute error of spatial differences at three sizes (our choice)")
     perceptual: float = option(0.0, "weight of the distance of features; needs perceptual_weights")
-    perceptual_weights: Optional[str] = option(None, "folder with the feature network: model.safetensors of a chain of 3x3 convolutions")
+    perceptual_weights: Optional[str] = option(None, "folder of the feature network: model.safetensors of 3x3 convolutions")
     kl: float = option(1e-6, "weight of the Kullback-Leibler term, summed over latents per media element, as in latent diffusion")
     opl: float = option(0.5, "weight of the outlier penalty on the sampled latents")
     opl_r: float = option(3.0, "deviations from the mean beyond which a latent is an outlier")

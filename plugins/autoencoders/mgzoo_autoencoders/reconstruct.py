@@ -58,7 +58,8 @@ class Features(nn.Module):
         super().__init__()
         path = Path(folder) / "model.safetensors"
         if not path.is_file():
-            raise MgzooError(f"no feature network at {path}", remedy="set perceptual_weights to a folder with model.safetensors, or perceptual to 0")
+            remedy = "set perceptual_weights to a folder with model.safetensors, or perceptual to 0"
+            raise MgzooError(f"no feature network at {path}", remedy=remedy)
         tensors = load_file(path)
         self.layers = nn.ModuleList()
         while (weight := tensors.get(f"{len(self.layers)}.weight")) is not None:

@@ -219,9 +219,8 @@ class Up(nn.Module):
         (time, space), (t, height, width) = self.stride, room(self.c_out, x.shape[-1], self.stride)
         x = from_channels(spread(x, self.c_out * t * height * width), t, height, width)
         if height < space or width < space:
-            scale = (space // height, space // width)
-            B = len(x)
-            x = F.interpolate(x.flatten(0, 1).movedim(-1, 1), scale_factor=scale, mode="nearest").movedim(1, -1).unflatten(0, (B, -1))
+            x_NCHW, scale = x.flatten(0, 1).movedim(-1, 1), (space // height, space // width)
+            x = F.interpolate(x_NCHW, scale_factor=scale, mode="nearest").movedim(1, -1).unflatten(0, x.shape[:2])
         return x if t == time else torch.stack([x, x], dim=2).flatten(1, 2)
 
 
@@ -259,7 +258,8 @@ class BlockTransform(nn.Module):
             moments += (blocks.T @ blocks).double().cpu()
             count += len(blocks)
         power, vectors = torch.linalg.eigh(moments / count)
-        power, vectors = power.flip(0)[: self.analysis.out_features].clamp_min(1e-6), vectors.flip(1)[:, : self.analysis.out_features]
+        largest = slice(-self.analysis.out_features, None)  # eigenvalues come in ascending order
+        power, vectors = power[largest].flip(0).clamp_min(1e-6), vectors[:, largest].flip(1)
         self.analysis.weight.copy_((vectors / power.sqrt()).T / self.scale)
         self.synthesis.weight.copy_(vectors * power.sqrt())
 
@@ -360,12 +360,11 @@ class Decoder(nn.Module):
 
 
 def middle(width: int, config: TaeConfig) -> list[nn.Module]:
-    """Block, spatial attention, temporal attention, block."""
+    """Block, spatial attention, temporal attention, block; an image model keeps the empty place of the temporal one."""
     attention = []
     if config.attention:
-        attention.append(Attention(width, config, over_time=False))
-        if config.temporal == "2.5d":
-            attention.append(Attention(width, config, over_time=True))
+        temporal = Attention(width, config, over_time=True) if config.temporal == "2.5d" else nn.Identity()
+        attention = [Attention(width, config, over_time=False), temporal]
     return [Block(width, width, config), *attention, Block(width, width, config)]
 
 
@@ -493,10 +492,12 @@ def inflate(image: Tae, config: TaeConfig) -> Tae:
     ours, theirs = (dataclasses.asdict(c) for c in (config, image.config))
     free = {"temporal", "time_strides", "space", "tile_frames", "tile_overlap"}
     if differ := sorted(name for name in ours if name not in free and ours[name] != theirs[name]):
-        raise MgzooError(f"cannot inflate: {', '.join(differ)} differ from the image autoencoder's", remedy="take these fields from its config")
+        what = f"cannot inflate: {', '.join(differ)} differ from the image autoencoder's"
+        raise MgzooError(what, remedy="take these fields from its config")
     levels = zip(config.widths, config.widths[1:], config.time_strides, config.space_strides)
     if config.shortcut and any(time > 1 and room(fine, coarse, (time, space))[0] > 1 for fine, coarse, time, space in levels):
-        raise MgzooError("cannot inflate: a shortcut turns channels into frames", remedy="use time strides only where the space is strided too, or shortcut: false")
+        what = "cannot inflate: a shortcut turns channels into frames"
+        raise MgzooError(what, remedy="set shortcut: false, or the time stride to 1 where the width doubles")
     video = Tae(config)
     weights = image.state_dict()
     if config.linear:

@@ -1,5 +1,7 @@
 """Laws of the text-to-video head on real tiny parts: sizes, seeds, guidance, dropped captions, what was learnt."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -106,7 +108,7 @@ def test_dropped_captions_make_the_loss_blind_to_them(model):
 
 
 def test_a_batch_may_mix_an_image_and_a_clip(model):
-    example = model.task.prepare(model, [clip("image", 10, frames=1), clip("clip", 20)])
+    example = model.task.prepare(model, [clip("image", 10, frames=1), clip("clip", 20, frames=9)])
     assert isinstance(example.latents, list)
     loss = model.task.loss(model, example, torch.Generator().manual_seed(0))
     assert torch.isfinite(loss.total)
@@ -119,22 +121,27 @@ def test_latents_of_a_clip_that_is_cached_are_found_without_decoding_it(model):
 
 
 def test_two_captions_are_told_apart_after_a_few_steps(model):
-    """Trained on a dark and a bright clip, the model draws the one that was asked for brighter; untrained it does not."""
-    torch.manual_seed(0)
-    parameters = [*model.backbone.parameters(), *model.encoders.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=3e-3)
+    """Trained on a dark and a bright clip, the model draws nearer to the one that was asked for; untrained it does not."""
+    model = build(model.recipe)
+    optimiser = torch.optim.AdamW([*model.backbone.parameters(), *model.encoders.parameters()], lr=3e-3)
     example = model.task.prepare(model, [clip("night", 20), clip("day", 235)] * 8)
-    target = {name: latents.mean() for name, latents in zip(("night", "day"), example.latents)}
-    for step in range(150):
+    sampler = type(model.sampler)(dataclasses.replace(model.sampler.config, steps=20, guidance=1.0))
+
+    def nearness():
+        """Squared distance of each drawn latent to the clip that was asked for, as a share of that to the other one."""
+        conditions = model.encode_conditions({"text": [model.task.text(w, 8.0) for w in ("night", "day")]})
+        with torch.no_grad():
+            noise = torch.Generator().manual_seed(0)
+            drawn = sampler.sample(model.denoiser(conditions), (2, *example.latents.shape[1:]), noise, conditions=("text",))
+        asked, other = example.latents[:2], example.latents[:2].flip(0)
+        return ((drawn - asked).pow(2).flatten(1).mean(1) / (drawn - other).pow(2).flatten(1).mean(1)).tolist()
+
+    before = nearness()
+    for step in range(200):
         optimiser.zero_grad()
         model.task.loss(model, example, torch.Generator().manual_seed(step)).total.backward()
         optimiser.step()
-    conditions = model.encode_conditions({"text": [model.task.text(w, 8.0) for w in ("night", "day")]})
-    latents = model.sampler.sample(model.denoiser(conditions), (2, *example.latents.shape[1:]), torch.Generator().manual_seed(0),
-                                   conditions=("text",))
-    near = [(latents[i] - example.latents[i]).pow(2).mean() for i in range(2)]
-    far = [(latents[i] - example.latents[1 - i]).pow(2).mean() for i in range(2)]
-    assert near[0] < 0.5 * far[0] and near[1] < 0.5 * far[1], target
+    assert max(nearness()) < 0.5 < max(before)
 
 
 @pytest.mark.parametrize(

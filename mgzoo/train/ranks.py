@@ -1,0 +1,96 @@
+"""The ranks of a run: where this process stands, what all of them agree on, and what none of them draws differently."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from blake3 import blake3
+
+TIMEOUT = timedelta(hours=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this process stands: its rank among `world` processes and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def distributed() -> Place:
+    """Join the process group that the launcher (`torchrun`, `deepspeed`) describes, or be a group of one: no port is opened then."""
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    local = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local)
+    backend = "nccl" if cuda else "gloo"
+    if "RANK" not in os.environ and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1, timeout=TIMEOUT)
+    warnings.filterwarnings("ignore", message=".*torch.distributed.*deprecated", category=FutureWarning)  # DeepSpeed's own calls
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    with silence():
+        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    return Place(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size(), device=device)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep what DeepSpeed and the compiler of its operators print away from stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield
+    finally:
+        for fd, saved in enumerate(kept, start=1):
+            os.dup2(saved, fd)
+            os.close(saved)
+
+
+def seeded(device: torch.device, *key) -> torch.Generator:
+    """A generator whose seed is made of `key`; torch's and Python's global generators are seeded beside it."""
+    digest = blake3(repr(key).encode()).digest(length=16)
+    own, general = (int.from_bytes(digest[i : i + 8], "little") >> 1 for i in (0, 8))
+    torch.manual_seed(general)
+    random.seed(general)
+    return torch.Generator(device=device).manual_seed(own)
+
+
+def agree(place: Place, loss: float, heard: int) -> tuple[float, int]:
+    """(mean loss over the ranks, the signal that any of them heard or 0)."""
+    if place.world == 1:
+        return loss, heard
+    mine = torch.tensor([loss, heard], dtype=torch.float64, device=place.device)
+    every = [torch.empty_like(mine) for _ in range(place.world)]
+    torch.distributed.all_gather(every, mine)
+    return sum(float(one[0]) for one in every) / place.world, max(int(one[1]) for one in every)
+
+
+def mean(place: Place, terms: Mapping[str, float]) -> dict[str, float]:
+    """Each term's mean over the ranks that have it."""
+    every: list = [None] * place.world
+    torch.distributed.all_gather_object(every, dict(terms))
+    names = dict.fromkeys(name for one in every for name in one)
+    return {name: sum(values) / len(values) for name in names if (values := [one[name] for one in every if name in one])}

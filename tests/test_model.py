@@ -1,0 +1,95 @@
+"""Laws of a built recipe: seeds of parts, identities of frozen parts, weights that fit or are refused."""
+
+import pytest
+import torch
+
+import mgzoo
+from mgzoo.model import build, load_part, to_frames, to_pixels
+from mgzoo.spec import MgzooError
+
+RECIPE = """
+schema: 1
+seed: {seed}
+parts:
+  autoencoder: {{use: autoencoders.tae.v1, config: {{size: tiny}}, frozen: true}}
+  encoders:
+    text: {{use: encoders.bytes.v1, config: {{size: tiny}}}}
+  backbone: {{use: backbones.{backbone}.v1, config: {{depth: {depth}, width: 64, heads: 2, ffn: 128, max_len: [4, 4, 4]}}}}
+  objective: {{use: samplers.flow_matching.v1}}
+  sampler: {{use: samplers.euler.v1, config: {{steps: 2}}}}
+  task: {{use: video.text_to_video.v1, config: {{frames: 8, height: 32, width: 32}}}}
+data: {{use: video.clips.v1, config: {{path: data/emoji64, frames: 8, height: 32, width: 32}}}}
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    def make(seed=0, backbone="llama3", depth=1):
+        file = tmp_path / f"{backbone}-{depth}-{seed}.yaml"
+        file.write_text(RECIPE.format(seed=seed, backbone=backbone, depth=depth))
+        return build(mgzoo.compose(file))
+
+    return make
+
+
+def same(a, b) -> bool:
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_swapping_one_part_leaves_the_first_weights_of_the_others_as_they_were(model):
+    """And another seed changes all of them."""
+    llama, dit, reseeded = model(), model(backbone="dit"), model(seed=1)
+    assert same(llama.autoencoder, dit.autoencoder) and same(llama.encoders["text"], dit.encoders["text"])
+    assert not same(llama.backbone, dit.backbone)
+    assert not same(llama.encoders["text"], reseeded.encoders["text"])
+
+
+def test_building_leaves_the_callers_random_state_alone(model):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    model()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_part_is_known_by_its_component_config_and_weights(model):
+    one, two = model(), model(seed=1)
+    assert one.identity("autoencoder") == model().identity("autoencoder")
+    assert one.identity("autoencoder")[:3] == two.identity("autoencoder")[:3]
+    assert one.identity("autoencoder")[3] != two.identity("autoencoder")[3]
+
+
+def test_part_names_are_those_with_weights(model):
+    assert model().part_names() == ["autoencoder", "encoders.text", "backbone"]
+
+
+def test_weights_of_another_shape_are_refused_with_the_artifact_named(model, tmp_path):
+    mgzoo.model.save(model(depth=1), tmp_path / "artifact")
+    deeper = model(depth=2)
+    with pytest.raises(MgzooError, match="weights of backbone in .* do not fit backbones.llama3.v1"):
+        load_part(deeper, "backbone", str(tmp_path / "artifact"))
+    shallow = model(seed=3)
+    load_part(shallow, "backbone", str(tmp_path / "artifact"))
+    assert same(shallow.backbone, model().backbone)
+
+
+def test_all_branches_of_a_guided_step_equal_calls_of_their_own(model):
+    """Batching the branches changes rounding alone."""
+    model = model()
+    torch.nn.init.normal_(model.backbone.output.weight, std=0.1)
+    conditions = model.encode_conditions({"text": ["a cat", "two dogs running"]})
+    denoise = model.denoiser(conditions)
+    latents, t = torch.randn(2, 16, 1, 4, 4), torch.tensor([0.3, 0.7])
+    told, blind = denoise(latents, t, [frozenset(), frozenset({"text"})])
+    assert torch.allclose(told, denoise(latents, t, [frozenset()])[0], atol=1e-5)
+    assert torch.allclose(blind, denoise(latents, t, [frozenset({"text"})])[0], atol=1e-5)
+    assert not torch.allclose(told, blind, atol=1e-3)
+
+
+def test_frames_become_pixels_and_come_back_unchanged():
+    video = torch.randint(0, 256, (3, 4, 5, 3), dtype=torch.uint8)
+    media = to_pixels(video)
+    assert media.shape == (3, 3, 4, 5) and media.min() >= -1 and media.max() <= 1
+    assert torch.equal(to_frames(media), video)
+    assert torch.equal(to_frames(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))

@@ -1,0 +1,241 @@
+"""The pieces of training that need no engine: the DeepSpeed configuration, stages and rates, averages, checkpoints on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import mgzoo
+from mgzoo.schema import Ema, Train, Zero
+from mgzoo.spec import MgzooError
+from mgzoo.train import checkpoint, journal
+from mgzoo.train.averaging import Average, average
+from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
+from mgzoo.train.zero import deepspeed_config, micro_batches
+
+# the DeepSpeed configuration
+
+
+def test_configuration_golden():
+    assert deepspeed_config(Train(batch=64), Zero(stage=0), 2, "cpu") == {
+        "train_batch_size": 64,
+        "train_micro_batch_size_per_gpu": 32,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+        "bf16": {"enabled": True},
+        "data_types": {},
+        "communication_data_type": "fp32",
+        "zero_optimization": {
+            "stage": 1,
+            "reduce_bucket_size": 50_000_000,
+            "allgather_bucket_size": 50_000_000,
+            "contiguous_gradients": True,
+            "overlap_comm": False,
+        },
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+    }
+
+
+def test_configuration_of_a_large_run_golden():
+    made = deepspeed_config(Train(batch=64, micro=2, clip=0.5), Zero(stage=3, offload_optimizer=True, offload_parameters=True, bucket=7), 8, "cuda")
+    assert made["zero_optimization"] == {
+        "stage": 3,
+        "reduce_bucket_size": 7,
+        "allgather_bucket_size": 7,
+        "contiguous_gradients": True,
+        "overlap_comm": True,
+        "stage3_param_persistence_threshold": 100_000,
+        "stage3_prefetch_bucket_size": 7,
+        "offload_optimizer": {"device": "cpu", "pin_memory": False},
+        "offload_param": {"device": "cpu", "pin_memory": False},
+    }
+    assert (made["train_micro_batch_size_per_gpu"], made["gradient_accumulation_steps"], made["gradient_clipping"]) == (2, 4, 0.5)
+    assert made["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert deepspeed_config(Train(batch=64, micro=2, precision="fp32"), Zero(), 8, "cuda")["data_types"] == {}
+
+
+@given(st.integers(1, 256), st.integers(1, 8), st.none() | st.integers(1, 64), st.integers(0, 3), st.sampled_from(["cpu", "cuda"]))
+def test_configuration_is_plain_json_and_its_sizes_multiply(batch, world, micro, stage, device):
+    train = Train(batch=batch, micro=micro)
+    try:
+        made = deepspeed_config(train, Zero(stage=stage), world, device)
+    except MgzooError:
+        assert batch % ((micro or max(1, batch // world)) * world)
+        return
+    assert json.loads(json.dumps(made)) == made
+    assert made["train_batch_size"] == made["train_micro_batch_size_per_gpu"] * made["gradient_accumulation_steps"] * world
+
+
+def test_a_batch_that_does_not_divide():
+    with pytest.raises(MgzooError) as caught:
+        micro_batches(Train(batch=32, micro=5), 2)
+    assert str(caught.value) == (
+        "train.batch 32 does not divide into micro-batches of 5 on 2 ranks\n    -> make train.batch a multiple of 10, or set train.micro"
+    )
+    assert micro_batches(Train(batch=32), 4) == (8, 1) and micro_batches(Train(batch=32, micro=2), 4) == (2, 4)
+
+
+# stages and rates
+
+
+def test_stages_of_a_recipe():
+    recipe = mgzoo.compose(
+        "tiny/tae_emoji",
+        [
+            "train.lr=0.004",
+            "train.batch=4",
+            "stages=[{name: a, steps: 3, set: {data.config.frames: 1}}, {name: b, steps: 5}, "
+            "{name: c, steps: 7, set: {train.lr: 0.001, train.batch: 8}}, {name: d, steps: 2, set: {parts.autoencoder.frozen: true}}]",
+        ],
+    )
+    made = plans(recipe)
+    assert [(p.index, p.name, p.first, p.last, p.warm_first, p.warm_last) for p in made] == [
+        (0, "a", 0, 3, 0, 8),
+        (1, "b", 3, 8, 0, 8),
+        (2, "c", 8, 15, 8, 15),
+        (3, "d", 15, 17, 15, 17),  # back at the recipe's own rate
+    ]
+    assert [p.train.lr for p in made] == [0.004, 0.004, 0.001, 0.004] and [p.train.batch for p in made] == [4, 4, 8, 4]
+    assert [p.recipe.data.config.frames for p in made] == [1, 16, 16, 16]
+    assert [sorted(p.frozen) for p in made] == [[], [], [], ["autoencoder"]]
+    assert [stage_at(made, step).name for step in (0, 2, 3, 14, 15, 99)] == ["a", "a", "b", "c", "d", "d"]
+
+
+def test_a_recipe_without_stages_is_one_span():
+    (span,) = plans(mgzoo.compose("tiny/tae_emoji", ["train.steps=11"]))
+    assert (span.name, span.first, span.last, span.warm_last) == ("train", 0, 11, 11)
+
+
+def span(first=0, last=100, **train) -> StagePlan:
+    return StagePlan(index=0, name="s", first=first, last=last, warm_first=first, warm_last=last, train=Train(**train), zero=Zero(), frozen=frozenset())
+
+
+def test_rates():
+    constant = span(lr=2.0, warmup=4)
+    assert [learning_rate(constant, step) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    cosine = span(10, 50, lr=1.0, warmup=8, schedule="cosine", final_lr=0.1)
+    rates = [learning_rate(cosine, step) for step in range(10, 50)]
+    assert rates[7] == 1.0 and rates[-1] == pytest.approx(0.1) and sorted(rates[8:], reverse=True) == rates[8:]
+    assert rates[8 + 15] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
+    assert [learning_rate(span(last=3, lr=1.0, warmup=0, schedule="cosine"), s) for s in (2, 50)] == pytest.approx([0.05, 0.05])
+
+
+# averages
+
+
+@given(st.sampled_from([0.5, 0.9, 0.999]), st.integers(1, 4), st.integers(1, 30))
+def test_average_formula(decay, every, steps):
+    weight = torch.zeros(1)
+    kept, expected, n = Average(Ema(decay=decay, every=every), [weight]), 0.0, 0
+    for step in range(1, steps + 1):
+        weight += step
+        kept.update([weight], step)
+        if step % every == 0:
+            rate = min(decay**every, (1 + n) / (10 + n))
+            expected, n = rate * expected + (1 - rate) * float(weight), n + 1
+    assert float(kept.shards[0]) == pytest.approx(expected, rel=1e-5) and kept.updates == n
+
+
+def test_mean_of_several_models(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}/backbone").mkdir(parents=True)
+        (tmp_path / f"{i}/probe").mkdir()
+        save_file({"w": torch.full((2,), float(i), dtype=torch.bfloat16)}, tmp_path / f"{i}/backbone/model.safetensors")
+        save_file({"noise": torch.zeros(i + 1)}, tmp_path / f"{i}/probe/inputs.safetensors")
+    mean = average([tmp_path / str(i) for i in range(3)])
+    assert list(mean) == ["backbone"] and list(mean["backbone"]) == ["w"]
+    assert torch.equal(mean["backbone"]["w"], torch.ones(2)) and mean["backbone"]["w"].dtype == torch.float32
+    save_file({"w": torch.zeros(3)}, tmp_path / "2/backbone/model.safetensors")
+    with pytest.raises(MgzooError, match="backbone/w is not the same tensor in every model"):
+        average([tmp_path / str(i) for i in range(3)])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MgzooError, match="no weights to average"):
+        average([tmp_path / "empty"])
+
+
+# checkpoints on disk
+
+
+def write(folder, step, keep=2, text="x"):
+    aside = checkpoint.begin(folder, step)
+    (aside / "engine").mkdir()
+    (aside / "engine/a.pt").write_text(text)
+    return checkpoint.commit(aside, step, keep)
+
+
+def test_the_newest_are_kept_and_pointed_to(tmp_path):
+    for step in (8, 9, 10, 1_000_000):
+        write(tmp_path, step)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-000010", "step-1000000"]
+    assert checkpoint.newest(tmp_path).name == checkpoint.current(tmp_path).name == "step-1000000"
+    write(tmp_path, 500)  # a run that went on from an older one leaves what came after it
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-000010", "step-000500"]
+
+
+def test_what_was_not_pointed_to_does_not_count(tmp_path):
+    write(tmp_path, 1)
+    shutil.copytree(write(tmp_path, 2), tmp_path / "step-000003")
+    assert checkpoint.newest(tmp_path).name == "step-000002"
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "engine/a.pt").write_text("y"), "engine/a.pt does not match its digest"),
+        (lambda folder: (folder / "engine/a.pt").write_text("xx"), "engine/a.pt has 2 bytes instead of 1"),
+        (lambda folder: (folder / "engine/a.pt").unlink(), "engine/a.pt is missing"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff"), "manifest.json cannot be read"),
+    ],
+)
+def test_damage_is_seen(tmp_path, capsys, harm, said):
+    write(tmp_path, 1)
+    last = write(tmp_path, 2)
+    assert checkpoint.damage(last) is None
+    harm(last)
+    assert checkpoint.damage(last) == said
+    assert checkpoint.newest(tmp_path).name == "step-000001"
+    assert capsys.readouterr().err == f"! checkpoint step-000002 is damaged ({said}): using the one before it\n"
+
+
+def test_a_failed_save_leaves_nothing(tmp_path):
+    with pytest.raises(MgzooError), checkpoint.room(tmp_path, checkpoint.begin(tmp_path, 7), 7), open("/dev/full", "w", buffering=1) as full:
+        full.write("much\n")
+    with pytest.raises(PermissionError), checkpoint.room(tmp_path, checkpoint.begin(tmp_path, 8), 8):
+        raise PermissionError("not a full disk")
+    assert list(tmp_path.iterdir()) == []
+
+
+# what a run says
+
+
+def test_a_journal_is_cut_where_the_run_went_on(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in range(1, 6):
+        journal.note(path, {"step": step, "loss": 1 / step})
+    with path.open("a") as file:
+        file.write('{"step": 6, "lo')
+    journal.truncate(path, 3)
+    assert [line["step"] for line in journal.read(path)] == [1, 2, 3]
+    journal.truncate(tmp_path / "absent.jsonl", 3)
+    assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_mgzoo_train_can_be_called_and_imported(tmp_path):
+    from mgzoo.train import train
+
+    assert callable(mgzoo.train) and callable(train)
+    with pytest.raises(AttributeError, match="stages"):
+        mgzoo.train(None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -14,8 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mgzoo.parts import Clip
-
 log = logging.getLogger("mgzoo")
 
 
@@ -77,8 +75,8 @@ class Cache:
             log.warning("cannot write the cache at %s (%s): going on without it; set MGZOO_HOME to a folder with room", self.root, error)
             self.root = None
 
-    def cached(self, identity: Sequence[str], clips: Sequence[Clip], compute: Callable[[list[Clip]], Sequence[Tensor]]) -> list[Tensor]:
-        """One output per clip, computing in one call those that are missing.
+    def cached(self, identity: Sequence[str], clips: Sequence, compute: Callable[[list], Sequence[Tensor]]) -> list[Tensor]:
+        """One output per clip (or whatever has a `digest`), computing in one call those that are missing.
 
         identity: (component id, version, config, weights digest) of the frozen part. compute: clips -> one tensor each.
         """

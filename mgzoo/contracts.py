@@ -214,12 +214,18 @@ class _Check:
             self.problem(f"{part.weights} was made for {what}", "take the parts that the weights were trained with, or leave `weights` out", key, kind)
 
     def sizes(self, wires: Wiring) -> None:
-        """The data's sizes against the autoencoder's stride and the backbone's patches."""
-        data, backbone, latent = self.recipe.data, self.recipe.parts.get("backbone"), wires.latent
-        if not (data and latent):
+        """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
+        self.fit(self.recipe.data, "data", "data.config", wires)
+        task = self.recipe.parts.get("task")
+        if hasattr(task and task.config, "sizes"):  # a task need not have a size of its own
+            self.fit(task, "task", "parts.task.config", wires)
+
+    def fit(self, part: Part | None, label: str, key: str, wires: Wiring) -> None:
+        backbone, latent = self.recipe.parts.get("backbone"), wires.latent
+        if not (part and latent):
             return
         names, said = MEDIA.get(latent.layout), {}
-        for size in self.ask(data, "sizes", default=()) if names else ():
+        for size in self.ask(part, "sizes", default=()) if names else ():
             # Time need not divide: an image is a video of one frame, and the last latent is padded.
             found = [f"{name} {n} does not divide by the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
             if backbone and not found:
@@ -228,7 +234,7 @@ class _Check:
                 said.setdefault(sentence, []).append("x".join(map(str, size)))
         for sentence, sizes in said.items():
             others = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
-            self.problem(f"{sentence} (data of {sizes[0]}{others})", "change the data's sizes, or the stride or patch", "data.config", "size")
+            self.problem(f"{sentence} ({label} of {sizes[0]}{others})", f"change the {label}'s sizes, or the stride or patch", key, "size")
 
     def batches(self) -> None:
         batch, micro = self.recipe.train.batch, self.recipe.train.micro

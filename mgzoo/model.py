@@ -25,6 +25,17 @@ from mgzoo.spec import MgzooError
 PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """A text as the cache knows it."""
+
+    words: str
+
+    @property
+    def digest(self) -> str:
+        return blake3(self.words.encode()).hexdigest()
+
+
 class Model(nn.Module):
     """The parts of one recipe. Roles that the recipe leaves empty are None; encoders is an `nn.ModuleDict`.
 
@@ -66,6 +77,10 @@ class Model(nn.Module):
             self._identities[name] = (spec.component.id, spec.provider.version, config, digest.hexdigest())
         return self._identities[name]
 
+    def forget_identities(self) -> None:
+        """To be called where a frozen part's weights have changed: digests are taken once."""
+        self._identities.clear()
+
     @torch.no_grad()
     def encode_clips(self, clips: Sequence[Clip]) -> list[Tensor]:
         """Latents (C, T, H, W) float32 of each clip from the frozen autoencoder; clips found in the cache are never decoded."""
@@ -83,6 +98,23 @@ class Model(nn.Module):
         """Run the encoders named in ``inputs`` (lists of length B) and key their conditions by name."""
         conditions = [self.encoders[name](values) for name, values in inputs.items()]
         return {condition.name: condition for condition in conditions}
+
+    @torch.no_grad()
+    def encode_texts(self, name: str, texts: Sequence[str]) -> Condition:
+        """The condition of a frozen text encoder, each text through the cache: a text that was met before costs nothing."""
+        encoder = self.encoders[name]
+        tokens = encoder.spec.kind == "tokens"
+
+        def compute(missing: Sequence[Text]) -> list[Tensor]:
+            condition = encoder([text.words for text in missing])
+            rows = zip(condition.values, condition.mask, strict=True)
+            return [values[mask] if tokens else values for values, mask in rows]
+
+        rows = self.cache.cached(self.identity(f"encoders.{name}"), [Text(words=words) for words in texts], compute)
+        values = nn.utils.rnn.pad_sequence(rows, batch_first=True) if tokens else torch.stack(rows)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(values.shape[1]) < lengths[:, None] if tokens else torch.ones(len(rows), dtype=torch.bool)
+        return Condition(name=encoder.spec.name, values=values, mask=mask).to(self.device)
 
     def denoiser(self, conditions: Conditions, feeds: Tensor | None = None) -> Denoise:
         """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
@@ -116,6 +148,10 @@ class Model(nn.Module):
         if prompt is not None:
             request["prompt"] = prompt
         return self.task.generate(self, **request)
+
+    def save(self, folder: str | Path, **details) -> Path:
+        """Write the model as an artifact folder; see `save` below."""
+        return save(self, folder, **details)
 
 
 def to_pixels(video: Tensor) -> Tensor:

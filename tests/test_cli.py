@@ -25,7 +25,7 @@ explain RECIPE KEY [a.b=value …] --json --debug --help
 plan RECIPE [a.b=value …] --gpus N --json --debug --help
 lock RECIPE [a.b=value …] --out FILE --json --debug --help
 cp RECIPE [FILE] --debug --help
-train RECIPE [a.b=value …] --out RUN --resume --debug --help
+train RECIPE [a.b=value …] --out RUN --resume --local_rank --debug --help
 generate MODEL PROMPT --task ID --seed N --frames N --size WxH --fps N --steps N --guidance G --out FILE --debug --help
 push RUN|FOLDER HUB/NAME[@tag] --json --debug --help
 pull REF --json --debug --help

@@ -125,6 +125,9 @@ class Model(nn.Module):
     def part_names(self):
         return ["backbone", "encoders.shift"]
 
+    def forget_identities(self):
+        """Nothing here is cached."""
+
 
 def spans(settings=({},), *, steps: int = 20, stage: int = 1, frozen=((),), **train) -> list[StagePlan]:
     """Consecutive stages of `steps` steps, each the common train settings with its own on top."""

@@ -189,7 +189,7 @@ class Loop:
             return
         self.names = names
         self.weights.set(names, torch.bfloat16 if span.train.precision == "bf16" else torch.float32)
-        self.forget()
+        self.model.forget_identities()
         self.engine = zero.start(zero.Trainable(self.model, names), span.train, span.zero, self.place)
         self.average = Average(span.train.ema, zero.masters(self.engine)) if span.train.ema.decay else None
         if self.average and kept:
@@ -211,10 +211,6 @@ class Loop:
         for name in set(self.names) - set(names):
             fill(self.model.part(name), name, averaged)
         return {"weights": averaged, "updates": updates}
-
-    def forget(self) -> None:
-        """Weights have changed or were rounded: the model's digests of them no longer hold."""
-        getattr(self.model, "_identities", {}).clear()
 
     def watch(self, on: bool) -> None:
         """Look at every part's border (`train.debug`), or stop looking."""
@@ -369,7 +365,7 @@ class Loop:
             self.log({"step": self.step, "stage": self.span.name, "kept": held})
         for name in self.model.part_names():
             self.weights.give_back(name)
-        self.forget()
+        self.model.forget_identities()
         artifact = self.out / "artifact" if write is not None else None
         if self.place.first:
             journal.draw(self.out / "metrics.jsonl", self.out / "curve.png")

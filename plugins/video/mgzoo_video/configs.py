@@ -94,6 +94,10 @@ class TextToVideoConfig:
         """Sixteen frames of 64x64."""
         return cls(**{"frames": 16, "height": 64, "width": 64, "fps": 5.0, **changes})
 
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of what it generates unless told otherwise."""
+        return ((self.frames, self.height, self.width),)
+
     def parts(self) -> tuple[str, ...]:
         """The kinds of part it needs."""
         return ("autoencoder", "encoder", "backbone", "objective", "sampler")

@@ -41,12 +41,18 @@ class TextToVideo:
         return prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
-        """Latents of the clips from the frozen autoencoder (through the cache) and the encoders' inputs."""
+        """Latents from the frozen autoencoder and conditions from frozen encoders, through the cache; the other encoders' inputs."""
         latents = model.encode_clips(clips)
         if len({latent.shape for latent in latents}) == 1:
             latents = torch.stack(latents)
         words = [self.text(clip.caption, clip.fps) for clip in clips]
-        return Example(latents=latents, inputs={key: words for key in model.encoders})
+        frozen = [key for key in model.encoders if model.recipe.parts[f"encoders.{key}"].frozen]
+        conditions = [model.encode_texts(key, words) for key in frozen]
+        return Example(
+            latents=latents,
+            inputs={key: words for key in model.encoders if key not in frozen},
+            conditions={condition.name: condition for condition in conditions},
+        )
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss with the conditions of a random share of samples dropped for guidance."""

@@ -120,6 +120,16 @@ def test_latents_of_a_clip_that_is_cached_are_found_without_decoding_it(model):
     assert torch.equal(model.encode_clips([damaged])[0], first[0])
 
 
+def test_a_frozen_encoders_conditions_are_kept_and_equal_fresh_ones(model):
+    """Masked as fresh ones are, whatever batch they were first met in; a trained encoder's are never kept."""
+    words = ["FPS-8 a cat", "FPS-8 a much longer caption than that", "FPS-8 a cat"]
+    kept, fresh = model.encode_texts("text", words), model.encoders["text"](words)
+    assert torch.equal(kept.mask, fresh.mask)
+    assert torch.allclose(kept.values[kept.mask], fresh.values[fresh.mask], atol=1e-5)
+    assert torch.equal(model.encode_texts("text", words[:1]).values, kept.values[:1, : kept.mask[0].sum()])
+    assert model.task.prepare(model, [clip("a cat", 5)]).inputs == {"text": ["FPS-8 a cat"]}
+
+
 def test_two_captions_are_told_apart_after_a_few_steps(model):
     """Trained on a dark and a bright clip, the model draws nearer to the one that was asked for; untrained it does not."""
     model = build(model.recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mgzoo.discovery import discover, guarded
@@ -215,15 +216,16 @@ class _Check:
 
     def sizes(self, wires: Wiring) -> None:
         """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
-        self.fit(self.recipe.data, "data", "data.config", wires)
+        said = self.fit(self.recipe.data, "data", "data.config", wires)
         task = self.recipe.parts.get("task")
         if hasattr(task and task.config, "sizes"):  # a task need not have a size of its own
-            self.fit(task, "task", "parts.task.config", wires)
+            self.fit(task, "task", "parts.task.config", wires, said)
 
-    def fit(self, part: Part | None, label: str, key: str, wires: Wiring) -> None:
+    def fit(self, part, label: str, key: str, wires: Wiring, told: Collection[str] = ()) -> set[str]:
+        """Say what is wrong with a part's sizes, but for what was `told` of another's; returns all that was found."""
         backbone, latent = self.recipe.parts.get("backbone"), wires.latent
         if not (part and latent):
-            return
+            return set()
         names, said = MEDIA.get(latent.layout), {}
         for size in self.ask(part, "sizes", default=()) if names else ():
             # Time need not divide: an image is a video of one frame, and the last latent is padded.
@@ -232,9 +234,10 @@ class _Check:
                 found = self.ask(backbone, "check", latent, wires.conditions, latent.axes(*size), default=())
             for sentence in found:
                 said.setdefault(sentence, []).append("x".join(map(str, size)))
-        for sentence, sizes in said.items():
+        for sentence, sizes in ((sentence, said[sentence]) for sentence in said if sentence not in told):
             others = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
             self.problem(f"{sentence} ({label} of {sizes[0]}{others})", f"change the {label}'s sizes, or the stride or patch", key, "size")
+        return set(said)
 
     def batches(self) -> None:
         batch, micro = self.recipe.train.batch, self.recipe.train.micro

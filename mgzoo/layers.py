@@ -96,7 +96,11 @@ def parse(text: str, source: str, problems: list[Problem], one_line: bool = Fals
         if kind == "map":
             children: dict[str, Node] = {}
             for name_node, child in node.value:
-                name = name_node.value if isinstance(name_node.value, str) else str(origin(name_node.start_mark))
+                name = name_node.value
+                if not isinstance(name, str):
+                    problems.append(Problem(what="a key is a list or a map", remedy="write text before the colon", key=key,
+                                            origin=origin(name_node.start_mark), kind="yaml"))
+                    continue
                 inner = f"{key}.{name}" if key else name
                 if name in children:
                     problems.append(Problem(what=f"the key is written twice; first at {children[name].origin}", remedy="keep one of them",
@@ -209,10 +213,12 @@ def merge(base: Node, over: Node) -> Node:
 def assign(root: Node, path: list[str], value: Node) -> Node:
     """A layer that says one thing, e.g. ``stages.0.steps``; a number is an index where the tree has a list.
 
-    Raises IndexError where the list is too short.
+    Raises IndexError where the list has no such entry.
     """
     head, rest = path[0], path[1:]
-    if root.is_list and head.isdigit():
+    if root.is_list:
+        if not head.isdecimal():
+            raise IndexError(head)
         items = list(root.value)
         items[int(head)] = assign(items[int(head)], rest, value) if rest else merge(items[int(head)], value)
         return Node(items, root.origin)

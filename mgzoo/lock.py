@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,21 @@ def _data(recipe) -> dict[str, dict[str, Any]]:
 
 def write(path: str | Path, locked: dict[str, Any]) -> Path:
     """Write a lock as JSON with sorted keys, so that equal locks are equal files."""
-    path = Path(path)
+    write_text(Path(path), json.dumps(locked, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return Path(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all: where the disk is full, what was there stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(locked, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:  # named after what was asked for
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> dict[str, Any]:

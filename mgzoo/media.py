@@ -105,6 +105,8 @@ def _aside(path: Path):
     try:
         yield aside
         os.replace(aside, path)
+    except OSError as error:  # named after what was asked for
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         aside.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ Shape letters as in `mgzoo.parts`.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from mgzoo.discovery import discover
 from mgzoo.parts import Clip, Condition, Conditions, Denoise
 from mgzoo.spec import MgzooError
 
+ENCODE_CLIPS = 4
 PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 
 
@@ -88,9 +90,10 @@ class Model(nn.Module):
         def compute(missing: Sequence[Clip]) -> list[Tensor]:
             device = next(self.autoencoder.parameters()).device
             media = [to_pixels(clip.load()) for clip in missing]
-            if len({m.shape for m in media}) == 1:
-                return list(self.autoencoder.encode(torch.stack(media).to(device)).float().cpu())
-            return [self.autoencoder.encode(m[None].to(device))[0].float().cpu() for m in media]
+            # Few at a time: one clip's activations are much larger than the clip.
+            step = ENCODE_CLIPS if len({m.shape for m in media}) == 1 else 1
+            batches = [torch.stack(media[i : i + step]).to(device) for i in range(0, len(media), step)]
+            return [latents for batch in batches for latents in self.autoencoder.encode(batch).float().cpu()]
 
         return self.cache.cached(self.identity("autoencoder"), clips, compute)
 
@@ -147,6 +150,18 @@ class Model(nn.Module):
         self.eval()
         if prompt is not None:
             request["prompt"] = prompt
+        if self.task is None:
+            raise MgzooError("this model has no task head, so it can be asked for nothing", remedy="add parts.task to its recipe")
+        takes = dict(list(inspect.signature(self.task.generate).parameters.items())[1:])
+        if not any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+            if "on_step" not in takes:  # a task without steps has no progress to tell
+                request.pop("on_step", None)
+            needs = [name for name, one in takes.items() if one.default is one.empty and name not in request]
+            strange = [name for name in request if name not in takes]
+            if needs or strange:
+                said = [f"needs {', '.join(needs)}"] * bool(needs) + [f"takes no {', '.join(strange)}"] * bool(strange)
+                raise MgzooError(f"the task {type(self.task).__name__} {' and '.join(said)}",
+                                 remedy=f"ask for what it takes: {', '.join(takes)}; or choose another task")
         return self.task.generate(self, **request)
 
     def save(self, folder: str | Path, **details) -> Path:
@@ -160,7 +175,9 @@ def to_pixels(video: Tensor) -> Tensor:
 
 
 def to_frames(media: Tensor) -> Tensor:
-    """float (3, F, Y, X) in [-1, 1] -> uint8 (F, Y, X, 3), clipped and rounded."""
+    """float (3, F, Y, X) in [-1, 1] -> uint8 (F, Y, X, 3), clipped and rounded. Raises MgzooError where a value is not finite."""
+    if not torch.isfinite(media).all():
+        raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
     return ((media.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()
 
 

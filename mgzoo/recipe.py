@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mgzoo.schema import Policy, Stage, Train, Zero
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 SUFFIXES = (".yaml", ".yml")
+NO_ENTRY = ("the list has no such entry", "count from 0, or replace the whole list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Recipe:
     def at_stage(self, index: int) -> Recipe:
         """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
         index = range(len(self.stages))[index]
-        recipe, problems = _resolved(at_stage(self.written, index), self.source)
+        recipe, problems = _resolved(at_stage(self.written, index, []), self.source)
         if problems:
             raise RecipeError(problems)
         return recipe
@@ -90,10 +91,12 @@ def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         written = override(written, text, problems)
     recipe, found = _resolved(written, os.fspath(source))
     problems += found + contracts.problems(recipe)
-    stages = find(written, "stages")
+    if not (path.parent / "mgzoo.json").exists():  # an artifact's own recipe tells where its weights once came from
+        problems += contracts.absent(recipe)
+    stages, told = find(written, "stages"), {(problem.key, problem.what) for problem in problems}
     for index in range(len(stages.value) if stages and stages.is_list else 0):
-        staged, found = _resolved(at_stage(written, index), recipe.source)
-        problems += found + contracts.problems(staged)
+        staged, found = _resolved(at_stage(written, index, problems), recipe.source)
+        problems += [problem for problem in found + contracts.problems(staged) if (problem.key, problem.what) not in told]
     if problems:
         raise RecipeError(sorted(dict.fromkeys(problems), key=_position))
     return recipe
@@ -107,11 +110,6 @@ def _position(problem: Problem) -> tuple:
 def _resolved(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
     values, problems = resolve(written)
     return Recipe(source=source, written=written, **values), problems
-
-
-def _position(problem: Problem) -> tuple:
-    origin = problem.origin or Origin(source="")
-    return (origin == COMMAND_LINE, origin.source, origin.line or 0)
 
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -137,7 +135,9 @@ def locate(source: str | Path) -> Path:
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
         if not path.is_file():
-            raise MgzooError(f"there is no recipe file {path}", remedy="check the path; `mgzoo list recipes` shows the shipped names")
+            shipped = path.with_suffix("").as_posix()
+            meant = f"did you mean {shipped}?" if shipped in recipe_names() else "check the path; `mgzoo list recipes` shows the shipped names"
+            raise MgzooError(f"there is no recipe file {path}", remedy=meant)
         return path
     found = {file.resolve(): file for folder in recipe_folders() if (file := folder / f"{source}.yaml").is_file()}
     if len(found) > 1:
@@ -173,7 +173,7 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
         listed = Node([], root.origin)
     base = empty
     for entry in listed.value:
-        name, where = str(entry.value), dict(key="defaults", origin=entry.origin, kind="defaults")
+        name, where = str(entry.plain()), dict(key="defaults", origin=entry.origin, kind="defaults")
         below = path.parent / name
         if Path(name).suffix not in SUFFIXES:
             try:
@@ -199,28 +199,33 @@ def override(written: Node, text: str, problems: list[Problem]) -> Node:
         problems.append(Problem(what=f"the override {text!r} is not of the form a.b=value", remedy="for example train.lr=1e-4",
                                 origin=COMMAND_LINE, kind="override"))
         return written
-    node = parse(value, COMMAND_LINE.source, problems, one_line=True)
+    unread: list[Problem] = []
+    node = parse(value, COMMAND_LINE.source, unread, one_line=True)
+    problems += [replace(problem, key=f"{key}.{problem.key}".rstrip(".")) for problem in unread]
     try:
         return Node(assign(written, key.split("."), node).value, written.origin) if node else written
     except IndexError:
-        problems.append(Problem(what="the list is not that long", remedy="count from 0, or replace the whole list", key=key,
-                                origin=COMMAND_LINE, kind="override"))
+        problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=key, origin=COMMAND_LINE, kind="override"))
         return written
 
 
-def at_stage(written: Node, index: int) -> Node:
+def at_stage(written: Node, index: int, problems: list[Problem]) -> Node:
     """What was written, with a stage's `set` over it."""
     changes = find(written, f"stages.{index}.set")
-    for key, node in (changes.value if changes else {}).items():
+    for key, node in (changes.value if changes and changes.is_map else {}).items():
         if STAGE_KEY.fullmatch(key):
-            written = Node(assign(written, key.split("."), node).value, written.origin)
+            try:
+                written = Node(assign(written, key.split("."), node).value, written.origin)
+            except IndexError:
+                problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=f"stages.{index}.set.{key}", origin=node.origin, kind="stage"))
     return written
 
 
 def copy(name: str, dest: str | Path) -> Path:
     """Copy a recipe's text to ``dest`` (a file, or a folder) for a person to own; its defaults become shipped names."""
-    path = locate(name)
-    dest = Path(dest)
+    from mgzoo.lock import write_text
+
+    path, dest = locate(name), Path(dest)
     target = dest / path.name if dest.is_dir() or not dest.suffix else dest
     if target.exists():
         raise MgzooError(f"{target} exists", remedy="choose another name, or remove it first")
@@ -234,8 +239,7 @@ def copy(name: str, dest: str | Path) -> Path:
             if file.suffix in SUFFIXES and file.is_relative_to(folder.resolve()):
                 text = text.replace(str(entry.value), file.relative_to(folder.resolve()).with_suffix("").as_posix(), 1)
                 break
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    write_text(target, text)
     return target
 
 

@@ -6,6 +6,7 @@ Each leaf is converted by OmegaConf on its own, so that one wrong value hides no
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -16,7 +17,7 @@ from typing import Any
 from mgzoo.discovery import discover, guarded, nearest
 from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
 from mgzoo.schema import SCHEMA, PartRef, Schema
-from mgzoo.spec import Component, MgzooError, Origin, Problem, Provider, RecipeError
+from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
 
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
 ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -56,6 +57,8 @@ def resolve(written: Node) -> tuple[dict[str, Any], list[Problem]]:
     data = found.pop("data", None)
     if top["schema"] != SCHEMA and not any(p.key == "schema" for p in work.problems):
         work.problem(f"schema {top['schema']} is not known here", f"this mgzoo reads schema {SCHEMA}", "schema", work.root.value["schema"], "schema")
+    if not 0 <= top["seed"] < SEEDS:
+        work.problem(f"{top['seed']} is out of range", f"choose one from 0 to {SEEDS - 1}", "seed", work.root.value["seed"], "value")
     work.check_stages()
     roles: dict[str, Any] = {}
     for name, part in found.items():
@@ -323,8 +326,9 @@ class _Resolution:
         try:
             return cls(**values)
         except ValueError as error:
-            named = next((child for name, child in node.value.items() if re.search(rf"\b{name}\b", str(error))), node)
-            self.problem(str(error), strict or "change it", key, named, "value")
+            for sentence in str(error).splitlines():
+                named = next((child for name, child in node.value.items() if re.search(rf"\b{name}\b", sentence)), node)
+                self.problem(sentence, strict or "change it", key, named, "value")
             return None if strict else cls()
 
     def leaf(self, cls: type, name: str, node: Node, key: str) -> tuple[bool, Any]:
@@ -346,7 +350,13 @@ class _Resolution:
             says = next((f.metadata.get("help", "") for f in dataclasses.fields(cls) if f.name == name), "")
             self.problem(str(error).split("\n")[0], f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
             return False, None
-        return True, OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
+        held = OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
+        try:
+            json.dumps(held, allow_nan=False)
+        except ValueError:
+            self.problem(f"{_show(node)} is not finite", "write a finite number", key, node, "value")
+            return False, None
+        return True, held
 
     # -- stages
 
@@ -354,7 +364,7 @@ class _Resolution:
         names = set()
         for i, node in enumerate(self.root.value["stages"].value or []):
             name = node.value["name"]
-            if name.value in names:
+            if name.value in names and name.value != MISSING:
                 self.problem(f"two stages are called {name.value!r}", "give each stage a name of its own", f"stages.{i}.name", name, "stage")
             names.add(name.value)
             for key, child in node.value["set"].value.items() if node.value["set"].is_map else ():
@@ -372,7 +382,7 @@ def _key(name: str) -> str:
 
 
 def _show(node: Node) -> str:
-    text = repr(node.plain())
+    text = "null" if node.value is None else repr(node.plain())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

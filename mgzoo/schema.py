@@ -10,9 +10,10 @@ from mgzoo.spec import option
 SCHEMA = 1
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
+def _require(claims: dict[str, bool]) -> None:
+    """Raise ValueError with every sentence that does not hold, one a line."""
+    if wrong := [sentence for sentence, holds in claims.items() if not holds]:
+        raise ValueError("\n".join(wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,10 @@ class Ema:
     every: int = option(1, "optimiser steps between updates; the decay is raised to this power")
 
     def __post_init__(self):
-        _require(0 <= self.decay < 1, f"decay must be in [0, 1), not {self.decay}")
-        _require(self.every >= 1, f"every must be at least 1, not {self.every}")
+        _require({
+            f"decay must be in [0, 1), not {self.decay}": 0 <= self.decay < 1,
+            f"every must be at least 1, not {self.every}": self.every >= 1,
+        })
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +79,16 @@ class Train:
     debug: bool = option(False, "assert shapes and finiteness at every part's border")
 
     def __post_init__(self):
+        values, claims = vars(self), {}
         for name in ("steps", "batch", "micro", "validation_batch", "validation_samples", "keep", "log_every"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, f"{name} must be at least 1, not {value}")
+            claims[f"{name} must be at least 1, not {values[name]}"] = values[name] is None or values[name] >= 1
         for name in ("warmup", "weight_decay", "clip", "validate_every", "plateau", "save_every"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
-        _require(self.lr > 0, f"lr must be positive, not {self.lr}")
-        _require(all(0 <= beta < 1 for beta in self.betas), f"betas must be in [0, 1), not {self.betas}")
+            claims[f"{name} must not be negative, not {values[name]}"] = values[name] >= 0
+        claims[f"lr must be positive, not {self.lr}"] = self.lr > 0
+        claims[f"betas must be in [0, 1), not {self.betas}"] = all(0 <= beta < 1 for beta in self.betas)
         for name in ("final_lr", "condition_dropout"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1], not {getattr(self, name)}")
+            claims[f"{name} must be in [0, 1], not {values[name]}"] = 0 <= values[name] <= 1
+        _require(claims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ class Stage:
     set: dict[str, Any] = option({}, "dotted recipe keys under train., data. or parts.*.frozen, and their values")
 
     def __post_init__(self):
-        _require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
+        _require({f"steps must be at least 1, not {self.steps}": self.steps >= 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +114,10 @@ class Zero:
     persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
 
     def __post_init__(self):
-        _require(self.bucket >= 1, f"bucket must be at least 1, not {self.bucket}")
-        _require(self.stage == 3 or not self.offload_parameters, f"offload_parameters needs stage 3, not {self.stage}")
+        _require({
+            f"bucket must be at least 1, not {self.bucket}": self.bucket >= 1,
+            f"offload_parameters needs stage 3, not {self.stage}": self.stage == 3 or not self.offload_parameters,
+        })
 
 
 @dataclass(frozen=True, kw_only=True)

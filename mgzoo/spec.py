@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 
 KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
+SEEDS = 2**32
+"""Seeds are whole numbers from 0 to below this."""
 
 
 @dataclass(frozen=True, kw_only=True)

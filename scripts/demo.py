@@ -29,15 +29,15 @@ from mgzoo.hub import verify  # noqa: E402
 
 MODEL = "registry/emoji-t2v"
 PROMPTS = (
-    "woman running: medium-dark skin tone",
     "man dancing: light skin tone",
-    "rocket",
-    "grinning cat",
-    "red heart",
     "waving hand: medium skin tone",
-    "fire",
+    "alien",
+    "crying face",
     "birthday cake",
+    "octopus",
 )
+UNSEEN = ("man biking: dark skin tone", "woman cook: medium skin tone")
+"""Combinations of skin tone and person that `data/emoji64/held_out_combinations.txt` kept from training."""
 console = Console(stderr=True)
 
 
@@ -89,8 +89,8 @@ def main() -> int:
 
     console.rule("1. generate with the model the repository ships")
     model = mgzoo.load(MODEL)
-    clips = demo.generate(model, PROMPTS, "shipped model", args.out / "clips")
-    rows = [(clip.caption, clip.video) for clip in clips]
+    clips = demo.generate(model, PROMPTS + UNSEEN, "shipped model", args.out / "clips")
+    rows = [(f"{clip.caption} (never seen together in training)" if clip.caption in UNSEEN else clip.caption, clip.video) for clip in clips]
 
     console.rule("2. compose a recipe and train it with DeepSpeed")
     recipe = mgzoo.compose("tiny/circle", args.overrides)

@@ -19,7 +19,7 @@ from mgzoo.hub import artifact
 from mgzoo.media import contact_sheet
 from mgzoo.model import to_frames, to_pixels
 
-PROMPTS = ("woman running: medium-dark skin tone", "rocket", "grinning cat", "red heart", "fire", "birthday cake")
+PROMPTS = ("man dancing: light skin tone", "waving hand: medium skin tone", "alien", "crying face", "birthday cake", "octopus")
 DATA_NOTE = """\
 Trained on `data/emoji64`: 1,857 of 2,109 animated emoji (16 frames of 64x64 over the whole animation); 60 concepts and 88 combinations of
 skin tone and person are held out by committed lists. Pictures: Microsoft Fluent Emoji, MIT, animated as LobeHub publishes them. Captions:

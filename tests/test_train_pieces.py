@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 import mgzoo
 from mgzoo.schema import Ema, Train, Zero
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal
+from mgzoo.train import checkpoint, journal, zero
 from mgzoo.train.averaging import Average, average
 from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
 from mgzoo.train.zero import deepspeed_config, micro_batches
@@ -239,3 +240,15 @@ def test_mgzoo_train_can_be_called_and_imported(tmp_path):
     with pytest.raises(AttributeError, match="stages"):
         mgzoo.train(None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_lock_of_a_killed_build_is_removed_and_that_of_a_running_one_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    lock = tmp_path / "py311_cpu" / "cpu_adam" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    zero.release_stale_build()
+    assert lock.exists() and f"if there is none, remove {lock}" in capsys.readouterr().err
+    os.utime(lock, (0, 0))
+    zero.release_stale_build()
+    assert not lock.exists() and "left by a build that was killed" in capsys.readouterr().err

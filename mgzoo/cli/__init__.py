@@ -24,7 +24,8 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command line in this process and return its exit code; nothing but a bug or `--debug` raises."""
     argv = list(argv)
-    debug = "--debug" in argv[: argv.index("--")] if "--" in argv else "--debug" in argv
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    debug, as_json = "--debug" in options, "--json" in options
     try:
         try:
             code = _dispatch([word for word in argv if word != "--debug"] if debug else argv)
@@ -32,7 +33,8 @@ def run(argv: Sequence[str]) -> int:
             code = error.code
             if error.text:
                 output.note(error.text)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the caller has closed it
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         # The reader has gone (`mgzoo list | head -1`): what is still buffered must not be reported at exit either.
@@ -46,18 +48,18 @@ def run(argv: Sequence[str]) -> int:
     except MgzooError as error:
         if debug:
             raise
-        output.error(error)
+        output.error(error, as_json)
         return 1
     except OSError as error:
         if debug:
             raise
-        output.error(MgzooError(error.strerror or str(error), origin=str(error.filename or ""), remedy=output.remedy(error)))
+        output.error(MgzooError(error.strerror or str(error), origin=str(error.filename or ""), remedy=output.remedy(error)), as_json)
         return 1
     except ValueError as error:
         # What parts and their configs refuse, e.g. `--steps` beyond what a sampler takes.
         if debug:
             raise
-        output.error(MgzooError(str(error), remedy="`--debug` shows where it was refused"))
+        output.error(MgzooError(str(error), remedy="`--debug` shows where it was refused"), as_json)
         return 1
 
 

@@ -62,7 +62,8 @@ def generate(arguments) -> int:
         "guidance": arguments.guidance,
     }
     with _progress("sampling") as on_step:
-        media = model.generate(arguments.prompt, on_step=on_step, **{k: v for k, v in request.items() if v is not None})
+        request["on_step"] = on_step
+        media = model.generate(arguments.prompt, **{k: v for k, v in request.items() if v is not None})
     source = {"model": _name(arguments.model, folder), "commit": manifest.commit_of(folder), "recipe": model.recipe.tree}
     media = dataclasses.replace(media, meta={**media.meta, **source})
     print(media.save(out or _unused(Path(slug(arguments.prompt) + _suffix(media)))))
@@ -77,6 +78,11 @@ def _frames(out: Path | None, frames: int | None) -> int | None:
         return frames
     if out.suffix.lower() not in WRITTEN:
         raise MgzooError(f"{out} is no name of a media file", remedy=f"end it in one of {', '.join(WRITTEN)}")
+    if out.is_dir():
+        raise MgzooError(f"{out} is a folder", remedy="name a file")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise MgzooError(f"{out} cannot be written: {above} is no folder that can be written", remedy="choose another path")
     if out.suffix.lower() == ".png" and frames not in (None, 1):
         raise MgzooError(f"a .png holds one frame, --frames asks for {frames}", remedy="end the name in .mp4, or ask for --frames 1")
     return 1 if out.suffix.lower() == ".png" else frames

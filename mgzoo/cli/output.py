@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -9,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 
 def emit_json(value) -> None:
@@ -44,10 +45,16 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def error(problem: MgzooError) -> None:
-    """What is wrong, where it came from and what to do, on stderr."""
+def error(problem: MgzooError, as_json: bool = False) -> None:
+    """What is wrong, where it came from and what to do, on stderr; with `as_json` also what `check --json` prints, on stdout."""
     label = "\x1b[1;31merror:\x1b[0m" if coloured(sys.stderr) else "error:"
     note(f"{label} {problem}")
+    if as_json:
+        origin = Origin(source=problem.origin) if problem.origin else None
+        alone = (Problem(what=problem.what, remedy=problem.remedy, origin=origin, kind="error"),)
+        found = problem.problems if isinstance(problem, RecipeError) else alone
+        with contextlib.suppress(OSError):  # stdout may be what failed
+            emit_json({"ok": False, "problems": [one.to_dict() for one in found]})
 
 
 def coloured(stream) -> bool:
@@ -64,6 +71,7 @@ def remedy(failure: OSError) -> str:
         errno.EROFS: "choose a path that can be written",
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EISDIR: "the path is a folder; name a file",
+        errno.EEXIST: "a file lies where a folder is needed; choose another path",
     }.get(failure.errno, "")
 
 

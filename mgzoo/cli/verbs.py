@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mgzoo.spec import KINDS
+from mgzoo.spec import KINDS, SEEDS
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
 """What `mgzoo list` can be narrowed to; the plural is understood too."""
@@ -42,6 +42,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         lines = [f"{self.prog}: {message}"]
+        if "arguments are required" in message:
+            lines.append("    -> " + " ".join(self.format_usage().split()))
         known = [option for action in self._actions for option in action.option_strings]
         for word in re.findall(r"(?<!\S)--?[\w-]+", message.partition("unrecognized arguments:")[2]):
             close = difflib.get_close_matches(word, known, n=1)
@@ -93,7 +95,7 @@ def help_text() -> str:
 def unknown_verb(word: str, more: Sequence[str] = ()) -> str:
     """What to say about a verb that nobody has."""
     known = [*VERBS, *more]
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word.lower(), known, n=1)
     hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"
     return f"mgzoo: there is no verb {word!r}\n    -> {hint}"
 
@@ -107,7 +109,7 @@ def _recipe(parser) -> None:
 
 
 def _overrides(parser) -> None:
-    parser.add_argument("overrides", metavar="a.b=value", nargs="*", help="override a key of the recipe")
+    parser.add_argument("overrides", metavar="a.b=value", nargs="*", default=[], help="override a key of the recipe")
 
 
 def _composed(parser) -> None:
@@ -150,18 +152,18 @@ def _plan(parser) -> None:
 
 def _lock(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="FILE", help="where to write (default: NAME.lock.json beside the recipe, or here)")
+    parser.add_argument("--out", metavar="FILE", type=_path, help="where to write (default: NAME.lock.json beside the recipe, or here)")
     _json(parser)
 
 
 def _cp(parser) -> None:
     parser.add_argument("name", metavar="RECIPE", help="the name of a shipped recipe")
-    parser.add_argument("dest", metavar="FILE", nargs="?", help="where to write (default: the recipe's own name, here)")
+    parser.add_argument("dest", metavar="FILE", nargs="?", type=_path, help="where to write (default: the recipe's own name, here)")
 
 
 def _train(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="RUN", required=True, help="the run's folder")
+    parser.add_argument("--out", metavar="RUN", type=_path, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it; LOCAL_RANK says the same
 
@@ -170,13 +172,13 @@ def _generate(parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a folder, a run, registry/NAME, or org/name@revision")
     parser.add_argument("prompt", metavar="PROMPT", help="what to generate")
     parser.add_argument("--task", metavar="ID", help="a task other than the model's own")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every random draw (default 0)")
+    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default 0)")
     parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
     parser.add_argument("--fps", metavar="N", type=_positive, help="frames per second (default: the model's)")
     parser.add_argument("--steps", metavar="N", type=_count, help="sampling steps (default: the recipe's)")
     parser.add_argument("--guidance", metavar="G", type=_number, help="guidance scale (default: the recipe's)")
-    parser.add_argument("--out", metavar="FILE", help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
+    parser.add_argument("--out", metavar="FILE", type=_path, help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
 
 
 def _push(parser) -> None:
@@ -204,9 +206,21 @@ def _kind(text: str) -> str:
     return word
 
 
+def _path(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text
+
+
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEEDS - 1}")
     return int(text)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -101,11 +104,31 @@ def optimizer(module: nn.Module, train: Train, zero: Zero, device: str) -> torch
     groups = [group for group in groups if group["params"]]
     if device == "cuda" and not zero.offload_optimizer:
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
+    if shutil.which("ninja") is None:  # pip puts it beside this Python, which need not be on the path
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     if shutil.which("g++") is None or shutil.which("ninja") is None:
         print("! no g++ or ninja: training with torch's AdamW, which is slower than DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
+    release_stale_build()
     with silence():
         return cpu_adam()(groups, lr=train.lr, betas=train.betas, adamw_mode=True)
+
+
+def release_stale_build(older_than: float = 900.0) -> None:
+    """Remove the lock of a CPUAdam build that was killed: torch would wait for it forever, and in silence.
+
+    older_than: seconds; a build takes one or two minutes, so an older lock has no owner. A younger one is said, and waited for.
+    """
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    for lock in (*root.glob("cpu_adam/lock"), *root.glob("*/cpu_adam/lock")):
+        age = time.time() - lock.stat().st_mtime
+        if age > older_than:
+            lock.unlink(missing_ok=True)
+            print(f"! removed {lock}, left by a build that was killed", file=sys.stderr, flush=True)
+        else:
+            print(f"waiting for another process to build DeepSpeed's CPUAdam; if there is none, remove {lock}", file=sys.stderr, flush=True)
 
 
 @functools.cache

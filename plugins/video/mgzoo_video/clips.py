@@ -53,15 +53,19 @@ class Source:
             return opened.read(self.size)
 
 
-def locate(path: str) -> Path:
-    """The file or folder of this name: absolute, in the working directory, or in the repository that this package was installed from."""
+def locate(path: str, option: str = "path") -> Path:
+    """The file or folder of this name: absolute, in the working directory, or in the repository that this package was installed from.
+
+    option: the one of `ClipsConfig` that asks for it, named in the error where there is none.
+    """
     tried = [Path(path).expanduser()]
     if not tried[0].is_absolute():
         tried += [parent / path for parent in Path(__file__).resolve().parents]
     for candidate in tried:
         if candidate.exists():
             return candidate
-    raise MgzooError(f"there is no data at {path}", remedy=f"set data.config.path to a folder or a shard; looked in {Path.cwd()} and beside mgzoo_video", origin="video.clips.v1")
+    what, wanted = ("held-out list", "files that list held-out keys") if option == "held_out" else ("data at", "a folder or a shard")
+    raise MgzooError(f"there is no {what} {path}", remedy=f"set data.config.{option} to {wanted}; looked in {Path.cwd()} and beside mgzoo_video", origin="video.clips.v1")
 
 
 def scan(path: Path, caption_key: str) -> tuple[list[Source], list[MgzooError]]:
@@ -384,7 +388,7 @@ class Clips:
         keys: set[str] = set()
         folder = self.root if self.root.is_dir() else self.root.parent
         for name in self.config.held_out:
-            file = folder / name if (folder / name).is_file() else locate(name)
+            file = folder / name if (folder / name).is_file() else locate(name, "held_out")
             listed = [line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
             if strange := [key for key in listed if key not in known]:
                 raise MgzooError(f"{len(strange)} held-out keys are no clip of this data, the first is {strange[0]}", remedy="mend the list, or drop it from data.config.held_out", origin=str(file))

@@ -30,7 +30,7 @@ from mgzoo.hub import verify  # noqa: E402
 MODEL = "registry/emoji-t2v"
 PROMPTS = (
     "man dancing: light skin tone",
-    "waving hand: medium skin tone",
+    "man cook: dark skin tone",
     "alien",
     "crying face",
     "birthday cake",

@@ -12,14 +12,15 @@ import tempfile
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 import mgzoo
 from mgzoo.discovery import discover
-from mgzoo.hub import artifact
+from mgzoo.hub import manifest as manifests
 from mgzoo.media import contact_sheet
 from mgzoo.model import to_frames, to_pixels
 
-PROMPTS = ("man dancing: light skin tone", "waving hand: medium skin tone", "alien", "crying face", "birthday cake", "octopus")
+PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
 DATA_NOTE = """\
 Trained on `data/emoji64`: 1,857 of 2,109 animated emoji (16 frames of 64x64 over the whole animation); 60 concepts and 88 combinations of
 skin tone and person are held out by committed lists. Pictures: Microsoft Fluent Emoji, MIT, animated as LobeHub publishes them. Captions:
@@ -56,6 +57,7 @@ def sample(model, path: Path) -> None:
                 output = model.autoencoder.decode(model.autoencoder.encode(media), media.shape[2:])[0]
             rows += [(clip.caption, video), ("  reconstructed", to_frames(output))]
     contact_sheet(rows, path)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 
 
 def main() -> None:
@@ -63,14 +65,26 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("ref")
     parser.add_argument("--command", required=True, help="the command that made the run, for the card")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="sampler settings of the shipped recipe")
     args = parser.parse_args()
     model = mgzoo.load(args.run / "artifact").eval()
+    model.recipe = mgzoo.compose(args.run / "artifact" / "recipe.yaml", args.set)
+    if (sampler := model.recipe.parts.get("sampler")) is not None:
+        model.sampler = discover().build_class(sampler.component.id)(sampler.config)
+    manifest = manifests.read(args.run / "artifact")
     figures = {"command": args.command, "machine": processor(), "minutes of training": round(minutes(args.run / "metrics.jsonl"), 1)}
     with tempfile.TemporaryDirectory() as folder:
-        sheet = Path(folder) / "sample.png"
+        sheet, out = Path(folder) / "sample.png", Path(folder) / args.ref.split("@")[0].split("/")[-1]
         sample(model, sheet)
-        artifact.describe(args.run / "artifact", metrics=figures, samples=sheet, data_note=DATA_NOTE)
-    print(mgzoo.push(args.run / "artifact", args.ref))
+        model.save(
+            out,
+            dtype=torch.bfloat16,
+            metrics={**manifest.metrics, **figures},
+            curve=args.run / "curve.png",
+            samples=sheet,
+            data_note=DATA_NOTE,
+        )
+        print(mgzoo.push(out, args.ref))
 
 
 if __name__ == "__main__":

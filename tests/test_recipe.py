@@ -67,7 +67,7 @@ def test_overrides_are_checked_like_lines():
         "command line: the override 'train.lr' is not of the form a.b=value\n    -> for example train.lr=1e-4",
         "command line: the override '=3' is not of the form a.b=value\n    -> for example train.lr=1e-4",
         "command line: the override 'a b=1' is not of the form a.b=value\n    -> for example train.lr=1e-4",
-        "command line: this is not YAML: expected the node content, but found '<stream end>'\n"
+        "command line: seed: this is not YAML: expected the node content, but found '<stream end>'\n"
         "    -> correct the indentation, quotes or brackets at or before this line",
         "command line: train.lrr: unknown key\n    -> did you mean lr?",
         "command line: stages: {'0': {'steps': 5}} is not a list\n    -> write a list of {name, steps, set}",
@@ -79,9 +79,60 @@ def test_overrides_are_checked_like_lines():
 def test_an_index_beyond_the_list_and_unquoted_references_say_so():
     stages = "stages=[{name: a, steps: 1}]"
     assert problems_of(WHOLE, [stages, "stages.1.steps=2"]) == [
-        "command line: stages.1.steps: the list is not that long\n    -> count from 0, or replace the whole list"]
+        "command line: stages.1.steps: the list has no such entry\n    -> count from 0, or replace the whole list"]
+    assert problems_of(WHOLE, [stages, "stages.x.steps=2", "stages.-1=3"]) == [
+        "command line: stages.x.steps: the list has no such entry\n    -> count from 0, or replace the whole list",
+        "command line: stages.-1: the list has no such entry\n    -> count from 0, or replace the whole list"]
     assert problems_of(WHOLE, ["train={warmup: ${train.steps}}"]) == [
-        "command line: this is not YAML: expected ',' or '}', but got '{'\n    -> put quotes around ${...} inside brackets"]
+        "command line: train: this is not YAML: expected ',' or '}', but got '{'\n    -> put quotes around ${...} inside brackets"]
+
+
+@pytest.mark.parametrize("value", ["3", "[a]", "null", "???", "text"])
+def test_a_stage_that_sets_no_map_is_one_problem(value):
+    (problem,) = problems_of(WHOLE, [f"stages=[{{name: a, steps: 1, set: {value}}}]"])
+    assert problem.startswith("command line: stages.0.set: ")
+
+
+def test_a_stage_that_reaches_beyond_a_list_is_a_problem():
+    stage = "stages=[{name: a, steps: 1, set: {data.config.held_out.7: x}}]"
+    assert problems_of(WHOLE, ["data.config.held_out=[a]", stage]) == [
+        "command line: stages.0.set.data.config.held_out.7: the list has no such entry\n    -> count from 0, or replace the whole list"]
+
+
+def test_numbers_that_are_not_finite_and_seeds_out_of_range_are_problems():
+    wrong = ["train.lr=.nan", "train.clip=.inf", "parts.sampler.config.guidance=nan", "train.weight_decay=1e999", "seed=-1"]
+    assert [line.split("\n")[0] for line in problems_of(WHOLE, wrong)] == [
+        "command line: train.lr: nan is not finite",
+        "command line: train.weight_decay: inf is not finite",
+        "command line: train.clip: inf is not finite",
+        "command line: seed: -1 is out of range",
+        "command line: parts.sampler.config.guidance: 'nan' is not finite",
+    ]
+    assert problems_of(WHOLE, [f"seed={2**32}"]) == [f"command line: seed: {2**32} is out of range\n    -> choose one from 0 to {2**32 - 1}"]
+    assert compose(WHOLE, [f"seed={2**32 - 1}"]).seed == 2**32 - 1
+
+
+def test_all_that_is_wrong_with_a_map_of_the_schema_is_said_at_once():
+    wrong = ["train.steps=0", "train.batch=-3", "train.warmup=-1", "zero.bucket=0", "zero.offload_parameters=true", "zero.stage=2"]
+    assert [line.split("\n")[0] for line in problems_of(WHOLE, wrong)] == [
+        "command line: train: steps must be at least 1, not 0",
+        "command line: train: batch must be at least 1, not -3",
+        "command line: train: warmup must not be negative, not -1",
+        "command line: zero: bucket must be at least 1, not 0",
+        "command line: zero: offload_parameters needs stage 3, not 2",
+    ]
+
+
+def test_what_is_wrong_in_every_stage_is_said_once():
+    stages = "stages=[{name: a, steps: 1, set: {train.lr: 1e-3}}, {name: b, steps: 1, set: {data.config.shuffle: false}}]"
+    (problem,) = problems_of(WHOLE, [stages, "data.config.frames=0"])
+    assert "frames must be at least 1" in problem
+
+
+def test_keys_and_defaults_that_are_no_text_are_shown_as_they_were_written(tmp_path):
+    path = write(tmp_path, "schema: 1\n? [a, b]\n: 3\ndefaults: [{a: 1}]\nstages: [null]\n")
+    assert [line.split(": ", 1)[1].split("\n")[0] for line in problems_of(path)] == [
+        "a key is a list or a map", "defaults: there is no recipe \"{'a': 1}\"", "stages.0: null is not a map"]
 
 
 def test_a_plugin_that_is_known_but_not_installed_gives_its_pip_line(monkeypatch):
@@ -97,6 +148,10 @@ def test_no_file_and_no_name_say_what_there_is():
         compose("base/hole.yaml")
     with pytest.raises(MgzooError, match="there is no recipe 'tiny/emojit2v'\n    -> did you mean tiny/emoji_t2v"):
         compose("tiny/emojit2v")
+    with pytest.raises(MgzooError, match="there is no recipe file tiny/emoji_t2v.yaml\n    -> did you mean tiny/emoji_t2v"):
+        compose("tiny/emoji_t2v.yaml")
+    with pytest.raises(MgzooError, match="there is no recipe file tiny/emoji_t2v.yaml\n    -> did you mean tiny/emoji_t2v"):
+        compose("tiny/emoji_t2v.yaml")
 
 
 # -- what a recipe says

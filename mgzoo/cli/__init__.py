@@ -18,12 +18,17 @@ from mgzoo.spec import MgzooError
 
 def main() -> None:
     """The `mgzoo` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where the caller has closed it
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no "…" is no reason to fail
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line in this process and return its exit code; nothing but a bug or `--debug` raises."""
     argv = list(argv)
+    if argv and argv[0].startswith("--local_rank="):  # where the deepspeed launcher puts it: before the verb, not after it
+        argv = [*argv[1:2], argv[0], *argv[2:]]
     options = argv[: argv.index("--")] if "--" in argv else argv
     debug, as_json = "--debug" in options, "--json" in options
     try:
@@ -33,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
             code = error.code
             if error.text:
                 output.note(error.text)
-        if sys.stdout is not None:  # as it is where the caller has closed it
+        if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import typing
@@ -15,11 +16,15 @@ from mgzoo.spec import Component, MgzooError
 def show(arguments) -> int:
     """`mgzoo show ID|ARTIFACT|RUN|FILE`."""
     from mgzoo.hub import refs
+    from mgzoo.recipe import SUFFIXES, compose, recipe_names
 
     thing, registry = arguments.thing, discover()
     path = Path(thing).expanduser()
     if thing in registry.components:
         said, text = component(registry.components[thing]), _component_text
+    elif path.suffix in SUFFIXES or thing in recipe_names():
+        recipe = compose(thing)
+        said, text = recipe.tree, lambda _: recipe.to_yaml().rstrip()
     elif path.is_file():
         said, text = file(path), _file_text
     elif (artifact := refs.local(thing)) is not None:
@@ -102,13 +107,20 @@ def run(folder: Path) -> dict:
 
     latest = checkpoint.current(folder / "checkpoints")
     metrics = folder / "metrics.jsonl"
-    last = metrics.read_text().strip().rpartition("\n")[2] if metrics.is_file() else ""
     return {
         "run": str(folder),
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
         "latest": latest.name if latest else None,
-        "last metrics": json.loads(last) if last else None,
+        "last metrics": _last(metrics.read_text(errors="replace")) if metrics.is_file() else None,
     }
+
+
+def _last(lines: str) -> dict | None:
+    """The last whole line of JSON: a run that was killed may have left a part of one."""
+    for line in reversed(lines.splitlines()):
+        with contextlib.suppress(ValueError):
+            return json.loads(line)
+    return None
 
 
 def file(path: Path) -> dict:
@@ -128,9 +140,9 @@ def _header(path: Path) -> dict:
             raise MgzooError(f"{path} is damaged: it ends inside its header", remedy="pull or save the artifact again")
         try:
             header = json.loads(opened.read(length))
-        except ValueError:
+            return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise MgzooError(f"{path} is damaged: its header cannot be read", remedy="pull or save the artifact again") from None
-    return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in header.items() if name != "__metadata__"}
 
 
 def _unknown(thing: str) -> MgzooError:

@@ -5,6 +5,7 @@ Nothing before `check_tensors` imports torch.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,6 +135,16 @@ def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> li
     return problems
 
 
+def check_config(folder: Path, name: str, config) -> list[Problem]:
+    """Hold a part's config.json, which recipes that start from these weights inherit, against the config in recipe.yaml."""
+    stored, built = manifests.part_config(folder, name), json.loads(json.dumps(dataclasses.asdict(config)))
+    return [
+        problem("config", f"is {stored[key]!r}, recipe.yaml has {built[key]!r}", "save the artifact again", folder / name / "config.json", key)
+        for key in sorted(stored.keys() & built.keys())
+        if stored[key] != built[key]
+    ]
+
+
 def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[Problem]:
     """Hold the manifest's parts, and the shapes of their tensors by part, against the model that the recipe builds."""
     problems, where = [], folder / manifests.NAME
@@ -145,6 +156,7 @@ def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Ma
         if use != wanted:
             problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, where, f"parts.{name}"))
         elif name in shapes:
+            problems += check_config(folder, name, parts[name].config) if f"{name}/config.json" in manifest.files else []
             problems += check_shapes(f"{folder / name}", shapes[name], model.part(name))
         elif name in with_weights and not manifest.parts[name].weights:
             problems.append(problem("part", "the part has no weights", remedy, where, f"parts.{name}"))

@@ -134,7 +134,7 @@ def damage(folder: Path) -> str | None:
 def current(checkpoints: Path) -> Path | None:
     """What ``latest`` points to, unchecked, or None."""
     pointer = checkpoints / "latest"
-    folder = checkpoints / pointer.read_text().strip() if pointer.exists() else None
+    folder = checkpoints / pointer.read_text(errors="replace").strip() if pointer.exists() else None
     return folder if folder is not None and folder.is_dir() else None
 
 

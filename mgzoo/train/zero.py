@@ -104,14 +104,23 @@ def optimizer(module: nn.Module, train: Train, zero: Zero, device: str) -> torch
     groups = [group for group in groups if group["params"]]
     if device == "cuda" and not zero.offload_optimizer:
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
-    if shutil.which("ninja") is None:  # pip puts it beside this Python, which need not be on the path
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+    use_own_ninja()
     if shutil.which("g++") is None or shutil.which("ninja") is None:
         print("! no g++ or ninja: training with torch's AdamW, which is slower than DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
     release_stale_build()
     with silence():
         return cpu_adam()(groups, lr=train.lr, betas=train.betas, adamw_mode=True)
+
+
+def use_own_ninja() -> None:
+    """Put the ninja that pip installed beside this Python first on the path.
+
+    The path need not have any; and two versions of ninja that take turns build everything anew, a minute or two each time.
+    """
+    own = Path(sys.executable).parent / "ninja"
+    if own.exists() and shutil.which("ninja") != str(own):
+        os.environ["PATH"] = os.pathsep.join([str(own.parent), os.environ.get("PATH", "")])
 
 
 def release_stale_build(older_than: float = 900.0) -> None:

@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/python scripts/demo.py --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 clean:
 	rm -rf $(VENV) demo runs

@@ -73,6 +73,10 @@ def write(path: str | Path, locked: dict[str, Any]) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all: where the disk is full, what was there stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # /dev/null is written to, never replaced
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         aside.write_text(text, encoding="utf-8")

@@ -109,7 +109,23 @@ def test_version_is_the_distributions(capsys):
         ),
         (
             ["train", "tiny/circle"],
-            "mgzoo train: the following arguments are required: --out\n" + SEE.format("train"),
+            "mgzoo train: the following arguments are required: --out\n"
+            "    -> usage: mgzoo train --out RUN [--resume] [--debug] [-h] RECIPE [a.b=value ...]\n" + SEE.format("train"),
+        ),
+        (
+            ["check"],
+            "mgzoo check: the following arguments are required: RECIPE\n"
+            "    -> usage: mgzoo check [--meta] [--json] [--debug] [-h] RECIPE [a.b=value ...]\n" + SEE.format("check"),
+        ),
+        (["LIST"], "mgzoo: there is no verb 'LIST'\n    -> did you mean `mgzoo list`?\n"),
+        (["train", "tiny/circle", "--out", ""], "mgzoo train: argument --out: the path is empty\n" + SEE.format("train")),
+        (
+            ["plan", "tiny/circle", "--gpus", "²"],
+            "mgzoo plan: argument --gpus: '²' is not a whole number of at least 1\n" + SEE.format("plan"),
+        ),
+        (
+            ["generate", "m", "p", "--seed", str(2**32)],
+            f"mgzoo generate: argument --seed: '{2**32}' is not a whole number from 0 to {2**32 - 1}\n" + SEE.format("generate"),
         ),
         (
             ["generate", "m", "p", "--size", "64"],
@@ -164,6 +180,22 @@ def test_an_error_of_the_user_is_told_without_a_traceback(argv, message, capsys)
     assert out == "" and err.startswith(message) and "Traceback" not in err
 
 
+@pytest.mark.parametrize("argv", [["check", "no.yaml"], ["show", "nothing"], ["plan", "tiny/circle", "train.lrr=1"], ["verify", "nothing"]])
+def test_an_error_is_as_machine_readable_as_an_answer(argv, capsys):
+    assert run([*argv, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert not said["ok"] and all(problem["what"] and problem["remedy"] for problem in said["problems"])
+
+
+@pytest.mark.parametrize("out", ["folder.png", "file.txt/a.png"])
+def test_a_file_that_cannot_be_written_is_told_before_a_model_is_loaded(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file.txt").touch()
+    assert run(["generate", "registry/nothing", "a cat", "--out", out]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {out} ")
+
+
 def test_debug_shows_where_an_error_came_from():
     from mgzoo.spec import MgzooError
 
@@ -209,6 +241,33 @@ def test_show_documents_every_option_of_every_component(capsys):
         assert run(["show", identity]) == 0
         text = capsys.readouterr().out
         assert all(f"  {option['name']} " in text for option in said["options"])
+
+
+def test_show_of_a_recipe_is_the_whole_recipe(tmp_path, capsys):
+    assert run(["show", "tiny/circle"]) == 0
+    whole = tmp_path / "whole.yaml"
+    whole.write_text(capsys.readouterr().out)
+    assert run(["show", "tiny/circle", "--json"]) == 0
+    tree = capsys.readouterr().out
+    assert run(["show", str(whole), "--json"]) == 0
+    assert capsys.readouterr().out == tree
+
+
+def test_show_of_a_run_that_was_killed_while_it_wrote(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest").write_bytes(b"\xff\xfe\0")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert run(["show", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["last metrics"] == {"step": 2} and said["latest"] is None
+
+
+@pytest.mark.parametrize("header", [b"", b"[1]", b'{"a": 3}', b'{"a": {"dtype": "F32"}}', b"[" * 100_000, b"\xff"])
+def test_show_of_damaged_tensors_says_so(header, tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert run(["show", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path} is damaged")
 
 
 def test_check_of_a_sound_recipe(capsys):
@@ -278,6 +337,22 @@ def test_lock_is_written_where_it_is_asked_for(tmp_path, capsys):
     assert json.loads(out.read_text()) == json.loads((tmp_path / "mine.lock.json").read_text())
 
 
+def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path):
+    """A limit on the size of files, in the place of a full disk."""
+    kept = tmp_path / "kept.json"
+    kept.write_text("before")
+    for words in (f"lock tiny/tae_emoji --out {kept}", f"cp tiny/circle {tmp_path}/new.yaml"):
+        script = f"ulimit -f 0; exec {sys.executable} -B -m mgzoo {words}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert done.returncode == 1 and done.stderr == f"error: {words.split()[-1]}: File too large\n"
+    assert kept.read_text() == "before" and os.listdir(tmp_path) == ["kept.json"]
+
+
+def test_a_device_is_written_to_and_not_replaced(capsys):
+    assert run(["lock", "tiny/tae_emoji", "--out", os.devnull]) == 0
+    assert Path(os.devnull).is_char_device()
+
+
 def test_doctor_tells_versions_and_hides_secrets(monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("MGZOO_PLUGINS", os.environ.get("MGZOO_PLUGINS", "samplers"))
@@ -336,6 +411,29 @@ def test_so_is_one_of_help():
     script = f"set -o pipefail; {sys.executable} -m mgzoo train --help | true"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == "" and done.returncode == 0
+
+
+@pytest.mark.parametrize("ending", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_failure(ending):
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m mgzoo list plugin {ending}"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback(option):
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m mgzoo list plugin {option} > /dev/full"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device\n") and "Traceback" not in done.stderr
+
+
+def test_a_terminal_of_ascii_shows_what_it_can():
+    done = python("-m", "mgzoo", "--help", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "usage: mgzoo VERB \\u2026" in done.stdout
+
+
+def test_the_deepspeed_launcher_puts_its_option_before_the_verb():
+    done = python("-m", "mgzoo", "--local_rank=1", "train", "no.yaml", "--out", "nowhere")
+    assert (done.returncode, done.stderr) == (1, "error: there is no recipe file no.yaml\n    -> check the path; `mgzoo list recipes` shows the shipped names\n")
 
 
 def test_module_and_script_are_the_same_verb():

@@ -264,6 +264,19 @@ def test_damaged_weights_are_found_and_named_and_never_used(tae, tmp_path, damag
         assert [one.kind for one in caught.value.problems] == [kind]
 
 
+def test_a_config_that_is_not_the_recipes_is_found_though_its_digest_is_right(tae, tmp_path):
+    """Recipes that start from these weights inherit it."""
+    folder = tmp_path / "model"
+    shutil.copytree(tae, folder)
+    config = json.loads((folder / "autoencoder/config.json").read_text())
+    (folder / "autoencoder/config.json").write_text(json.dumps({**config, "widths": [32, 16, 16, 16], "of_a_later_version": 1}))
+    artifact.seal(manifests.read(folder), folder)
+    (problem,) = checking.verify(folder)
+    assert str(problem) == (
+        f"{folder}/autoencoder/config.json: widths: is [32, 16, 16, 16], recipe.yaml has [16, 16, 16, 16]\n    -> save the artifact again"
+    )
+
+
 @pytest.mark.parametrize("name", ["README.md", "recipe.yaml", "autoencoder/config.json", "probe/outputs.safetensors", "LICENSE"])
 def test_any_changed_file_is_found(tae, tmp_path, name):
     folder = copied(tae, tmp_path / "model")

@@ -1,6 +1,7 @@
 """Laws of files: what is written is read back, what cannot be read is said, nothing is half there."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -243,6 +244,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises((ValueError, OSError)):
         Media(video=moving(), fps=8).save(path, crf=float("nan"))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("name", ["clip.png", "clip.mp4", "clip.gif"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        Media(video=moving(1), fps=5.0).save(tmp_path / name)
+    assert error.value.filename == str(tmp_path / name) and os.listdir(tmp_path) == [name]
 
 
 # sizes and sheets

@@ -93,3 +93,22 @@ def test_frames_become_pixels_and_come_back_unchanged():
     assert media.shape == (3, 3, 4, 5) and media.min() >= -1 and media.max() <= 1
     assert torch.equal(to_frames(media), video)
     assert torch.equal(to_frames(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_become_no_frames(value):
+    media = torch.zeros(3, 1, 4, 4)
+    media[0, 0, 1, 1] = value
+    with pytest.raises(MgzooError, match="not finite"):
+        to_frames(media)
+
+
+def test_a_request_that_the_task_cannot_answer_names_what_it_takes(tmp_path):
+    file = tmp_path / "tae.yaml"
+    tae = "{use: autoencoders.tae.v1, config: {widths: [16, 16, 16, 16], groups: 8, attention: false}}"
+    file.write_text(f"schema: 1\nparts: {{autoencoder: {tae}, task: {{use: autoencoders.reconstruct.v1}}}}\n")
+    model = build(mgzoo.compose(file))
+    with pytest.raises(MgzooError, match="the task Reconstruct needs video and takes no steps, prompt\n    -> ask for what it takes: video, fps"):
+        model.generate("a cat", steps=2, on_step=lambda done, total: None)
+    video = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    assert model.generate(video=video, on_step=lambda done, total: None).video.shape == video.shape

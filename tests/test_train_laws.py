@@ -124,7 +124,9 @@ def test_another_seed_is_not_the_same_loop(plain, toy):
     assert abs(toy.plain_loop(micro=8)[0][-1] - plain[0][-1]) > 1e-3
 
 
-@pytest.mark.parametrize(("whole", "broken", "at"), [("whole", "killed", KILL_AT), ("whole3", "stopped", TERM_AT)])
+@pytest.mark.parametrize(
+    ("whole", "broken", "at"), [("whole", "killed", KILL_AT), ("whole3", "stopped", TERM_AT)], ids=["killed", "stopped"]
+)
 def test_killed_and_resumed_is_not_killed_bit_for_bit(runs, whole, broken, at):
     """SIGKILL under ZeRO 1 (accumulating) and SIGTERM under ZeRO 3 at a random batch, in bf16 with dropout."""
     artifacts = [(runs / "one" / name / "artifact" / "toy.safetensors").read_bytes() for name in (whole, broken)]

@@ -252,3 +252,21 @@ def test_the_lock_of_a_killed_build_is_removed_and_that_of_a_running_one_kept(tm
     os.utime(lock, (0, 0))
     zero.release_stale_build()
     assert not lock.exists() and "left by a build that was killed" in capsys.readouterr().err
+
+
+def test_the_ninja_beside_this_python_is_used_whatever_the_path_holds(tmp_path, monkeypatch):
+    """Two versions of ninja that take turns would build DeepSpeed's operators anew each time."""
+    other = tmp_path / "ninja"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    python = tmp_path / "environment" / "bin" / "python"
+    monkeypatch.setattr(zero.sys, "executable", str(python))
+    zero.use_own_ninja()
+    assert shutil.which("ninja") == str(other)  # there is none beside that Python
+    own = python.parent / "ninja"
+    own.parent.mkdir(parents=True)
+    shutil.copy(other, own)
+    zero.use_own_ninja()
+    zero.use_own_ninja()
+    assert shutil.which("ninja") == str(own) and os.environ["PATH"].split(os.pathsep) == [str(own.parent), str(tmp_path)]

@@ -162,6 +162,11 @@ def test_held_out_clips_are_never_trained_on(shards):
     assert Clips(config(shards)).held_out() == []
 
 
+def test_a_held_out_list_that_is_not_there_is_an_error_about_the_list(shards):
+    with pytest.raises(MgzooError, match="there is no held-out list nothing.txt\n    -> set data.config.held_out to files that list held-out keys"):
+        Clips(config(shards, held_out=("nothing.txt",)))
+
+
 def test_a_held_out_key_that_is_not_there_is_an_error(shards, tmp_path):
     (tmp_path / "list.txt").write_text("clip03\nclip99\n")
     with pytest.raises(MgzooError, match="1 held-out keys are no clip of this data, the first is clip99"):

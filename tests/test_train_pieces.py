@@ -242,6 +242,13 @@ def test_mgzoo_train_can_be_called_and_imported(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_without_data_or_task_cannot_be_trained(tmp_path):
+    for overrides, missing in ((["data=null"], "data"), (["data=null", "parts.task=null"], "parts.task and data")):
+        with pytest.raises(MgzooError, match=f"nothing can be trained without {missing}\n"):
+            mgzoo.train(mgzoo.compose("tiny/tae_emoji", overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_lock_of_a_killed_build_is_removed_and_that_of_a_running_one_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     lock = tmp_path / "py311_cpu" / "cpu_adam" / "lock"

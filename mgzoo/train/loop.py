@@ -52,6 +52,8 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
     from mgzoo.discovery import discover
 
     spans = plans(recipe)
+    if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
+        raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))
     place = ranks.distributed()
     registry = discover()
     if model is None:

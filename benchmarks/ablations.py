@@ -76,7 +76,9 @@ def main() -> None:
         texts = {key: "{:.3f} ± {:.3f}".format(*interval([r[key] for r in results])) if key in keys else "–" for key in shown}
         rows.append({"arm": arm, **texts})
     print(common.table(rows))
-    print(common.write(options.out, "ablations", report))
+    groups = {key: {arm: statistics.mean(r[key] for r in results) for arm, results in found.items()} for key in ("trained.r10", "combinations.r1", "combinations.r10", "combinations.skin_tone")}
+    common.bars(options.out, "ablations", groups, unit="share of clips, mean over seeds", title="Arms on equal budgets")
+    print(common.write(options.out, "ablations", {**report, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -183,6 +183,8 @@ def main() -> None:
             print(common.table([row]), flush=True)
     seconds = clock(decode(sizes["clip"], device), max(1, options.runs // 2), device)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
+    groups = {f"{row['tokens']} tokens": {r["arm"]: r["mfu"] for r in rows if r["tokens"] == row["tokens"]} for row in rows}
+    common.bars(options.out, "mfu", groups, unit="model FLOP utilisation", title=f"Training step on {device.type}")
     print(common.write(options.out, "mfu", {"peak_flops": limit, "rows": rows, "decode": {"clip": sizes["clip"], "seconds": seconds, "peak_gib": memory}}))
 
 

@@ -57,14 +57,17 @@ def main() -> None:
             shown = {key: found.get(key, float("nan")) for key in ("r1", "r10", "skin_tone", "gender", "motion_ratio", "motion_correlation")}
             rows.append({"prompts": f"{name} ({len(asked)})", "clips": what, **shown, "±r1": half_width(found["r1"], len(asked)) if what == "generated" else float("nan")})
         print(common.table(rows[-3:]), flush=True)
+    guided: list[dict] = []
     for name in ("trained", "combinations"):
         asked = emoji.evenly(clips.split[name], options.guided)
         report["guidance"][name] = {g: emoji.score(emoji.generate(model, asked, seed=options.seed, guidance=g), asked) for g in GUIDANCE}
-        print(common.table([{"prompts": name, "guidance": g, **{k: found[k] for k in ("r1", "r10", "skin_tone", "gender", "motion_ratio")}} for g, found in report["guidance"][name].items()]), flush=True)
+        keys = ("r1", "r10", "skin_tone", "gender", "motion_ratio")
+        guided += [{"prompts": f"{name} ({len(asked)})", "guidance": g, **{k: found[k] for k in keys}} for g, found in report["guidance"][name].items()]
+        print(common.table(guided[-len(GUIDANCE) :]), flush=True)
     groups = {f"{name}, {key}": {"generated": report["splits"][name]["generated"][key], "real, re-encoded": report["splits"][name]["real_through_autoencoder"][key], "chance": report["splits"][name]["chance"][key]}
               for name in report["splits"] for key in ("r1", "r10", "skin_tone", "gender")}
     common.bars(options.out, "obedience", groups, unit="share of clips", title=f"Prompt obedience of {options.model}")
-    print(common.write(options.out, "obedience", report))
+    print(common.write(options.out, "obedience", {**report, "rows": rows + guided}))
 
 
 if __name__ == "__main__":

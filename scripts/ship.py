@@ -1,6 +1,6 @@
 """Put a trained run into the registry: draw its sample sheet, complete its card, push it.
 
-    .venv/bin/python scripts/ship.py runs/tae-emoji registry/tae-emoji@v1 --command "mgzoo train tiny/tae_emoji --out runs/tae-emoji"
+    .venv/bin/python scripts/ship.py runs/tae-emoji registry/tae-emoji@v2 --command "mgzoo train tiny/tae_emoji --out runs/tae-emoji"
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""Write docs/figures.md from the results that lie in benchmarks/results.
+
+    python benchmarks/report.py          after any of the other benchmarks; prints the names of results that are missing
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import common
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "figures.md"
+LEARNT = ("reconstruction", "obedience", "sampling", "ablations")
+SPEED = ("startup", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
+TOP = """\
+# Figures
+
+Every table here was written by the command above it; `python benchmarks/report.py` gathers them. Ratios of one run are worth comparing, absolute times belong to
+the machine that is named. What each figure means, what it leaves out and how it is taken stands in the first lines of its script.
+"""
+
+
+def says(name: str) -> str:
+    """The first line of a benchmark's docstring, without importing what it measures."""
+    import ast
+
+    return (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name).splitlines()[0]
+
+
+def cell(value) -> str:
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    if isinstance(value, dict) and {"median", "min", "max"} <= set(value):
+        return f"{cell(value['median'])} ({cell(value['min'])} to {cell(value['max'])})"
+    return str(value)
+
+
+def markdown(rows: list[dict]) -> str:
+    """Rows as tables: a new one wherever the columns change."""
+    lines: list[str] = []
+    columns: list[str] = []
+    for row in rows:
+        if list(row) != columns:
+            columns = list(row)
+            lines += [""] * bool(lines) + ["| " + " | ".join(c.replace("_", " ") for c in columns) + " |", "|" + "---|" * len(columns)]
+        lines.append("| " + " | ".join(cell(row[c]) for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def section(name: str, notes: dict[str, str]) -> str:
+    result = json.loads((common.RESULTS / f"{name}.json").read_text())
+    machine = result["machine"]
+    where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores ({', '.join(machine['extensions'])}), torch {machine['torch']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    parts = [f"### {says(name)}", f"`{result['command']}` · {where}", markdown(result["rows"])]
+    if name in notes:
+        parts.append(notes[name])
+    if (common.RESULTS / f"{name}.png").is_file():
+        parts.append(f"![{name}](../benchmarks/results/{name}.png)")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    notes = {path.stem: path.read_text().strip() for path in (HERE / "notes").glob("*.md")}
+    page, missing = [TOP], []
+    for title, names in (("What was learnt", LEARNT), ("Speed and memory", SPEED)):
+        page.append(f"## {title}")
+        for name in names:
+            if (common.RESULTS / f"{name}.json").is_file():
+                page.append(section(name, notes))
+            else:
+                missing.append(name)
+    PAGE.write_text("\n\n".join(page) + "\n")
+    print(PAGE, *(f"no result: {name}" for name in missing), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

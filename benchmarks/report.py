@@ -1,4 +1,4 @@
-"""Write docs/figures.md from the results that lie in benchmarks/results.
+"""Write docs/figures.md, and what the models' cards quote, from the results that lie in benchmarks/results.
 
     python benchmarks/report.py          after any of the other benchmarks; prints the names of results that are missing
 """
@@ -61,6 +61,29 @@ def section(name: str, notes: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
+def evaluations() -> dict[str, list[dict]]:
+    """What the cards of the shipped models quote, by model: scripts/ship.py --evaluation takes such a list."""
+    found: dict[str, list[dict]] = {}
+    if (path := common.RESULTS / "reconstruction.json").is_file():
+        result = json.loads(path.read_text())
+        rows = {row["what"]: row for row in result["rows"]}
+        found["tae-emoji"] = [
+            {"name": f"{key.upper()}{', mean over clips' * (key == 'psnr')} of held-out {what}s", "value": round(rows[f"emoji {what}: registry/tae-emoji"][key], digits),
+             "baseline": f"{rows[f'emoji {what}: PCA'][key]:.{digits}f} (principal components, same rate)", "command": result["command"]}
+            for what in ("video", "picture") for key, digits in (("psnr", 2), ("ssim", 3))
+        ]
+    if (path := common.RESULTS / "obedience.json").is_file():
+        result = json.loads(path.read_text())
+        names = {"r1": "prompted clip is the nearest of 2,109", "r10": "prompted clip among the 10 nearest", "skin_tone": "right skin tone", "gender": "right gender"}
+        splits = {"trained": "prompts it was trained on", "combinations": "unseen combinations of skin tone and person", "concepts": "concepts never seen"}
+        found["emoji-t2v"] = [
+            {"name": f"{splits[split]}: {name}", "value": round(rows["generated"][key], 3),
+             "baseline": f"chance {rows['chance'][key]:.3g}, real clips through the autoencoder {rows['real_through_autoencoder'][key]:.3f}", "command": result["command"]}
+            for split, rows in result["splits"].items() for key, name in names.items()
+        ]
+    return found
+
+
 def main() -> None:
     notes = {path.stem: path.read_text().strip() for path in (HERE / "notes").glob("*.md")}
     page, missing = [TOP], []
@@ -71,6 +94,8 @@ def main() -> None:
                 page.append(section(name, notes))
             else:
                 missing.append(name)
+    for name, figures in evaluations().items():
+        (common.RESULTS / f"card-{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     PAGE.write_text("\n\n".join(page) + "\n")
     print(PAGE, *(f"no result: {name}" for name in missing), sep="\n")
 

@@ -1,33 +1,48 @@
-"""How long the command line takes to answer: whole processes, from start to exit, against the bare interpreter.
+"""How long the command line takes to answer: whole processes, from start to exit, beside the bare interpreter and three peers' help.
 
-    python benchmarks/startup.py [--runs 9] > startup.json
+    python benchmarks/startup.py [--runs 9]
 
-Every command is started `runs` times, in turn (A, B, C, A, B, C, …), so that a busy moment touches all of them. Printed as
-JSON: median, least and largest wall time in seconds, the same of CPU time, and the median's ratio to `python -c pass`.
+Every command is started `runs` times, in turn (A, B, C, A, B, C, …), so that a busy moment touches all of them. A ratio is
+of one round: its time over `python -c pass` of the same round, and for the peers over `mgzoo --help` too. The peers are
+diffusers, huggingface_hub and llm, where they are installed beside mgzoo; one that is not is said and left out.
 Left out: a cold disk (one round is run first and not counted) and the shell's own start.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import resource
-import statistics
+import shutil
 import subprocess
 import sys
 import time
+from importlib import metadata
+from pathlib import Path
+
+from common import arguments, ratios, spread, table, write
 
 RECIPE = "tiny/emoji_t2v"
-COMMANDS = {
-    "interpreter": (sys.executable, "-c", "pass"),
-    "help": (sys.executable, "-m", "mgzoo", "--help"),
-    "list": (sys.executable, "-m", "mgzoo", "list"),
-    "check": (sys.executable, "-m", "mgzoo", "check", RECIPE),
-    "plan": (sys.executable, "-m", "mgzoo", "plan", RECIPE),
+OURS = {
+    "mgzoo --help": ("-m", "mgzoo", "--help"),
+    "mgzoo list": ("-m", "mgzoo", "list"),
+    "mgzoo check": ("-m", "mgzoo", "check", RECIPE),
+    "mgzoo plan": ("-m", "mgzoo", "plan", RECIPE),
 }
-TARGETS = {"help": 0.15, "list": 0.3, "check": 0.5}
+PEERS = {"llm --help": "llm", "hf --help": "huggingface_hub", "diffusers-cli --help": "diffusers"}
+TARGETS = {"mgzoo --help": 0.15, "mgzoo list": 0.3, "mgzoo check": 0.5}
+
+
+def commands() -> dict[str, tuple[str, ...]]:
+    """What is started, by name: the interpreter, our verbs, and the peers' help where they are installed."""
+    found = {"python -c pass": (sys.executable, "-c", "pass")}
+    found |= {name: (sys.executable, *rest) for name, rest in OURS.items()}
+    for name in PEERS:
+        program, flag = name.split()
+        beside = Path(sys.executable).parent / program
+        if path := str(beside) if beside.exists() else shutil.which(program):
+            found[name] = (path, flag)
+        else:
+            print(f"{program} is not installed: left out", file=sys.stderr)
+    return found
 
 
 def once(command: tuple[str, ...]) -> tuple[float, float]:
@@ -38,30 +53,38 @@ def once(command: tuple[str, ...]) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=9, help="counted runs of each command")
-    runs = parser.parse_args().runs
-    measured = {name: [] for name in COMMANDS}
-    for number in range(runs + 1):
-        for name, command in COMMANDS.items():
+    options = arguments(__doc__, runs=9).parse_args()
+    started = commands()
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in started}
+    for number in range(options.runs + 1):
+        for name, command in started.items():
             sample = once(command)
             if number:
-                measured[name].append(sample)
-    bare = statistics.median(wall for wall, _ in measured["interpreter"])
-    report = {"python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "runs": runs, "commands": {}}
-    for name, samples in measured.items():
-        wall, cpu = summary([one for one, _ in samples]), summary([one for _, one in samples])
-        row = {"wall": wall, "cpu": cpu, "ratio": round(wall["median"] / bare, 2)}
+                samples[name].append(sample)
+    wall = {name: [one for one, _ in pairs] for name, pairs in samples.items()}
+    report, rows = {}, []
+    for name, pairs in samples.items():
+        over = ratios(wall["python -c pass"], wall[name])
+        entry = {"wall": spread(wall[name]), "cpu": spread([cpu for _, cpu in pairs]), "over_bare_interpreter": over}
         if name in TARGETS:
-            row |= {"target": TARGETS[name], "met": wall["median"] < TARGETS[name]}
-        report["commands"][name] = row
-    json.dump(report, sys.stdout, indent=2)
-    print()
+            entry |= {"target": TARGETS[name], "met": entry["wall"]["median"] < TARGETS[name]}
+        if name in PEERS:
+            entry |= {"version": metadata.version(PEERS[name]), "over_mgzoo_help": ratios(wall["mgzoo --help"], wall[name])}
+        report[name] = entry
+        peer = entry.get("over_mgzoo_help")
+        rows.append({
+            "command": name,
+            "wall s": entry["wall"]["median"],
+            "least": entry["wall"]["min"],
+            "most": entry["wall"]["max"],
+            "cpu s": entry["cpu"]["median"],
+            "x interpreter": f"{over['median']:.1f} ({over['min']:.1f}-{over['max']:.1f})",
+            "x mgzoo --help": f"{peer['median']:.1f} ({peer['min']:.1f}-{peer['max']:.1f})" if peer else "",
+            "target": f"< {entry['target']} s: {'met' if entry['met'] else 'MISSED'}" if "target" in entry else "",
+        })  # fmt: skip
+    print(table(rows))
+    print(write(options.out, "startup", {"runs": options.runs, "seconds": report}))
 
 
 if __name__ == "__main__":

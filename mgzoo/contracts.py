@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mgzoo.discovery import discover, guarded
+from mgzoo.discovery import current_id, discover
+from mgzoo.guard import guarded
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Problem, RecipeError
 
 MEDIA = {"video": ("frames", "height", "width")}
@@ -50,6 +51,25 @@ def problems(recipe) -> list[Problem]:
     return check.problems
 
 
+def adapters(recipe) -> list[Problem]:
+    """Adapters on parts that hold nothing to adapt, or that no stage trains."""
+    check, parts = _Check(recipe), dict(recipe.parts)
+    if recipe.data:
+        parts["data"] = recipe.data
+    for name, part in parts.items():
+        if part.adapter is None:
+            continue
+        key = "data" if name == "data" else f"parts.{name}"
+        if not part.weights:
+            check.problem("an adapter on a part without weights: there is nothing that it could refer to as its base",
+                          "add `weights`, the artifact that is adapted, or take the adapter out", f"{key}.adapter", "adapter")
+        stages = [stage.set.get(f"{key}.frozen", part.frozen) for stage in recipe.stages] or [part.frozen]
+        if all(frozen is True for frozen in stages):
+            check.problem("an adapter on a frozen part is never trained", f"take `frozen` out (the weights of {name} rest anyway), or the adapter",
+                          f"{key}.adapter", "adapter")
+    return check.problems
+
+
 def absent(recipe) -> list[Problem]:
     """Weights that name a folder or a folder hub, and are not there; those of a network hub are fetched when needed."""
     from mgzoo.hub import refs
@@ -58,8 +78,12 @@ def absent(recipe) -> list[Problem]:
     for name, part in recipe.parts.items():
         if part.weights:
             try:
-                if not refs.parse(part.weights).is_endpoint:
+                parsed = refs.parse(part.weights)
+                if not parsed.is_endpoint:
                     refs.resolve(part.weights, offline=True)
+                if part.adapter and parsed.repo is None:
+                    check.problem(f"{part.weights} is a folder that only this machine knows, and an adapter refers to its base by name",
+                                  "push the base to registry/NAME or org/name, and write that", f"parts.{name}.weights", "adapter")
             except MgzooError as error:
                 check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
     return check.problems
@@ -67,20 +91,22 @@ def absent(recipe) -> list[Problem]:
 
 def meta_problems(recipe) -> list[Problem]:
     """Builds the parts on the meta device (this imports torch) and holds them against the headers of their weights."""
-    from mgzoo.hub import checking, manifest, refs, tensors
+    from mgzoo import adapters
+    from mgzoo.hub import bases, checking, refs
     from mgzoo.model import build
 
-    check, model = _Check(recipe), build(recipe, device="meta", weights=False)
+    plain = recipe
+    for name in [name for name, part in recipe.parts.items() if part.adapter]:
+        plain = plain.adapted(name, None)
+    check, model = _Check(recipe), build(plain, device="meta", weights=False)
     for name, part in recipe.parts.items():
+        for what, remedy in adapters.misfits(model.part(name), part.adapter) if part.adapter else ():
+            check.problem(what, remedy, f"parts.{name}.adapter.targets", "adapter")
         folder = refs.local(part.weights) if part.weights else None
         if folder is None:
             continue
         try:
-            entry = manifest.entry_of(manifest.read(folder), name, part.weights)
-            if isinstance(entry.weights, manifest.Reference):
-                base = refs.resolve(str(entry.weights), offline=True)
-                folder, entry = base, manifest.entry_of(manifest.read(base), entry.weights.part, str(entry.weights))
-            shapes = tensors.headers(folder / file for file in entry.weights)
+            shapes = bases.shapes_of(folder, name)
         except MgzooError as error:
             check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
             continue
@@ -192,7 +218,7 @@ class _Check:
             return
         if manifest is None:
             return
-        if entry.use != part.component.id:
+        if current_id(entry.use) != part.component.id:
             self.problem(f"{part.weights} holds {entry.use}, not {part.component.id}", f"use: {entry.use}, or other weights", key, "component")
             return
         self.license(manifest.license, f"the weights {part.weights}", key)
@@ -250,12 +276,26 @@ class _Check:
             self.license(part.component.license, f"the component {part.component.id}", ("parts." if name != "data" else "") + f"{name}.use")
         if data and getattr(data.config, "license", ""):
             self.license(data.config.license, "the data", "data.config.license")
+        for name, part in self.recipe.parts.items():
+            if part.weights and (license := _license_of(part.weights)):
+                self.license(license, f"the weights {part.weights}", f"parts.{name}.weights")
 
     def license(self, license: str, what: str, key: str) -> None:
         allowed = self.recipe.policy.licenses
         if allowed and license.lower() not in [name.lower() for name in allowed]:
             self.problem(f"the licence of {what} is {license}, which policy.licenses does not allow", f"choose another, or add {license} to policy.licenses",
                          key, "license")
+
+
+def _license_of(weights: str) -> str | None:
+    """The licence of an artifact on this machine; of one elsewhere it is asked before anything but its manifest is fetched."""
+    from mgzoo.hub import manifest, refs
+
+    folder = refs.local(weights)
+    try:
+        return manifest.read(folder).license if folder else None
+    except MgzooError:  # a damaged one is told where its config is read
+        return None
 
 
 def _latents(theirs: LatentSpec, ours: LatentSpec) -> list[tuple[str, str]]:

@@ -5,17 +5,13 @@ Nothing here, and nothing a plugin may do while it is listed, imports torch, num
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import json
 import os
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -23,16 +19,13 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
+from mgzoo.guard import guarded
 from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
 
 GROUP = "mgzoo"
-HEAVY = ("torch", "numpy", "deepspeed", "transformers", "diffusers")
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-class HeavyImport(RuntimeError):
-    """A module that must stay free imported a heavy one. Deliberately no `ImportError`, which plugins are used to catch."""
+DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +52,16 @@ class EntryPoint:
 
 @dataclass(kw_only=True)
 class Registry:
-    """The plugins in use: components by id, providers and recipe folders by namespace; and those set aside, with reasons."""
+    """The plugins in use: components by id, providers and recipe folders by namespace; and those set aside, with reasons.
+
+    renamed: id that a component had formerly -> the id it has now.
+    """
 
     components: dict[str, Component] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     set_aside: list[SetAside] = field(default_factory=list)
     recipe_folders: dict[str, Path] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     manager: pluggy.PluginManager = field(default_factory=lambda: plugin_manager())
 
     @property
@@ -79,12 +76,23 @@ class Registry:
         """The distribution that declares this component."""
         return self.providers[self.get(component_id).namespace]
 
+    def find(self, component_id: str) -> Component | None:
+        """The component of this id, or the one that had it formerly, which is said in one line; None where there is none."""
+        current = self.renamed.get(component_id)
+        if current and component_id not in _told:
+            import logging
+
+            _told.add(component_id)
+            logging.getLogger("mgzoo").warning("%s is now called %s; the old name still works, write the new one", component_id, current)
+        return self.components.get(current or component_id)
+
     def get(self, component_id: str) -> Component:
         """The component of this id; `MgzooError` names the nearest ids, or the distribution to install."""
-        if component_id not in self.components:
+        component = self.find(component_id)
+        if component is None:
             what, remedy = self.unknown(component_id)
             raise MgzooError(what, remedy=remedy)
-        return self.components[component_id]
+        return component
 
     def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
         """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
@@ -92,8 +100,8 @@ class Registry:
         for bad in self.set_aside:
             if bad.name == namespace:
                 return f"{what}: the plugin {bad.name} is set aside", f"repair it ({bad.reason}); see `mgzoo doctor`"
-        if namespace not in self.providers and (distribution := known_distributions().get(namespace)):
-            return what, f"pip install {distribution}"
+        if namespace not in self.providers and (line := pip_line(namespace)):
+            return what, line
         names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
         bare = re.sub(r"\.v[0-9]+$", "", component_id).rpartition(".")[2]
         alone = "." not in component_id or namespace in self.providers
@@ -149,6 +157,8 @@ def plugin_manager() -> pluggy.PluginManager:
 
 
 _found: Registry | None = None
+_told: set[str] = set()
+"""Old ids of which this process has said that they are old."""
 
 
 def discover(refresh: bool = False) -> Registry:
@@ -157,6 +167,11 @@ def discover(refresh: bool = False) -> Registry:
     if _found is None or refresh:
         _found = survey(list(entry_points(sys.path)), os.environ.get("MGZOO_PLUGINS"))
     return _found
+
+
+def current_id(component_id: str) -> str:
+    """The id under which a component of this id is declared now: another one where it has been renamed."""
+    return discover().renamed.get(component_id, component_id)
 
 
 def entry_points(path: list[str]) -> Iterator[EntryPoint]:
@@ -239,6 +254,7 @@ def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
             continue
         registry.manager.register(module, name=point.namespace)
         registry.components.update({component.id: component for component in components})
+        registry.renamed.update({old: component.id for component in components for old in component.formerly})
         registry.providers[point.namespace] = Provider(namespace=point.namespace, distribution=point.distribution, version=point.version)
         if recipes is not None:
             registry.recipe_folders[point.namespace] = recipes
@@ -270,6 +286,11 @@ def _listen(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None
             raise MgzooError(f"the id {component.id!r} is not of the form plugin.name.vN")
         if component.kind not in KINDS:
             raise MgzooError(f"{component.id} is of kind {component.kind!r}, which is none of {', '.join(KINDS)}")
+        if not isinstance(component.formerly, tuple):
+            raise MgzooError(f"the old ids of {component.id}, {component.formerly!r}, are not a tuple")
+        for old in component.formerly:
+            if not isinstance(old, str) or not ID.fullmatch(old):
+                raise MgzooError(f"an old id of {component.id}, {old!r}, is not of the form plugin.name.vN")
         for role in ("config", "target"):
             if not PLACE.fullmatch(getattr(component, role)):
                 raise MgzooError(f"the {role} of {component.id}, {getattr(component, role)!r}, is not of the form module:Class")
@@ -287,88 +308,15 @@ def _misplaced(point: EntryPoint, components: list[Component], declared: dict[st
             return f"the id {component.id!r} is taken: it is declared by {both}"
         if component.namespace != point.namespace:
             return f"the id {component.id!r} is outside its namespace: it must start with {point.namespace + '.'!r}"
+    claims: dict[str, str] = {component.id: f"the id of {component.id}" for component in components}
+    for component in components:
+        for old in component.formerly:
+            if old.split(".", 1)[0] != point.namespace:
+                return f"the old id {old!r} of {component.id} is outside its namespace: it must start with {point.namespace + '.'!r}"
+            if old in claims:
+                return f"the old id {old!r} of {component.id} is also {claims[old]}; an id means one component"
+            claims[old] = f"an old id of {component.id}"
     return None
-
-
-def guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
-    """Run what a plugin wrote, without heavy imports: (its answer, None), or (None, why it failed in one line)."""
-    with heavy_imports_refused() as attempts:
-        before = set(sys.modules)
-        try:
-            answer, reason = call(), None
-        except (Exception, SystemExit) as error:  # the one broad except: whatever a stranger's code does, it must not stop the others
-            answer, reason = None, _one_line(error)
-    if attempts:
-        # A module that swallowed our error stands half imported; a second import of it would look healthy.
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] in {importer.partition(".")[0] for importer, _ in attempts}:
-                del sys.modules[name]
-        importer, heavy = attempts[0]
-        return None, f"{importer} imports {heavy}; declaring and configuring must not import {', '.join(HEAVY[:-1])} or {HEAVY[-1]}"
-    return answer, reason
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MgzooError):
-        return error.what
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextmanager
-def heavy_imports_refused() -> Iterator[list[tuple[str, str]]]:
-    """Refuse imports of heavy modules in this thread; yields the list of attempts, (importing module, imported module).
-
-    An import statement asks `builtins.__import__` even for what is loaded already, so that is where statements are seen;
-    the finder sees the other ways in. Nothing is taken out of `sys.modules`: other threads may be using torch.
-    """
-    thread, attempts = threading.get_ident(), []
-
-    def refuse(name: str):
-        importer = _importer()
-        attempts.append((importer, name.partition(".")[0]))
-        raise HeavyImport(f"{importer} imports {name}")
-
-    def statement(name, globals=None, locals=None, fromlist=(), level=0):
-        if level == 0 and name.partition(".")[0] in HEAVY and threading.get_ident() == thread:
-            refuse(name)
-        return real(name, globals, locals, fromlist, level)
-
-    class Loader:
-        @staticmethod
-        def create_module(spec):
-            refuse(spec.name)
-
-        @staticmethod
-        def exec_module(module): ...
-
-    class Finder:
-        @staticmethod
-        def find_spec(name, path=None, target=None):
-            # Asking whether torch is there (`importlib.util.find_spec`) is free and stays allowed; loading it is refused.
-            if name.partition(".")[0] in HEAVY and threading.get_ident() == thread:
-                return ModuleSpec(name, Loader)
-            return None
-
-    with _one_guard:
-        real, builtins.__import__ = builtins.__import__, statement
-        sys.meta_path.insert(0, Finder)
-        try:
-            yield attempts
-        finally:
-            builtins.__import__ = real
-            sys.meta_path.remove(Finder)
-
-
-_one_guard = threading.RLock()  # two guards that overlap would each put back the other's import
-
-
-def _importer() -> str:
-    """The module on the stack that asked for an import."""
-    frame = sys._getframe(2)
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("importlib", "_frozen_importlib", __name__.partition(".")[0]):
-        frame = frame.f_back
-    return frame.f_globals.get("__name__", "?") if frame else "?"
 
 
 def load(place: str) -> Any:
@@ -392,6 +340,27 @@ def data_folder(name: str) -> Path:
 
 
 def known_distributions() -> dict[str, str]:
-    """Namespace -> pip distribution, of plugins that are known whether or not they are installed (`registry/plugins.json`)."""
-    path = data_folder("registry") / "plugins.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Namespace -> pip distribution, of plugins that are known whether or not they are installed.
+
+    Our own `registry/plugins.json` counts, then that of a folder hub ./registry, which can only add to it.
+    """
+    return {**_listed(Path("registry")), **_listed(data_folder("registry"))}
+
+
+def pip_line(namespace: str) -> str | None:
+    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists."""
+    if name := _listed(data_folder("registry")).get(namespace):
+        return f"pip install {name}"
+    name = _listed(Path("registry")).get(namespace)
+    return f"pip install {name} (says ./registry/plugins.json; make sure that you trust it)" if name else None
+
+
+def _listed(registry: Path) -> dict[str, str]:
+    """What a registry's plugins.json says; only names that pip could take for nothing but a distribution."""
+    path = registry / "plugins.json"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise MgzooError(f"{path} cannot be read: {error}", remedy="write a JSON object of namespace: distribution") from None
+    known = said.items() if isinstance(said, dict) else ()
+    return {namespace: name for namespace, name in known if isinstance(name, str) and DISTRIBUTION.fullmatch(name)}

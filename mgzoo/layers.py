@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from mgzoo.discovery import nearest
+from mgzoo.discovery import current_id, nearest
 from mgzoo.spec import Origin, Problem
 
 COMMAND_LINE = Origin(source="command line")
 MISSING = "???"
+LARGEST = 1_000_000
+"""Characters that filled-in references may add to a recipe: a few lines that refer to each other could ask for any amount."""
 PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
@@ -198,16 +200,22 @@ WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
 def merge(base: Node, over: Node) -> Node:
-    """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config and weights."""
+    """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config, weights and adapter."""
     if not (base.is_map and over.is_map):
         return Node(over.value, over.origin, [*base.past, (base.origin, base.plain()), *over.past], over.raw, over.told)
     kept, use = base.value, over.value.get("use")
-    if use is not None and "use" in kept and kept["use"].value != use.value:
-        kept = {key: child for key, child in kept.items() if key not in ("config", "weights")}
+    if use is not None and "use" in kept and _other(kept["use"].value, use.value):
+        kept = {key: child for key, child in kept.items() if key not in ("config", "weights", "adapter")}
     joined = dict(kept)
     for key, child in over.value.items():
         joined[key] = merge(kept[key], child) if key in kept else child
     return Node(joined, over.origin)
+
+
+def _other(kept: Any, use: Any) -> bool:
+    """Whether a `use` names another component, and not the same one by its old or its new id."""
+    ids = [current_id(name) if isinstance(name, str) else name for name in (kept, use)]
+    return ids[0] != ids[1]
 
 
 def assign(root: Node, path: list[str], value: Node) -> Node:
@@ -267,12 +275,20 @@ def leaf_over(default: Node, written: Node) -> Node:
     return node
 
 
+def _size(root: Node) -> int:
+    """How much filling in a reference copies: characters of a text, or of all texts and scalars of a tree."""
+    if root.is_map or root.is_list:
+        return sum(1 + _size(child) for child in (root.value.values() if root.is_map else root.value))
+    return len(root.value) if isinstance(root.value, str) else 1
+
+
 @dataclass
 class References:
     """Fills in ``${key}``, the only thing a value may refer to; a node that cannot be filled is marked as told."""
 
     root: Node
     problems: list[Problem]
+    spent: int = 0
 
     def fill_all(self, node: Node, key: str) -> None:
         """Every value at and below a node; what a stage sets waits until the stage is entered."""
@@ -311,6 +327,11 @@ class References:
             self.fill(target, wanted, (*chain, key))
             if target.told:
                 return
+        sizes = {wanted: _size(target) for wanted, target in targets.items()} if self.spent <= LARGEST else {}
+        self.spent += sum(sizes[wanted] for wanted in PLAIN.findall(text)) if sizes else 0
+        if self.spent > LARGEST:
+            problem("the references of this recipe, filled in, would make it too large", "write out what is needed, and no more")
+            return
         whole = PLAIN.fullmatch(text)
         plain = targets[whole[1]].plain() if whole else PLAIN.sub(lambda match: str(targets[match[1]].plain()), text)
         node.value, node.raw, node.told = node_of(plain, node.origin).value, text, False

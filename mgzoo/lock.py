@@ -137,5 +137,14 @@ def drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem]:
     return problems
 
 
+def same_weights(recipe, path: Path) -> None:
+    """Raise `MgzooError` where a name that the recipe takes weights from means others than when the lock at ``path`` was written."""
+    held = read(path)["weights"] if path.is_file() else {}
+    for ref, pin in lock(recipe)["weights"].items() if held else ():
+        if held.get(ref) and pin and pin != held[ref]:
+            raise MgzooError(f"{ref} is at {_short(pin)} now, the run was started with {_short(held[ref])}", origin=str(path),
+                             remedy=f"bring that back, name its commit in the recipe ({ref.partition('@')[0]}@{_short(held[ref])}), or start a new run")
+
+
 def _short(pin: dict[str, Any] | None) -> str:
     return "nothing" if pin is None else pin.get("commit") or pin["digest"][:12]

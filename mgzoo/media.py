@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+from av.video.reformatter import VideoReformatter
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
+from mgzoo import seal
+from mgzoo.frames import ORIENTATION, fit, picture, threads, upright
 from mgzoo.spec import MgzooError
 
 if TYPE_CHECKING:
@@ -66,11 +69,16 @@ class Media:
                 _write_mp4(self, aside, crf)
             else:
                 _write_pictures(self, aside, suffix)
+            seal.close(aside, self._said())
         return path
 
     def embedded(self) -> str:
-        """The JSON that `save` writes into the file and `meta` reads."""
-        return json.dumps({"caption": self.caption, **self.meta})  # ASCII, since Exif text is not UTF-8
+        """The JSON that `save` writes into the file and `meta` reads, with room for the digest that `seal.close` puts there."""
+        said = self._said()
+        return json.dumps({seal.KEY: seal.blank(said), **said})  # ASCII, since Exif text is not UTF-8
+
+    def _said(self) -> dict[str, Any]:
+        return {key: value for key, value in {"caption": self.caption, **self.meta}.items() if key != seal.KEY}
 
     def _check(self, path: Path, suffix: str) -> None:
         import torch
@@ -122,10 +130,12 @@ def _write_mp4(media: Media, path: Path, crf: float) -> None:
         stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
         context = stream.codec_context  # BT.709 in limited range, said in the file so that no player guesses
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
+        scaler, workers = VideoReformatter(), threads(height, width)
         packets = iter(()) if media.audio is None else _sound_packets(media, container)
         ahead = next(packets, None)
-        for index, picture in enumerate(media.video.cpu().numpy()):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        for index, shown in enumerate(media.video.cpu().numpy()):
+            frame = av.VideoFrame.from_ndarray(shown, "rgb24")
+            frame = scaler.reformat(frame, format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG", threads=workers)
             container.mux(stream.encode(frame))
             while ahead is not None and ahead[0] <= (index + 1) / fps:
                 container.mux(ahead[1])
@@ -192,24 +202,26 @@ def _opened(source: str | Path | bytes, name: str):
         raise MgzooError(f"this is not a readable video, image or sound, or it is damaged ({reason})", remedy="open it in a player, and make it again or leave it out", origin=name) from None
 
 
-def read(path: str | Path, frames: Sequence[int] | None = None) -> Media:
+def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[int] | None = None) -> Media:
     """Decode a file. Turned videos are set upright, transparency is laid on white, more than 8 bits become 8.
 
     frames: indices to keep, ascending (others are dropped, and decoding stops after the last); default all. A file whose frames
     are not equally spaced keeps them as they are, with their mean rate as fps, and says ``meta["variable_frame_rate"]``.
+    cover: (height, width) that a video's frames are scaled to cover as they are decoded, which is much cheaper than scaling
+    them afterwards; `fit` then cuts. Pictures, and frames with transparency, keep their size.
     Raises MgzooError where there is no such file, it is damaged, or it holds neither frames nor sound.
     """
-    return _read(path, str(path), frames)
+    return _read(path, str(path), frames, cover)
 
 
-def read_bytes(data: bytes, name: str = "bytes", frames: Sequence[int] | None = None) -> Media:
+def read_bytes(data: bytes, name: str = "bytes", frames: Sequence[int] | None = None, cover: Sequence[int] | None = None) -> Media:
     """`read` for a file in memory; ``name`` is what errors call it."""
-    return _read(data, name, frames)
+    return _read(data, name, frames, cover)
 
 
-def _read(source: str | Path | bytes, name: str, wanted: Sequence[int] | None) -> Media:
+def _read(source: str | Path | bytes, name: str, wanted: Sequence[int] | None, cover: Sequence[int] | None) -> Media:
     with _opened(source, name) as thing:
-        media = _read_pictures(thing, wanted) if isinstance(thing, Image.Image) else _read_container(thing, name, wanted)
+        media = _read_pictures(thing, wanted) if isinstance(thing, Image.Image) else _read_container(thing, name, wanted, cover)
     if wanted is not None and (media.video is None or len(media.video) != len(wanted)):
         have = 0 if media.video is None else len(media.video)
         raise MgzooError(f"only {have} of {len(wanted)} frames could be decoded (frame {wanted[-1]} was asked for)", remedy="the file is shorter than it says: leave it out", origin=name)
@@ -220,25 +232,16 @@ def _read_pictures(image: Image.Image, wanted: Sequence[int] | None) -> Media:
     import torch
 
     meta, count, pictures, durations = _meta(image), getattr(image, "n_frames", 1), [], []
+    turned = image.getexif().get(ORIENTATION, 1) != 1
     for index in range(count) if wanted is None else [i for i in wanted if i < count]:
         image.seek(index)
-        pictures.append(numpy.asarray(_upright(image)))
+        pictures.append(numpy.asarray(upright(image, turned)))
         durations.append(image.info.get("duration", 0))  # known once it is decoded
     if len(set(durations)) > 1:
         meta = {**meta, "variable_frame_rate": True}
     fps = len(durations) * 1000 / sum(durations) if count > 1 and sum(durations) else None
     video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
     return Media(video=video, fps=fps, caption=meta.get("caption", ""), meta=meta)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """RGB, turned as its Exif says, transparency laid on white."""
-    image = ImageOps.exif_transpose(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image.convert("RGBA"))
-    return paper.convert("RGB")
 
 
 def _image_rate(image: Image.Image) -> float | None:
@@ -250,23 +253,21 @@ def _image_rate(image: Image.Image) -> float | None:
     return image.n_frames * 1000 / total if total else None
 
 
-def _read_container(container, name: str, wanted: Sequence[int] | None) -> Media:
+def _read_container(container, name: str, wanted: Sequence[int] | None, cover: Sequence[int] | None) -> Media:
     import torch
 
     facts, meta = _facts(container, name), _meta(container)
-    pictures, times, sounds = [], [], []
+    pictures, times, sounds, scaler = [], [], [], VideoReformatter()
     streams = [*container.streams.video[:1], *(container.streams.audio[:1] if wanted is None else ())]
     for stream in container.streams.video[:1]:
-        if stream.width * stream.height < 320 * 240:
-            stream.codec_context.thread_count = 1  # starting threads costs more than they save
-        else:
-            stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads(stream.height, stream.width)
+        stream.thread_type = "AUTO"
     for frame in container.decode(streams):
         if isinstance(frame, av.AudioFrame):
             sounds.append(av.AudioResampler(format="fltp").resample(frame)[0].to_ndarray())
             continue
         if wanted is None or len(times) in wanted:
-            pictures.append(_picture(frame))
+            pictures.append(picture(frame, scaler, cover))
         times.append(frame.pts)
         if wanted is not None and len(times) > max(wanted):
             break
@@ -278,20 +279,6 @@ def _read_container(container, name: str, wanted: Sequence[int] | None) -> Media
         meta = {**meta, "variable_frame_rate": True}
     fps, rate = facts["fps"] if video is not None else None, facts["rate"] if audio is not None else None
     return Media(video=video, fps=fps, audio=audio, rate=rate, caption=meta.get("caption", ""), meta=meta)
-
-
-def _picture(frame):
-    """One decoded frame -> uint8 (H, W, 3)."""
-    # Files of high definition that do not say their colour space mean BT.709; the scaler would take them for BT.601.
-    space = {"src_colorspace": "ITU709"} if frame.colorspace == 2 and frame.height >= 720 else {}
-    if any(component.is_alpha for component in frame.format.components):
-        rgba = frame.reformat(format="rgba", **space).to_ndarray().astype(numpy.uint16)
-        alpha = rgba[..., 3:]
-        picture = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(numpy.uint8)  # at most 65,152: uint16 holds it
-    else:
-        picture = frame.reformat(format="rgb24", **space).to_ndarray()
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return numpy.ascontiguousarray(numpy.rot90(picture, turns)) if turns else picture
 
 
 def _facts(container, name: str) -> dict[str, Any]:
@@ -313,7 +300,7 @@ def probe(path: str | Path | bytes, name: str = "") -> dict[str, Any]:
     name = name or ("bytes" if isinstance(path, bytes) else str(path))
     with _opened(path, name) as thing:
         if isinstance(thing, Image.Image):
-            turned, frames = thing.getexif().get(0x0112, 1) > 4, getattr(thing, "n_frames", 1)
+            turned, frames = thing.getexif().get(ORIENTATION, 1) > 4, getattr(thing, "n_frames", 1)
             width, height = thing.size[::-1] if turned else thing.size
             fps = _image_rate(thing) if frames > 1 else None
             return {**none, "frames": frames, "height": height, "width": width, "fps": fps, "seconds": frames / fps if fps else None, "codec": thing.format.lower()}
@@ -342,34 +329,27 @@ def meta(path: str | Path) -> dict[str, Any]:
         return _meta(thing)
 
 
+def intact(path: str | Path) -> bool | None:
+    """Whether a file that `Media.save` wrote has not changed by a byte since; None where it carries no digest."""
+    with _opened(path, str(path)) as thing:
+        said = _embedded(thing)
+    return seal.intact(Path(path), said)
+
+
 def _meta(thing) -> dict[str, Any]:
+    return {key: value for key, value in _embedded(thing).items() if key != seal.KEY}
+
+
+def _embedded(thing) -> dict[str, Any]:
     if isinstance(thing, Image.Image):
         text = thing.info.get("mgzoo") or thing.info.get("comment") or thing.getexif().get(TITLE) or ""
     else:
         text = thing.metadata.get("comment", "")
     try:
         found = json.loads(text)
-    except ValueError:  # a comment that somebody else wrote
+    except (ValueError, RecursionError):  # a comment that somebody else wrote
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def fit(video: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (T, H, W, 3) -> uint8 (T, height, width, 3): scaled until it covers the size, then cut from the centre.
-
-    Scaling is antialiased bicubic, so that a smaller picture does not shimmer.
-    """
-    import torch
-    from torch.nn.functional import interpolate
-
-    if tuple(video.shape[1:3]) == (height, width):
-        return video
-    scale = max(height / video.shape[1], width / video.shape[2])
-    size = (max(height, round(video.shape[1] * scale)), max(width, round(video.shape[2] * scale)))
-    scaled = interpolate(video.permute(0, 3, 1, 2).float(), size=size, mode="bicubic", antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    cut = scaled[:, :, top : top + height, left : left + width]
-    return cut.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def contact_sheet(rows: Sequence[tuple[str, Tensor]], path: str | Path, columns: int = 8, cell: int = 96) -> Path:

@@ -6,6 +6,7 @@ Shape letters as in `mgzoo.parts`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import zlib
@@ -17,9 +18,11 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
+from mgzoo import adapters
 from mgzoo import cache as caches
 from mgzoo.contracts import wiring
 from mgzoo.discovery import discover
+from mgzoo.hub import refs
 from mgzoo.parts import Clip, Condition, Conditions, Denoise
 from mgzoo.spec import MgzooError
 
@@ -41,7 +44,8 @@ class Text:
 class Model(nn.Module):
     """The parts of one recipe. Roles that the recipe leaves empty are None; encoders is an `nn.ModuleDict`.
 
-    recipe: the composed recipe. cache: `mgzoo.cache.Cache` for outputs of frozen parts.
+    recipe: the composed recipe. cache: `mgzoo.cache.Cache` for outputs of frozen parts. bases: part name ->
+    `mgzoo.hub.manifest.Reference` to what its weights were when they were read.
     """
 
     def __init__(self, recipe, parts: Mapping[str, Any], cache: caches.Cache):
@@ -52,6 +56,7 @@ class Model(nn.Module):
         for role in PART_KINDS:
             if role != "encoders":
                 setattr(self, role, parts.get(role))
+        self.bases: dict[str, Any] = {}
         self._identities: dict[str, tuple[str, ...]] = {}
 
     def part_names(self) -> list[str]:
@@ -76,6 +81,8 @@ class Model(nn.Module):
                 digest.update(key.encode())
                 digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             config = json.dumps(dataclasses.asdict(spec.config), sort_keys=True, default=str)
+            if spec.adapter:  # its scale is in no weight
+                config += json.dumps(dataclasses.asdict(spec.adapter), sort_keys=True)
             self._identities[name] = (spec.component.id, spec.provider.version, config, digest.hexdigest())
         return self._identities[name]
 
@@ -126,8 +133,9 @@ class Model(nn.Module):
         """
         device = self.device
 
-        def denoise(latents: Tensor, t: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
-            joined = {
+        @functools.cache  # the same in every step
+        def joined(branches: tuple[frozenset[str], ...]) -> dict[str, Condition]:
+            return {
                 name: Condition(
                     name=name,
                     values=torch.cat([condition.values.to(device)] * len(branches)),
@@ -135,8 +143,10 @@ class Model(nn.Module):
                 )
                 for name, condition in conditions.items()
             }
+
+        def denoise(latents: Tensor, t: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
             one = latents.to(device) if feeds is None else torch.cat([latents.to(device), feeds.to(device, latents.dtype)], 1)
-            many = self.backbone(torch.cat([one] * len(branches)), torch.cat([t.to(device)] * len(branches)), joined)
+            many = self.backbone(torch.cat([one] * len(branches)), torch.cat([t.to(device)] * len(branches)), joined(tuple(branches)))
             return [prediction.float() for prediction in many.chunk(len(branches))]
 
         return denoise
@@ -185,7 +195,8 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Ca
     """Build every part of a recipe on a device (``meta``, ``cpu``, ``cuda``).
 
     Each part is initialised from a seed of its own (recipe seed and part name), so swapping one part leaves the
-    others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``).
+    others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``). Adapters are put on
+    last, untrained.
     """
     registry, wires, parts = discover(), wiring(recipe), {}
     for name, part in recipe.parts.items():
@@ -200,26 +211,34 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Ca
             parts[name] = target(part.config, **extra)
     model = Model(recipe, parts, cache or caches.Cache())
     if weights and torch.device(device).type != "meta":
-        for name, part in recipe.parts.items():
-            if part.weights:
-                load_part(model, name, part.weights)
+        with refs.licensed(recipe.policy.licenses):
+            for name, part in recipe.parts.items():
+                if part.weights:
+                    load_part(model, name, part.weights)
+    for name, part in recipe.parts.items():
+        if part.adapter:
+            adapters.adapt(model, name, part.adapter)
     return model
 
 
 def load_part(model: Model, name: str, ref: str) -> None:
-    """Fill one part from the artifact ``ref``; names and shapes must agree exactly."""
-    from mgzoo.hub.artifact import weights_for
+    """Fill one part from the artifact ``ref``, which is its base from then on; names and shapes must agree exactly. An adapter on
+    the part stays as it is."""
+    from mgzoo.hub.artifact import base_of, weights_for
 
     _, state = weights_for(ref, name)
-    part = model.part(name)
+    part, base = model.part(name), base_of(ref, name)
     try:
-        part.load_state_dict(state, strict=True)
+        part.load_state_dict({**state, **adapters.state(part)}, strict=True)
     except RuntimeError as error:
         raise MgzooError(
             f"the weights of {name} in {ref} do not fit {model.recipe.parts[name].component.id} as configured: {error}",
             remedy="use the artifact's own config (leave `config` out beside `weights`), or drop `weights`",
             origin=str(model.recipe.source),
         ) from None
+    model.bases.pop(name, None)
+    if base:
+        model.bases[name] = base
 
 
 def save(model: Model, folder: str | Path, **details) -> Path:

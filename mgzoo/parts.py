@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mgzoo.spec import ConditionSpec, LatentSpec
+
+if TYPE_CHECKING:
+    from mgzoo.media import Media
 
 Latents = Tensor | list[Tensor]
 
@@ -195,3 +198,19 @@ class Data(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> None: ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Built as ``Target(config)``: scores clips for curation. ``config.keeps(score)`` says, without torch, whether a clip of this score stays."""
+
+    def __call__(self, clips: Sequence[Clip]) -> list[float]:
+        """One finite score per clip, in order; a clip's score depends on that clip alone."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Built as ``Target(config)``: scores what was generated. ``config.better()`` is ``higher`` or ``lower``."""
+
+    def __call__(self, media: Sequence[Media]) -> list[float]:
+        """One finite score per clip, picture or sound, in order; each depends on that medium (and its caption) alone."""

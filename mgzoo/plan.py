@@ -4,12 +4,14 @@ All figures are closed forms of the parts' configs. What a part does not declare
 
 - A training step costs three forward passes of what is trained (one forward, two backward) and one of what is frozen.
   Recomputation under activation checkpointing is not counted: these are the model's FLOPs, not the hardware's. Latents and
-  conditions of frozen parts are cached, so from the second epoch on a run spends less.
+  conditions of frozen parts are cached, so from the second epoch on a run spends less. Under an adapter the base has no
+  gradients of weights: two forward passes. An adapter's parameters are counted in the headers of its base; its FLOPs are not.
 - Memory per trained parameter, bfloat16: weight 2 B, gradient 2 B, float32 master and both AdamW moments 12 B, moving
   average 4 B (it lies beside the masters). ZeRO 1 divides the last two by the ranks, 2 also the gradients, 3 also the weights.
   Optimiser offload moves masters, moments and average to the host, with float32 gradients for its optimiser (4 B);
-  parameter offload (ZeRO 3) the weights too. Frozen parts are whole on every rank. Communication buffers, fragmentation and
-  activations of anything but the backbone are left out.
+  parameter offload (ZeRO 3) the weights too. Frozen parts are whole on every rank. Buffers are what the engine holds for a
+  moment beyond that, at the larger of two moments (`_buffers`). Fragmentation and activations of anything but the backbone
+  are left out.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mgzoo.figures import count, size_of, table
 from mgzoo.schema import Train
 
 MOMENTS_BYTES = 12
 AVERAGE_BYTES = 4
+LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default of stage3_max_live_parameters
 BF16_FROM = 1_000_000  # as mgzoo.hub.artifact stores parts; a test holds the two together
 
 
@@ -39,7 +43,7 @@ class PartFigures:
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """Bytes per rank under one ZeRO stage. optimizer: masters, moments and average; it is part of `host` when offloaded.
-    offload: of the optimiser, and in stage 3 of the parameters too.
+    offload: of the optimiser, and in stage 3 of the parameters too. buffers: of the engine, while it sums gradients or steps.
 
     device: all that stays on the device, activations and frozen parts included. host: what offload moves away.
     """
@@ -49,6 +53,7 @@ class Memory:
     weights: float
     gradients: float
     optimizer: float
+    buffers: float
     device: float
     host: float
 
@@ -126,9 +131,10 @@ def plan(recipe, gpus: int = 1) -> Plan:
         raise ValueError(f"gpus must be at least 1, got {gpus}")
     wires = wiring(recipe)
     counts = {name: _parameters(part, wires) for name, part in recipe.parts.items()}
+    learn = {name: _adapter(part) if part.adapter else counts[name] for name, part in recipe.parts.items()}
     spans = [(stage.name, stage.steps, recipe.at_stage(i)) for i, stage in enumerate(recipe.stages)]
     spans = spans or [("train", recipe.train.steps, recipe)]
-    stages = [_stage(name, steps, staged, counts, gpus) for name, steps, staged in spans]
+    stages = [_stage(name, steps, staged, counts, learn, gpus) for name, steps, staged in spans]
     ever = {name for stage in stages for name in stage.trained}
     trained = [stage.trained_parameters for stage in stages]
     ema = AVERAGE_BYTES if recipe.train.ema.decay else 0
@@ -138,25 +144,24 @@ def plan(recipe, gpus: int = 1) -> Plan:
         zero=recipe.zero.stage,
         offload=recipe.zero.offload_optimizer or recipe.zero.offload_parameters,
         parts=tuple(
-            PartFigures(name=name, use=part.component.id, parameters=counts[name], trained=name in ever)
-            for name, part in recipe.parts.items()
-            if counts[name] != 0
+            row for name, part in recipe.parts.items() if counts[name] != 0 for row in _rows(name, part, counts, learn, name in ever)
         ),
         stages=tuple(stages),
         weights=tuple(figures for name, part in recipe.parts.items() if (figures := _weights_of(name, part))),
         keep=recipe.train.keep,
         checkpoint=None if None in trained else max(trained) * (_width(recipe.train) + MOMENTS_BYTES + ema),
-        artifact=_sum(None if n is None else n * (2 if n >= BF16_FROM else 4) for name, n in counts.items() if name in ever),
+        artifact=_sum(None if n is None else n * (2 if n >= BF16_FROM else 4) for name, n in learn.items() if name in ever),
         notes=_notes(stages, gpus),
     )
 
 
 def memory(
-    trained: int, frozen: int, ranks: int, train: Train, activations: int = 0, stages: Sequence[int] = (0, 1, 2, 3)
+    trained: int, frozen: int, ranks: int, train: Train, activations: int = 0, stages: Sequence[int] = (0, 1, 2, 3), bucket: int = 0
 ) -> tuple[Memory, ...]:
     """Bytes per rank for each ZeRO stage without offload and, from stage 1, with it.
 
-    trained, frozen: parameters. ranks: data-parallel ranks. activations: bytes kept for the backward pass.
+    trained, frozen: parameters. ranks: data-parallel ranks. activations: bytes kept for the backward pass. bucket: elements
+    that are summed over the ranks at once; 0 counts no buffers, as the ZeRO paper does.
     """
     width = _width(train)
     state = MOMENTS_BYTES + (AVERAGE_BYTES if train.ema.decay else 0)
@@ -166,13 +171,34 @@ def memory(
         gradients = width * trained / (ranks if stage >= 2 else 1)
         optimizer = state * trained / (ranks if stage >= 1 else 1)
         resident = width * frozen + activations
+        summing, stepping = _buffers(stage, trained, ranks, width, min(bucket, trained)) if bucket else (0, 0)
         row = dict(zero=stage, weights=weights, gradients=gradients, optimizer=optimizer)
-        rows.append(Memory(**row, offload=False, device=weights + gradients + optimizer + resident, host=0.0))
+        buffers = max(summing, stepping)
+        rows.append(Memory(**row, offload=False, buffers=buffers, device=weights + gradients + optimizer + buffers + resident, host=0.0))
         if stage >= 1:
             moved = optimizer + 4 * trained / ranks + (weights if stage == 3 else 0)
-            kept = gradients + (weights if stage < 3 else 0) + resident
+            kept = gradients + (weights if stage < 3 else 0) + summing + resident
+            row["buffers"] = summing
             rows.append(Memory(**row, offload=True, device=kept, host=moved))
     return tuple(rows)
+
+
+def _buffers(stage: int, trained: int, ranks: int, width: int, bucket: int) -> tuple[float, float]:
+    """Bytes beyond weights and gradients while gradients are summed, and while the optimiser steps (the gradients of other ranks
+    are gone by then, and this rank's are made flat and float32). From DeepSpeed's code, held against runs by benchmarks/memory.py.
+
+    Summing: the bucket in float32, twice in stage 3 which also sorts it by rank; from stage 2 the bucket itself, which in stage 1
+    takes the place of gradients; in stage 3 also the weights that are gathered, up to `LIVE_PARAMETERS` of them.
+    """
+    share, one_rank = trained / (ranks if stage >= 1 else 1), ranks == 1
+    wide = 4 * bucket if width == 2 and not one_rank else 0
+    flat = width * share + (4 * share if width == 2 else 0)
+    if stage <= 1:
+        return wide, max(0.0, width * share + flat - width * trained)
+    if stage == 2:
+        return width * bucket + wide, flat
+    gathered = 0 if one_rank else width * min(trained, LIVE_PARAMETERS)
+    return width * bucket + 2 * wide + gathered, flat
 
 
 def _trained(recipe, counts: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -196,7 +222,26 @@ def _parameters(part, wires) -> int | None:
     return part.config.parameters()
 
 
-def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], gpus: int) -> StageFigures:
+def _rows(name: str, part, counts, learn, trained: bool) -> tuple[PartFigures, ...]:
+    whole = PartFigures(name=name, use=part.component.id, parameters=counts[name], trained=trained and not part.adapter)
+    if not part.adapter:
+        return (whole,)
+    return (whole, PartFigures(name=name, use=f"adapter of rank {part.adapter.rank}", parameters=learn[name], trained=trained))
+
+
+def _adapter(part) -> int | None:
+    """Parameters of an adapter, rank x (inputs + outputs) of each layer; None where its base is not on this machine."""
+    from mgzoo.hub import bases, refs
+
+    folder = refs.local(part.weights)
+    if folder is None:
+        return None
+    shapes = bases.shapes_of(folder, part.name)
+    linear = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
+    return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.chosen(linear))
+
+
+def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int) -> StageFigures:
     from mgzoo.contracts import wiring
 
     train, wires = recipe.train, wiring(recipe)
@@ -208,7 +253,8 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], gpus
     condition_tokens = sum(c.max_len or 0 for c in wires.conditions if c.kind == "tokens")
     forward = {part: _forward(recipe, part, count, wires, size, condition_tokens) for part, count in counts.items() if count != 0}
     forward_trained, forward_frozen = (_sum(forward[part] for part in some if part in forward) for some in (trained, frozen))
-    per_sample = _sum((None if forward_trained is None else 3 * forward_trained, forward_frozen))
+    passes = {part: 1 if part in frozen else 2 if recipe.parts[part].adapter else 3 for part in forward}
+    per_sample = _sum(None if forward[part] is None else passes[part] * forward[part] for part in forward)
     latent = tokens = full = checkpointed = held = None
     if size and wires.latent:
         latent = wires.latent.axes(*size)
@@ -219,7 +265,8 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], gpus
                 modes = (False, True, None)
                 numbers = [backbone.activations(wires.latent, latent, condition_tokens, checkpoint=mode) for mode in modes]
                 full, checkpointed, held = (micro * _width(train) * n for n in numbers)
-    trained_parameters, frozen_parameters = (_sum(counts[part] for part in some) for some in (trained, frozen))
+    adapted = [part for part in trained if recipe.parts[part].adapter]
+    trained_parameters, frozen_parameters = _sum(learn[part] for part in trained), _sum(counts[part] for part in (*frozen, *adapted))
     known = trained_parameters is not None and frozen_parameters is not None
     return StageFigures(
         name=name,
@@ -239,7 +286,7 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], gpus
         step_flops=None if per_sample is None else per_sample * train.batch,
         activations=full,
         activations_checkpointed=checkpointed,
-        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0) if known else (),
+        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0, bucket=recipe.zero.bucket) if known else (),
     )
 
 
@@ -292,31 +339,6 @@ def _sum(values) -> int | None:
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def count(value: float | None, unit: str = "") -> str:
-    """A number with three to four digits and a decimal prefix: ``29.30 B`` parameters, ``10.24 PFLOP``."""
-    if value is None:
-        return "unknown"
-    prefixes = ("", "k", "M", "G" if unit else "B", "T", "P", "E", "Z", "Y")
-    power = min(int(math.log10(value) // 3), len(prefixes) - 1) if value >= 1000 else 0
-    return (f"{value / 1000**power:.2f}" if power else f"{value:.0f}") + f" {prefixes[power]}{unit}".rstrip()
-
-
-def size_of(value: float | None) -> str:
-    """Bytes in the largest binary unit that leaves at least one: ``54.6 GiB``."""
-    if value is None:
-        return "unknown"
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-    power = min(int(math.log2(value) // 10), len(units) - 1) if value >= 1 else 0
-    return (f"{value / 1024**power:.1f}" if power else f"{value:.0f}") + f" {units[power]}"
-
-
-def _table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows as aligned columns, the first ``left`` of them to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    cells = ([cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))] for row in rows)
-    return ["  " + "  ".join(row).rstrip() for row in cells]
-
-
 def _render(answer: Plan) -> list[str]:
     ranks = f"{answer.gpus:,} rank" + ("s" if answer.gpus > 1 else "")
     lines = [f"{answer.recipe} on {ranks}", "", "parameters"]
@@ -325,9 +347,10 @@ def _render(answer: Plan) -> list[str]:
         some = [p.parameters for p in answer.parts if p.trained == (kind == "trained")]
         if some:
             rows.append(("total", "", kind, count(_sum(some))))
-    lines += _table(rows, left=3)
+    lines += table(rows, left=3)
 
-    lines += ["", "compute: forward pass of one sample, trained and frozen parts; training step = 3 x trained + frozen, x batch"]
+    lines += ["", "compute: forward pass of one sample, trained and frozen parts; training step = 3 x trained + frozen, x batch"
+              + ("; 2 x trained under an adapter" if any(p.use.startswith("adapter ") for p in answer.parts) else "")]
     rows = [("stage", "steps", "batch", "size", "tokens", "trained", "frozen", "step", "stage total")]
     for s in answer.stages:
         size = "unknown" if s.size is None else "x".join(map(str, s.size)) + ("" if s.sizes == 1 else f", largest of {s.sizes}")
@@ -335,20 +358,20 @@ def _render(answer: Plan) -> list[str]:
         tokens = "unknown" if s.tokens is None else f"{s.tokens:,} + {s.condition_tokens:,}"
         flops = [count(value, "FLOP") for value in (s.forward_trained, s.forward_frozen, s.step_flops, total)]
         rows.append((s.name, f"{s.steps:,}", f"{s.batch:,}", size, "-" if s.latent and s.tokens is None else tokens, *flops))
-    lines += _table(rows)
+    lines += table(rows)
 
     largest = max(answer.stages, key=lambda s: max((m.device for m in s.memory), default=0))
     if largest.memory:
         samples = f"{largest.micro} sample" + ("s" if largest.micro > 1 else "")
         lines += ["", f"memory per rank, stage {largest.name}: {samples} per micro-batch"]
-        rows = [("ZeRO", "offload", "weights", "gradients", "optimiser", "on device", "on host")]
+        rows = [("ZeRO", "offload", "weights", "gradients", "optimiser", "buffers", "on device", "on host")]
         for m in largest.memory:
             mark = " *" if (m.zero, m.offload) == (max(1, answer.zero), answer.offload) else ""
-            cells = [size_of(value) for value in (m.weights, m.gradients, m.optimizer, m.device, m.host)]
+            cells = [size_of(value) for value in (m.weights, m.gradients, m.optimizer, m.buffers, m.device, m.host)]
             rows.append((f"{m.zero}{mark}", "yes" if m.offload else "no", *cells))
-        lines += _table(rows, left=2)
+        lines += table(rows, left=2)
         m = largest.memory[0]
-        resident = size_of(m.device - m.weights - m.gradients - m.optimizer)
+        resident = size_of(m.device - m.weights - m.gradients - m.optimizer - m.buffers)
         lines.append(f"  * as the recipe has it (0 is run as 1); on device includes {resident} of frozen parts and activations")
         if largest.activations is not None:
             some, few = size_of(largest.activations), size_of(largest.activations_checkpointed)
@@ -358,5 +381,5 @@ def _render(answer: Plan) -> list[str]:
     rows = [(w.part, w.ref, size_of(w.disk), "here" if w.download == 0 else "not here") for w in answer.weights]
     rows.append(("checkpoint", f"each, {answer.keep} kept", size_of(answer.checkpoint), ""))
     rows.append(("artifact", "trained parts", size_of(answer.artifact), ""))
-    lines += _table(rows, left=2)
+    lines += table(rows, left=2)
     return lines + ([""] + [f"note: {note}" for note in answer.notes] if answer.notes else [])

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mgzoo.discovery import data_folder, discover, nearest
-from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, parse
+from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
 from mgzoo.schema import Policy, Stage, Train, Zero
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 SUFFIXES = (".yaml", ".yml")
+MAX_BYTES = 200_000
+"""Largest recipe file: a hundred times what a long one has, and read within seconds."""
 NO_ENTRY = ("the list has no such entry", "count from 0, or replace the whole list")
 
 
@@ -50,6 +52,15 @@ class Recipe:
         """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
         index = range(len(self.stages))[index]
         recipe, problems = _resolved(at_stage(self.written, index, []), self.source)
+        if problems:
+            raise RecipeError(problems)
+        return recipe
+
+    def adapted(self, name: str, adapter: dict | None) -> Recipe:
+        """The recipe with another adapter (keys of `mgzoo.schema.Adapter`) on part ``name``, or with None."""
+        key = f"parts.{name}.adapter"
+        written = assign(self.written, key.split("."), node_of(adapter, Origin(source="adapter")))
+        recipe, problems = _resolved(Node(written.value, self.written.origin), self.source)
         if problems:
             raise RecipeError(problems)
         return recipe
@@ -90,7 +101,7 @@ def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for text in overrides:
         written = override(written, text, problems)
     recipe, found = _resolved(written, os.fspath(source))
-    problems += found + contracts.problems(recipe)
+    problems += found + contracts.problems(recipe) + contracts.adapters(recipe)
     if not (path.parent / "mgzoo.json").exists():  # an artifact's own recipe tells where its weights once came from
         problems += contracts.absent(recipe)
     stages, told = find(written, "stages"), {(problem.key, problem.what) for problem in problems}
@@ -158,6 +169,8 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
     """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
     source, empty = shown(path), Node({}, Origin(source=shown(path)))
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise OSError(f"it has more than {MAX_BYTES:,} bytes")
         root = parse(path.read_text(encoding="utf-8-sig"), source, problems)
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(what=f"the file cannot be read: {error}", remedy="save it as UTF-8 text", origin=empty.origin, kind="syntax"))
@@ -171,6 +184,10 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
         problems.append(Problem(what="`defaults` is a list of recipe files", remedy=f"write [{listed.plain()}]", key="defaults",
                                 origin=listed.origin, kind="type"))
         listed = Node([], root.origin)
+    if listed.value and (path.parent / "mgzoo.json").exists():
+        problems.append(Problem(what="the recipe of an artifact has `defaults`, and would read other files of this machine", key="defaults",
+                                remedy="do not use this artifact; mgzoo saves recipes that are complete", origin=listed.origin, kind="defaults"))
+        return root
     base = empty
     for entry in listed.value:
         name, where = str(entry.plain()), dict(key="defaults", origin=entry.origin, kind="defaults")

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mgzoo.discovery import discover, guarded, nearest
+from mgzoo.discovery import current_id, discover, nearest
+from mgzoo.guard import guarded
 from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
-from mgzoo.schema import SCHEMA, PartRef, Schema
+from mgzoo.schema import SCHEMA, Adapter, PartRef, Schema
 from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
 
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
@@ -29,7 +30,7 @@ class Part:
     """One part of a composed recipe.
 
     name: ``autoencoder``, ``encoders.text``, ``backbone``, ``objective``, ``sampler``, ``task`` or ``data``.
-    config: an instance of the component's config dataclass. weights: the artifact it starts from, or None.
+    config: an instance of the component's config dataclass. weights: the artifact it starts from. adapter: what learns beside them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Part:
     config: Any
     weights: str | None = None
     frozen: bool = False
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,8 @@ def resolve(written: Node) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _ref(part: Part) -> dict[str, Any]:
-    return {"use": part.component.id, "config": _plain(part.config), "weights": part.weights, "frozen": part.frozen}
+    said = {"use": part.component.id, "config": _plain(part.config), "weights": part.weights, "frozen": part.frozen}
+    return said if part.adapter is None else {**said, "adapter": _plain(part.adapter)}
 
 
 def _settings(node: Node) -> list[Setting]:
@@ -212,7 +215,7 @@ class _Resolution:
         if not self.leaf(PartRef, "use", use, f"{key}.use")[0]:
             self.broken.add(name)
             return None
-        component = self.registry.components.get(use.value)
+        component = self.registry.find(use.value)
         if component is None:
             what, remedy = self.registry.unknown(str(use.value), kind)
             self.problem(what, remedy, f"{key}.use", use, "unknown-component")
@@ -275,7 +278,7 @@ class _Resolution:
         if folder is None:
             return None
         entry = manifest.read(folder).parts.get(name)
-        if entry is None or entry.use != node.value["use"].value:
+        if entry is None or current_id(entry.use) != current_id(node.value["use"].value):
             return None
         return node_of(manifest.part_config(folder, name), Origin(source=f"{weights}/{name}/config.json"))
 
@@ -285,6 +288,7 @@ class _Resolution:
         for name, (kind, node) in self.declared.items():
             key, cls = _key(name), self.classes[name]
             values = {leaf: self.leaf(PartRef, leaf, node.value[leaf], f"{key}.{leaf}") for leaf in ("weights", "frozen")}
+            adapter = None if node.value["adapter"].value is None else self.typed(Adapter, node.value["adapter"], f"{key}.adapter")
             if cls is None:
                 continue
             config = self.typed(cls, node.value["config"], f"{key}.config", f"`mgzoo show {node.value['use'].value}` lists what it takes")
@@ -293,7 +297,7 @@ class _Resolution:
                 continue
             component = self.registry.get(node.value["use"].value)
             found[name] = Part(name=name, kind=kind, component=component, provider=self.registry.provider(component.id), config=config,
-                               weights=values["weights"][1], frozen=values["frozen"][1])
+                               weights=values["weights"][1], frozen=values["frozen"][1], adapter=adapter)
         return found
 
     # -- types
@@ -348,7 +352,7 @@ class _Resolution:
             held = template[name]
         except OmegaConfBaseException as error:
             says = next((f.metadata.get("help", "") for f in dataclasses.fields(cls) if f.name == name), "")
-            self.problem(str(error).split("\n")[0], f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
+            self.problem(str(error).split("\n")[0][:300], f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
             return False, None
         held = OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
         try:
@@ -364,9 +368,9 @@ class _Resolution:
         names = set()
         for i, node in enumerate(self.root.value["stages"].value or []):
             name = node.value["name"]
-            if name.value in names and name.value != MISSING:
+            if isinstance(name.value, str) and name.value in names and name.value != MISSING:
                 self.problem(f"two stages are called {name.value!r}", "give each stage a name of its own", f"stages.{i}.name", name, "stage")
-            names.add(name.value)
+            names |= {name.value} if isinstance(name.value, str) else set()
             for key, child in node.value["set"].value.items() if node.value["set"].is_map else ():
                 if not STAGE_KEY.fullmatch(key):
                     self.problem("a stage cannot set this key", "a stage sets dotted keys under train. and data., and parts.NAME.frozen",

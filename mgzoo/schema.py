@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -17,6 +19,36 @@ def _require(claims: dict[str, bool]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A low-rank adapter (LoRA): the part's weights rest, and small matrices beside its linear layers learn."""
+
+    rank: int = option(8, "rank of the update (alpha / rank) B A of each linear layer")
+    alpha: float = option(16.0, "scale of the update, divided by rank")
+    targets: list[str] = option([], "linear layers by path, or by the end of one (qkv, ffn.w2); default: all inside numbered blocks")
+    dropout: float = option(0.0, "share of each layer's inputs that its update does not see while training")
+
+    def __post_init__(self):
+        _require({
+            f"rank must be at least 1, not {self.rank}": self.rank >= 1,
+            f"alpha must be positive, not {self.alpha}": self.alpha > 0,
+            f"dropout must be in [0, 1), not {self.dropout}": 0 <= self.dropout < 1,
+        })
+
+    @property
+    def scale(self) -> float:
+        """What the product of the two matrices is multiplied with."""
+        return self.alpha / self.rank
+
+    def chosen(self, paths: Iterable[str]) -> list[str]:
+        """Which of these paths of linear layers it adapts. Without targets: those with a number before their last word, as in
+        ``blocks.0.attention.qkv``; in a part without such blocks, all."""
+        paths = list(paths)
+        if self.targets:
+            return [path for path in paths if any(path == target or path.endswith(f".{target}") for target in self.targets)]
+        return [path for path in paths if re.search(r"(^|\.)\d+\.", path)] or paths
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartRef:
     """One part of a recipe."""
 
@@ -24,6 +56,7 @@ class PartRef:
     config: dict[str, Any] = option({}, "fields of the component's config dataclass; `size: tiny` starts from its tiny()")
     weights: Optional[str] = option(None, "artifact to start from: registry/NAME[@tag], a folder, or org/name@revision")
     frozen: bool = option(False, "leave this part's weights as they are")
+    adapter: Optional[Adapter] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 
 KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
 SEEDS = 2**32
 """Seeds are whole numbers from 0 to below this."""
+
+
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters and reversals of direction: in a stranger's text they could forge what a terminal shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,7 @@ class Component:
     target: ``module:Class`` of the part itself, imported only when the part is built.
     summary: one line for `mgzoo list`.
     license: SPDX-style lower-case id of the part's code or packaged data, held against `policy.licenses`.
+    formerly: ids that this component had before, in the same namespace: recipes and artifacts that name them still load.
     """
 
     id: str
@@ -32,6 +38,7 @@ class Component:
     target: str
     summary: str
     license: str = "apache-2.0"
+    formerly: tuple[str, ...] = ()
 
     @property
     def namespace(self) -> str:

@@ -1,6 +1,7 @@
 """Put a trained run into the registry: draw its sample sheet, complete its card, push it.
 
-    .venv/bin/python scripts/ship.py runs/tae-emoji registry/tae-emoji@v2 --command "mgzoo train tiny/tae_emoji --out runs/tae-emoji"
+    .venv/bin/python scripts/ship.py runs/tae-emoji registry/tae-emoji@v2 --command "mgzoo train tiny/tae_emoji --out runs/tae-emoji" \\
+        --evaluation benchmarks/results/card-tae-emoji.json
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("ref")
     parser.add_argument("--command", required=True, help="the command that made the run, for the card")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="sampler settings of the shipped recipe")
+    parser.add_argument("--evaluation", type=Path, help="figures for the card, as benchmarks/report.py writes them (card-NAME.json)")
     args = parser.parse_args()
     model = mgzoo.load(args.run / "artifact").eval()
     model.recipe = mgzoo.compose(args.run / "artifact" / "recipe.yaml", args.set)
@@ -83,6 +85,7 @@ def main() -> None:
             curve=args.run / "curve.png",
             samples=sheet,
             data_note=DATA_NOTE,
+            evaluation=args.evaluation,
         )
         print(mgzoo.push(out, args.ref))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo.discovery import HEAVY, HeavyImport, Registry, discover, entry_points, guarded, heavy_imports_refused, nearest, survey
+from mgzoo.discovery import Registry, discover, entry_points, nearest, survey
+from mgzoo.guard import HEAVY, HeavyImport, guarded, heavy_imports_refused
 from mgzoo.spec import MgzooError
 
 BROKEN = Path(__file__).parent / "broken_plugins"

@@ -1,35 +1,43 @@
-"""The documentation against the code: what it tells a reader to type or write has to work."""
+"""The documentation against the code: what it tells a reader to type or write has to work.
 
+``python tests/test_docs.py`` writes docs/verbs.md anew, the golden file of verbs and flags.
+"""
+
+import argparse
 import ast
-import math
+import inspect
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from mgzoo import hooks
 from mgzoo.cli.verbs import VERBS, Usage, parser
+from mgzoo.contracts import problems
 from mgzoo.discovery import discover
 from mgzoo.recipe import compose, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TUTORIAL = ROOT / "docs" / "plugin.md"  # typed as it stands by tests/scaffold/test_tutorial.py
+VERBS_PAGE = ROOT / "docs" / "verbs.md"
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TAKES_RECIPE = ("check", "explain", "plan", "lock", "cp", "train")
 
 
 def blocks(language: str, pages=PAGES) -> list[tuple[str, str]]:
     """(page, text) of every fenced block in a language."""
-    return [(page.name, text) for page in pages for found, text in FENCE.findall(page.read_text()) if found == language]
+    return [(page.name, text) for page in pages for found, _, text in FENCE.findall(page.read_text()) if found == language]
 
 
 def commands(text: str) -> list[list[str]]:
     """The words after `mgzoo` of every line that calls it, directly or through a launcher."""
-    lines = text.replace("\\\n", " ").splitlines()
+    lines = re.sub(r"<\((.*?)\)", r"\1", text.replace("\\\n", " ")).splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     return [line[line.index("mgzoo") + 1 :] for line in words if "mgzoo" in line]
 
@@ -50,8 +58,10 @@ def fault(words: list[str]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page, words", [(page, words) for page, text in blocks("bash") for words in commands(text)], ids=str)
-def test_commands_work(page, words):
+@pytest.mark.parametrize(
+    "page, words", [(page, words) for page, text in blocks("bash", [page for page in PAGES if page != TUTORIAL]) for words in commands(text)], ids=str
+)
+def test_commands_are_ones_that_exist(page, words):
     assert fault(words) is None
 
 
@@ -85,7 +95,7 @@ def test_component_ids_exist():
     known = discover().components
     for page in PAGES:
         for identity in re.findall(r"\b[a-z]+\.[a-z0-9_]+\.v\d+\b", page.read_text()):
-            assert identity in known or identity == "noise.heun.v1", f"{page.name}: {identity}"
+            assert identity in known or page == TUTORIAL and identity.startswith("noise."), f"{page.name}: {identity}"
 
 
 def test_verbs_in_the_text_exist():
@@ -115,45 +125,109 @@ def test_python_uses_public_names():
                 assert node.attr in mgzoo.__all__, f"{page}: mgzoo.{node.attr}"
 
 
-# ------------------------------------------------------------------------- the plugin of docs/plugins.md, as written
+# ------------------------------------------------------------------------------------------ blocks that run
 
 
-@pytest.fixture(scope="module")
-def documented(tmp_path_factory) -> Path:
-    """The page's plugin written out as files, with the metadata that pip would write from its pyproject.toml."""
-    folder, page = tmp_path_factory.mktemp("plugin"), [ROOT / "docs" / "plugins.md"]
-    (folder / "my_noise").mkdir()
-    (folder / "my_noise" / "__init__.py").touch()
-    for _, text in blocks("python", page):
-        (folder / re.match(r"# (\S+\.py)\n", text)[1]).write_text(text)
-    ((_, text),) = blocks("toml", page)
-    project = tomllib.loads(text)["project"]
-    info = folder / "my_noise-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = "".join(f"{name} = {module}\n" for name, module in project["entry-points"]["mgzoo"].items())
-    (info / "entry_points.txt").write_text(f"[mgzoo]\n{points}")
-    return folder
+def marks() -> list[tuple[str, str, str, str]]:
+    """(page, language, mark, text) of the blocks that hold something to run."""
+    pages = [page for page in PAGES if page not in (TUTORIAL, VERBS_PAGE)]
+    return [(page.name, *found) for page in pages for found in FENCE.findall(page.read_text()) if found[0] in ("bash", "python")]
 
 
-def test_the_documented_plugin_is_listed(documented):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(documented), os.environ.get("PYTHONPATH", "")])}
+def test_a_block_runs_or_says_why_not():
+    for page, language, mark, text in marks():
+        assert not mark or re.fullmatch(r" not run: \S.+", mark), f"{page}: {mark!r}"
+    assert sum(not mark for _, _, mark, _ in marks()) > len(marks()) / 2
+
+
+def test_recipes_of_trainings_that_are_not_run_hold():
+    for page, _, mark, text in marks():
+        for words in commands(text) if mark else ():
+            if words[0] == "train":
+                arguments = parser("train").parse_intermixed_args(words[1:])
+                assert not problems(compose(arguments.recipe, arguments.overrides)), f"{page}: {words}"
+
+
+def test_what_is_told_to_be_typed_runs(tmp_path):
+    """Each page's blocks in order, in one process; `run_pages.py` says what is made smaller."""
+    asked: dict[str, list] = {}
+    for page, language, mark, text in marks():
+        if not mark:
+            asked.setdefault(page, []).append([language, text])
     done = subprocess.run(
-        [sys.executable, "-m", "mgzoo", "show", "noise.heun.v1"], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60
-    )
-    assert done.returncode == 0 and "my-noise 0.1.0" in done.stdout and "integration steps" in done.stdout, done.stderr
+        [sys.executable, str(ROOT / "tests" / "run_pages.py"), str(ROOT), str(tmp_path)], input=json.dumps(asked), capture_output=True, text=True,
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "MGZOO_HOME": str(tmp_path / "home")}, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    ran = [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith('["')]
+    for page, found in asked.items():
+        expected = [" ".join(words) for language, text in found if language == "bash" for words in commands(text)]
+        assert [what for name, what in ran if name == page and what != "python"] == expected, page
+        assert ran.count((page, "python")) == sum(language == "python" for language, _ in found)
 
 
-def test_the_documented_sampler_is_of_second_order(documented, monkeypatch):
-    import torch
+# ------------------------------------------------------------------------------------------ hooks, verbs and flags
 
-    monkeypatch.syspath_prepend(documented)
-    from my_noise.configs import HeunConfig
-    from my_noise.sampler import Heun
 
-    def error(steps: int) -> float:
-        sampler = Heun(HeunConfig(steps=steps, guidance=1.0))
-        end = sampler.sample(lambda x, t, branches: [x * t[:, None]], (1, 1), torch.Generator(), noise=torch.ones(1, 1))
-        return abs(end.item() - math.exp(0.5))  # dx/dt = t x from x(0) = 1
+def test_every_hook_is_documented_and_tested():
+    written = "\n".join(path.read_text() for path in sources())
+    shown = "\n".join(text for _, text in blocks("python", [TUTORIAL]))
+    for name, hook in vars(hooks).items():
+        if name.startswith("mgzoo_"):
+            assert inspect.getdoc(hook), name
+            assert re.search(rf"^\| `{name}` \| \S", TUTORIAL.read_text(), re.MULTILINE), f"docs/plugin.md lacks the hook {name}"
+            assert f"def {name}(" in written + shown, f"no test implements the hook {name}"
 
-    assert error(8) / error(16) == pytest.approx(4, rel=0.2)
+
+def test_every_verb_is_shown_in_a_page_and_used_in_a_test():
+    shown = {words[0] for _, text in blocks("bash", [page for page in PAGES if page != VERBS_PAGE]) for words in commands(text) if words}
+    used = {verb for path in sources() for verb in verbs_in(path.read_text())}
+    assert not set(VERBS) - shown, "no page shows these verbs"
+    assert not set(VERBS) - used, "no test uses these verbs"
+
+
+def test_a_verb_in_passing_is_no_use_of_it():
+    assert verbs_in("run(['train', x]); call('python', '-m', 'mgzoo', 'plan'); f('mgzoo lock a.yaml'); word = 'pull'; print('push')") == {"train", "plan", "lock"}
+
+
+def sources() -> list[Path]:
+    """The files of tests, ours and the plugins'."""
+    return [*(ROOT / "tests").rglob("*.py"), *(ROOT / "plugins").glob("*/tests/*.py")]
+
+
+def verbs_in(code: str) -> set[str]:
+    """Verbs with which a list of words begins, or that follow `mgzoo`."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.List, ast.Tuple, ast.Call)):
+            words = [one.value if isinstance(one, ast.Constant) else None for one in (node.args if isinstance(node, ast.Call) else node.elts)]
+            after = [one for before, one in zip(words, words[1:]) if before == "mgzoo"]
+            found.update(one for one in [*after, *([words[0]] if words and isinstance(node, ast.List) else [])] if one in VERBS)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.update(verb for verb in re.findall(r"\bmgzoo (\w+)", node.value) if verb in VERBS)
+    return found
+
+
+def verbs_page() -> str:
+    """docs/verbs.md: every verb, its words and flags, and examples."""
+    lines = ["# Verbs", "", "Written by `python tests/test_docs.py`; a test holds it against the command line, so that nothing changes unseen."]
+    for name, verb in VERBS.items():
+        lines += ["", f"## mgzoo {name}", "", verb.help[0].upper() + verb.help[1:] + ".", "", "| word or flag | meaning |", "|---|---|"]
+        for action in parser(name)._actions:
+            if action.help != argparse.SUPPRESS:
+                value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar}"
+                said = ", ".join(f"{option}{value}" for option in action.option_strings) or str(action.metavar)
+                optional = action.nargs in ("?", "*") or (action.option_strings and not action.required)
+                cells = f"`{said}`" + ("" if optional else ", needed"), action.help
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines += ["", *(f"    {line}" for line in verb.examples)]
+    return "\n".join(lines) + "\n"
+
+
+def test_verbs_and_flags_are_those_of_the_golden_file():
+    assert VERBS_PAGE.read_text() == verbs_page(), "the command line has changed: if it was meant to, run `python tests/test_docs.py`"
+
+
+if __name__ == "__main__":
+    VERBS_PAGE.write_text(verbs_page())
+    print(VERBS_PAGE.relative_to(ROOT))

@@ -209,7 +209,7 @@ def test_tied_and_strided_tensors_are_written_as_they_look(tmp_path):
 def test_weights_keep_the_memory_layout_of_the_part():
     part = torch.nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
     state = {key: torch.randn(value.shape).bfloat16() for key, value in part.state_dict().items()}
-    artifact.fill(part, state)
+    artifact.fill(part, dict(state))
     assert part.weight.is_contiguous(memory_format=torch.channels_last) and not part.weight.is_contiguous()
     assert torch.equal(part.weight, state["weight"]) and part.weight.requires_grad
 
@@ -442,6 +442,53 @@ def test_saving_leaves_the_model_and_the_random_stream_alone(tmp_path):
     artifact.save(model, tmp_path / "model")
     assert torch.equal(torch.rand(3), first) and model.training
     assert all(torch.equal(value, before[key]) and value.dtype == before[key].dtype for key, value in model.state_dict().items())
+
+
+EVALUATION = [
+    {"name": "PSNR, held-out clips (dB)", "value": 23.77, "baseline": 21, "command": "mgzoo eval registry/tae judge.psnr.v1"},
+    {"name": "by eye | twelve prompts", "value": "11 of 12"},
+]
+
+
+def test_every_section_of_the_card_is_there_and_says_so_where_nothing_is_known(tmp_path):
+    sections = ["What it is made of", "Recipe", "Data", "Training", "Evaluation", "How to use it", "Limits", "Licence"]
+    model = model_of(TAE, tmp_path)
+    bare = (artifact.save(model, tmp_path / "bare", golden=False) / "README.md").read_text()
+    assert [line[3:] for line in bare.splitlines() if line.startswith("## ")] == sections
+    for said in ("No figures of the training were kept.", "It has not been evaluated.", "Its recipe names no data.", "trains it again", "weights: REF"):
+        assert said in bare, said
+    full = artifact.save(model, tmp_path / "full", metrics={"loss": 0.5}, data_note="Emoji, MIT.", evaluation=EVALUATION, golden=False)
+    text = (full / "README.md").read_text()
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == sections
+    assert "| PSNR, held-out clips (dB) | 23.77 | 21 | `mgzoo eval registry/tae judge.psnr.v1` |" in text
+    assert r"| by eye \| twelve prompts | 11 of 12 | – | – |" in text
+    assert json.loads((full / "evaluation.json").read_text()) == EVALUATION and hub.verify(full) == []
+
+
+def test_an_evaluation_stays_until_another_is_given(tmp_path):
+    folder = artifact.save(model_of(TAE, tmp_path), tmp_path / "tae", evaluation=EVALUATION, golden=False)
+    artifact.describe(folder, metrics={"minutes": 5})
+    assert "23.77" in (folder / "README.md").read_text() and json.loads((folder / "evaluation.json").read_text()) == EVALUATION
+    (tmp_path / "figures.json").write_text('[{"name": "loss", "value": 1.5}]')
+    artifact.describe(folder, evaluation=tmp_path / "figures.json")
+    assert "| loss | 1.5 | – | – |" in (folder / "README.md").read_text() and "23.77" not in (folder / "README.md").read_text()
+    artifact.describe(folder, evaluation=[])
+    assert "It has not been evaluated." in (folder / "README.md").read_text() and not (folder / "evaluation.json").exists() and hub.verify(folder) == []
+
+
+@pytest.mark.parametrize("given, what", [
+    ({"name": "loss"}, "an evaluation is a list of figures"),
+    ([3], "figure 0 cannot be used: it is not an object"),
+    ([{"name": "a", "value": 1}, {"name": "loss"}], "figure 1 cannot be used: it has name, not name, value, baseline and command"),
+    ([{"name": "loss", "value": 1, "valeu": 2}], "it has name, value, valeu, not"),
+    ([{"name": "loss", "value": float("nan")}], "value is nan"),
+    ([{"name": "loss", "value": 1, "command": ["rm"]}], "command is ['rm']"),
+    ("none.json", "there is no such file"),
+])
+def test_an_evaluation_that_says_something_else_is_refused(tmp_path, given, what):
+    with pytest.raises(MgzooError) as caught:
+        artifact.card.evaluation(given)
+    assert what in str(caught.value) and caught.value.remedy
 
 
 def test_the_card_says_what_it_is_and_shows_pictures(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mgzoo import media
 from mgzoo.media import Media
@@ -267,6 +268,27 @@ def test_fit_covers_the_size_and_cuts_from_the_centre(height, width):
         assert torch.equal(fitted, video)
 
 
+@pytest.mark.parametrize("height,width", [(24, 32), (20, 48), (30, 30), (96, 128)])
+def test_a_video_scaled_while_it_is_decoded_is_the_one_scaled_afterwards(tmp_path, height, width):
+    path = Media(video=moving(), fps=8).save(tmp_path / "a.mp4")
+    covering = media.read(path, cover=(height, width)).video
+    assert min(covering.shape[1] - height, covering.shape[2] - width) == 0
+    there, after = (media.fit(video, height, width) for video in (covering, media.read(path).video))
+    assert psnr(there, after) > 38
+    assert psnr(there[1:], after[:-1]) < 30, "or the comparison sees nothing"
+
+
+def test_cover_turns_with_the_video_and_leaves_what_it_must_not_touch(tmp_path):
+    path = Media(video=moving(), fps=8).save(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    matrix = data.index(struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000), data.index(b"tkhd"))
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    assert tuple(media.read_bytes(bytes(data), cover=(32, 20)).video.shape[1:3]) == (32, 24)
+    assert torch.equal(media.read(path, cover=(48, 64)).video, media.read(path).video)
+    still = Media(video=moving(1)).save(tmp_path / "a.png")
+    assert tuple(media.read(still, cover=(8, 8)).video.shape[1:3]) == (48, 64)
+
+
 def test_fit_keeps_the_aspect():
     video = torch.zeros(1, 64, 128, 3, dtype=torch.uint8)
     video[:, :, 32:96] = 255
@@ -285,3 +307,44 @@ def test_showing_a_file_does_not_import_torch(tmp_path):
     path = Media(video=moving(2), fps=8, meta={"seed": 1}).save(tmp_path / "a.mp4")
     code = f"import sys; from mgzoo import media; assert media.meta({str(path)!r})['seed'] == 1; assert media.probe({str(path)!r})['frames'] == 2; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# the digest that a file carries
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.png", "a.wav"])
+def test_a_file_says_whether_it_is_as_it_was_written(tmp_path, name):
+    made = Media(video=moving(1 if name == "a.png" else 4), fps=8, audio=tone(0.1), rate=48000, caption="wörds", meta={"seed": 3, "blake3": "x"})
+    path = made.save(tmp_path / name)
+    data = path.read_bytes()
+    assert media.intact(path) is True and media.meta(path) == {"caption": "wörds", "seed": 3}
+    assert made.save(tmp_path / f"again-{name}").read_bytes() == data
+    assert Media(**{**vars(media.read(path))}).save(tmp_path / f"copy-{name}") and media.intact(tmp_path / f"copy-{name}") is True
+    digest = data[data.index(b'"blake3": "') + 11 :][:64]
+    for old, new in ((b'"seed": 3', b'"seed": 4'), (digest, digest[::-1])):
+        path.write_bytes(data.replace(old, new))
+        assert name == "a.png" or media.intact(path) is False  # Pillow itself refuses a chunk whose checksum is wrong
+    for place in range(len(data) // 7, len(data), len(data) // 7):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            assert media.intact(path) in (False, None)
+        except MgzooError:
+            pass  # too damaged to be opened
+    path.write_bytes(data + b"\0")
+    assert media.intact(path) is False
+
+
+def test_an_edited_picture_is_found_though_its_checksums_are_right(tmp_path):
+    path = Media(video=moving(1), caption="a red heart").save(tmp_path / "a.png")
+    with Image.open(path) as image:
+        info = PngInfo()
+        info.add_itxt("mgzoo", image.info["mgzoo"])
+        edited = image.copy()
+        edited.putpixel((0, 0), (1, 2, 3))
+    edited.save(path, pnginfo=info)
+    assert media.intact(path) is False and media.meta(path)["caption"] == "a red heart"
+
+
+def test_a_strangers_file_carries_no_digest(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert media.intact(tmp_path / "a.png") is None

@@ -26,4 +26,6 @@ def test_a_wheel_carries_recipes_and_the_list_of_plugins(tmp_path):
     assert "mgzoo/registry/plugins.json" in names
     modules = {f"mgzoo/{path.relative_to(ROOT / 'mgzoo').as_posix()}" for path in (ROOT / "mgzoo").rglob("*.py")}
     assert modules == {name for name in names if name.endswith(".py")}
+    templates = {f"mgzoo/{path.relative_to(ROOT / 'mgzoo').as_posix()}" for path in (ROOT / "mgzoo" / "scaffold" / "templates").rglob("*.*")}
+    assert {name for name in templates if "__pycache__" not in name} <= names  # what `mgzoo new` writes is no code of ours, and still there
     assert not any(name.endswith(".safetensors") for name in names)

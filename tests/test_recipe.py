@@ -331,7 +331,7 @@ def test_every_leaf_of_the_tree_has_an_origin():
 def test_a_copy_composes_to_the_same_tree_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = copy("ablations/emoji_dit", "mine.yaml")
-    assert path == Path("mine.yaml") and "defaults: [tiny/emoji_t2v]" in path.read_text() and path.read_text().startswith("# ")
+    assert path == Path("mine.yaml") and "defaults: [ablations/base]" in path.read_text() and path.read_text().startswith("# ")
     assert compose("mine.yaml").tree == compose("ablations/emoji_dit").tree
     with pytest.raises(MgzooError, match="mine.yaml exists"):
         copy("ablations/emoji_dit", "mine.yaml")

@@ -267,6 +267,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, name):
 
 
 def test_a_ctrl_c_saves_and_a_second_one_leaves_nothing_half_written(tmp_path, capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job started in the background ignores it
     with pytest.raises(KeyboardInterrupt):
         toy.job(tmp_path / "run", interrupt={"4": "SIGINT"})
     assert names(tmp_path / "run") == ["latest", "step-000005"]
@@ -281,6 +282,7 @@ def test_a_ctrl_c_saves_and_a_second_one_leaves_nothing_half_written(tmp_path, c
         toy.job(tmp_path / "run", resume=True, interrupt={"8": "SIGINT"}, stream=Impatient)
     assert names(tmp_path / "run") == ["latest", "step-000005"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
     toy.job(tmp_path / "run", resume=True)
     toy.job(tmp_path / "whole")
     assert (tmp_path / "run/artifact/toy.safetensors").read_bytes() == (tmp_path / "whole/artifact/toy.safetensors").read_bytes()

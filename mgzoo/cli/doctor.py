@@ -1,10 +1,11 @@
-"""`mgzoo doctor`: what a bug report needs to say about a machine, without importing torch."""
+"""`mgzoo doctor`: what a bug report needs to say about a machine, without importing torch, secrets or the name of a home folder."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -17,15 +18,17 @@ DISTRIBUTIONS = (
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 VARIABLES = ("MGZOO_", "HF_", "DS_", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NO_COLOR", "RANK", "WORLD_SIZE", "LOCAL_RANK")
 SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+LEAST_DISK = 2**30
+"""Bytes: a run's checkpoints and a pulled model seldom take less."""
 
 
 def doctor(arguments) -> int:
-    """Print the report; exit code 1 when a plugin was set aside or what mgzoo needs is missing."""
-    report = examine()
+    """Print the report; exit code 1 when a plugin was set aside, or what mgzoo needs is missing or too old."""
+    report = discreet(examine())
     if arguments.json:
         output.emit_json(report)
     else:
-        print(_text(report))
+        print(f"```text\n{_text(report)}\n```")  # as a bug report shows it
     return 1 if report["problems"] else 0
 
 
@@ -35,18 +38,19 @@ def examine() -> dict:
 
     registry = discover()
     versions = {name: _version(name) for name in ("mgzoo", *DISTRIBUTIONS)}
-    problems = [
-        f"{name} is not installed: pip install {name}" for name in ("torch", "deepspeed") if versions[name] is None
-    ]
-    problems += [str(one) for one in (*registry.set_aside, *commands(registry)[1])]
+    needed_by = ["mgzoo", *sorted({provider.distribution for provider in registry.providers.values()})]
     disk = shutil.disk_usage(Path.cwd())
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    problems = [one for name in needed_by for one in _unmet(name)]
+    problems += [str(one) for one in (*registry.set_aside, *commands(registry)[1])]
+    problems += _machine_problems(disk.free, gpus, versions["torch"] or "")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
         "cpu": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), **_cpu()},
         "memory": _memory(),
-        "gpus": len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
+        "gpus": gpus,
         "disk": {"folder": str(Path.cwd()), "free": disk.free, "total": disk.total},
         "plugins": [
             {"namespace": provider.namespace, "distribution": provider.distribution, "version": provider.version}
@@ -55,6 +59,65 @@ def examine() -> dict:
         "environment": _environment(),
         "problems": problems,
     }
+
+
+def _unmet(distribution: str) -> list[str]:
+    """What a distribution asks for and is not there, or not in a version that it takes, each with the pip line."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        asked = importlib.metadata.requires(distribution) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    problems = []
+    for text in asked:
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement:
+            problems.append(f"{distribution} asks for {text!r}, which is no requirement: upgrade {distribution}")
+            continue
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(wanted.name)
+        if found is None:
+            problems.append(f"{wanted.name}, which {distribution} needs, is not installed: pip install '{wanted.name}{wanted.specifier}'")
+        elif not wanted.specifier.contains(found, prereleases=True):
+            problems.append(f"{wanted.name} {found} is not what {distribution} needs: pip install '{wanted.name}{wanted.specifier}'")
+    return list(dict.fromkeys(problems))
+
+
+def _machine_problems(free: int, gpus: int, torch: str) -> list[str]:
+    """What stands in a training's way on this machine, each with what to do."""
+    problems = []
+    if free < LEAST_DISK:
+        problems.append(f"only {output.size(free)} are free here: make room, or work in a folder on another disk")
+    home = os.environ.get("MGZOO_HOME")
+    cache = (Path(home) / "cache" if home else Path.home() / ".cache" / "mgzoo").absolute()
+    above = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        problems.append(f"the cache cannot be written: {above} is no folder that you may write; set MGZOO_HOME to one")
+    extensions = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions")
+    if not gpus and not any(shutil.which(name) for name in ("c++", "g++", "clang++")) and not any(extensions.rglob("cpu_adam*.so")):
+        problems.append("there is no C++ compiler, and DeepSpeed compiles its CPU optimiser at the first training: install g++ (apt-get install g++)")
+    if gpus and torch.endswith("+cpu"):
+        problems.append(f"there are {gpus} GPUs, but torch {torch} cannot use them: install a torch built for them")
+    elif gpus and os.environ.get("DS_ACCELERATOR") == "cpu":
+        problems.append(f"there are {gpus} GPUs, but DS_ACCELERATOR=cpu keeps DeepSpeed off them: unset it")
+    return problems
+
+
+def discreet(value):
+    """The report without the path of the home folder and without passwords in addresses, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: discreet(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [discreet(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    home = str(Path.home())
+    if home not in ("/", ""):
+        value = re.sub(rf"{re.escape(home)}(?=/|$|[^\w.-])", "~", value)
+    return re.sub(r"(\w+://)[^/\s@]+@", r"\1(set)@", value)
 
 
 def _version(distribution: str) -> str | None:

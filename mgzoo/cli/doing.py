@@ -7,11 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mgzoo.cli import output
-from mgzoo.cli.reading import drift
+from mgzoo.cli.reading import drift, lock_path
+from mgzoo.cli.verbs import parser
 from mgzoo.spec import MgzooError, RecipeError
 
 SLUG = 60
@@ -25,49 +26,72 @@ def train(arguments) -> int:
     if found := drift(arguments.recipe, recipe):
         raise RecipeError(found)
 
+    from mgzoo.hub import refs
     from mgzoo.train import train as trained
 
-    run = trained(recipe, arguments.out, resume=arguments.resume)
+    # Held to a lock, everything it names is here and is what it was: no hub needs to be asked.
+    with refs.without_network() if lock_path(arguments.recipe).is_file() else nullcontext():
+        run = trained(recipe, arguments.out, resume=arguments.resume)
     if os.environ.get("RANK", "0") == "0":
         print(run.artifact)
     return 0
 
 
 def generate(arguments) -> int:
-    """`mgzoo generate MODEL "PROMPT" …`: the file written goes to stdout."""
-    if not arguments.prompt.strip():
-        raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
+    """`mgzoo generate MODEL "PROMPT" …`, or `mgzoo generate [MODEL] --from FILE`: the file written goes to stdout."""
+    request = _request(arguments)
     out = Path(arguments.out) if arguments.out else None
-    frames = _frames(out, arguments.frames)
 
-    from mgzoo.hub import manifest, refs
+    from mgzoo.hub import generated, refs
 
-    folder = refs.resolve(arguments.model)
+    if arguments.source:
+        made = generated.read(arguments.source)
+        folder, request = generated.find(made, arguments.model, origin=arguments.source), dict(made.request)
+        name = made.model, made.revision
+        for one in generated.drift(made, arguments.source):
+            output.note(f"note: {one.what}: the bits may differ")
+        out = out or _unused(Path(Path(arguments.source).name))
+        _frames(out, request.get("frames"))
+    else:
+        frames = _frames(out, arguments.frames)
+        request |= {"frames": frames} if frames else {}
+        folder = refs.resolve(arguments.model)
+        name = generated.named(arguments.model, folder)
 
     import torch
 
     from mgzoo.model import load
 
     model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.task:
-        model.task = _task(model, arguments.task)
-    width, height = arguments.size or (None, None)
-    request = {
-        "seed": arguments.seed,
-        "frames": frames,
-        "height": height,
-        "width": width,
-        "fps": arguments.fps,
-        "steps": arguments.steps,
-        "guidance": arguments.guidance,
-    }
+    if "task" in request:
+        model.task = _task(model, request["task"])
+    machine = {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads()}
+    if arguments.source and (differs := [f"{key} {made.machine.get(key)!r}, here {machine[key]!r}" for key in machine if made.machine.get(key) != machine[key]]):
+        output.note(f"note: made with {'; '.join(differs)}: the bits may differ")
     with _progress("sampling") as on_step:
-        request["on_step"] = on_step
-        media = model.generate(arguments.prompt, **{k: v for k, v in request.items() if v is not None})
-    source = {"model": _name(arguments.model, folder), "commit": manifest.commit_of(folder), "recipe": model.recipe.tree}
-    media = dataclasses.replace(media, meta={**media.meta, **source})
-    print(media.save(out or _unused(Path(slug(arguments.prompt) + _suffix(media)))))
+        asked = {**request, "on_step": on_step}
+        media = model.generate(**{key: value for key, value in asked.items() if key != "task" and value is not None})
+    media = dataclasses.replace(media, meta={**media.meta, **generated.record(name, folder, model.recipe, request, machine)})
+    print(media.save(out or _unused(Path(slug(request["prompt"]) + _suffix(media)))))
     return 0
+
+
+def _request(arguments) -> dict:
+    """What the command line asks for, without what it leaves to the model. Raises `Usage` where it says too little or too much."""
+    width, height = arguments.size or (None, None)
+    asked = {"task": arguments.task, "seed": arguments.seed, "frames": arguments.frames, "height": height, "width": width}
+    asked |= {"fps": arguments.fps, "steps": arguments.steps, "guidance": arguments.guidance}
+    asked = {"prompt": arguments.prompt, **asked}
+    given = {key: value for key, value in asked.items() if value is not None}
+    if arguments.source:
+        if given:
+            parser("generate").error(f"--from repeats what the file says: leave out {', '.join(given)}")
+        return {}
+    if lacks := [name for name, value in (("MODEL", arguments.model), ("PROMPT", arguments.prompt)) if value is None]:
+        parser("generate").error(f"the following arguments are required: {', '.join(lacks)}")
+    if not arguments.prompt.strip():
+        raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
+    return {"seed": 0, **given}
 
 
 def _frames(out: Path | None, frames: int | None) -> int | None:
@@ -88,14 +112,6 @@ def _frames(out: Path | None, frames: int | None) -> int | None:
     return 1 if out.suffix.lower() == ".png" else frames
 
 
-def _name(ref: str, folder: Path) -> str:
-    """What a file says made it: a name on a hub, or of a folder; never a path of this machine."""
-    from mgzoo.hub import refs
-
-    parsed = refs.parse(ref)
-    return parsed.repo or parsed.name or (folder.resolve().parent if folder.name == "artifact" else folder.resolve()).name
-
-
 def _suffix(media) -> str:
     if media.video is None:
         return ".wav"
@@ -106,7 +122,7 @@ def push(arguments) -> int:
     """`mgzoo push RUN|FOLDER HUB/NAME[@tag]`: what was pushed, at its commit, goes to stdout."""
     from mgzoo import hub
 
-    commit = hub.push(arguments.folder, arguments.ref, report=output.note if sys.stderr.isatty() else None)
+    commit = hub.push(arguments.folder, arguments.ref, sign=arguments.sign, report=output.note if sys.stderr.isatty() else None)
     name = f"{arguments.ref.partition('@')[0]}@{commit}"
     output.emit_json({"ref": name, "commit": commit}) if arguments.json else print(name)
     return 0
@@ -116,7 +132,8 @@ def pull(arguments) -> int:
     """`mgzoo pull REF`: the artifact's folder goes to stdout."""
     from mgzoo import hub
 
-    folder = hub.pull(arguments.ref, report=output.note if sys.stderr.isatty() else None)
+    report = output.note if sys.stderr.isatty() else None
+    folder = hub.pull(arguments.ref, licenses=arguments.licenses, require_signature=arguments.require_signature, report=report)
     output.emit_json({"ref": arguments.ref, "folder": str(folder)}) if arguments.json else print(folder)
     return 0
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
+from mgzoo.spec import UNSEEN, MgzooError, Origin, Problem, RecipeError
 
 
 def emit_json(value) -> None:
@@ -31,13 +31,18 @@ def plain(value):
 
 def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
     """Rows as left-aligned columns two spaces apart; the last column is as long as it is."""
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)][:-1]
     lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths)] + row[len(widths) :]
         lines.append((" " * indent + "  ".join(cells)).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """A text without what could move the cursor, colour or reorder a terminal's lines: files and artifacts come from strangers."""
+    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def note(text: str) -> None:
@@ -48,7 +53,7 @@ def note(text: str) -> None:
 def error(problem: MgzooError, as_json: bool = False) -> None:
     """What is wrong, where it came from and what to do, on stderr; with `as_json` also what `check --json` prints, on stdout."""
     label = "\x1b[1;31merror:\x1b[0m" if coloured(sys.stderr) else "error:"
-    note(f"{label} {problem}")
+    note(f"{label} {printable(str(problem))}")
     if as_json:
         origin = Origin(source=problem.origin) if problem.origin else None
         alone = (Problem(what=problem.what, remedy=problem.remedy, origin=origin, kind="error"),)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mgzoo.cli.verbs import VERBS
-from mgzoo.discovery import Registry, SetAside, guarded
+from mgzoo.discovery import Registry, SetAside
+from mgzoo.guard import guarded
 
 Command = tuple[str, str, str]
 

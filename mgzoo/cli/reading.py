@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgzoo.cli import output
 from mgzoo.cli.plugins import commands
-from mgzoo.spec import KINDS, Problem, RecipeError
+from mgzoo.spec import KINDS, MgzooError, Problem, RecipeError
 
 
 def list_(arguments) -> int:
@@ -84,7 +84,7 @@ def _verdict(arguments, name: str, found: list[Problem]) -> int:
     if arguments.json:
         output.emit_json({"ok": not found, "problems": [problem.to_dict() for problem in found]})
     elif found:
-        print("\n".join(map(str, found)))
+        print(output.printable("\n".join(map(str, found))))
         output.note(f"{len(found)} problem{'s' if len(found) != 1 else ''}")
     else:
         print(f"{name}: OK")
@@ -163,7 +163,20 @@ def cp(arguments) -> int:
 
 
 def verify(arguments) -> int:
-    """`mgzoo verify PATH`: an artifact's files against its manifest, a run's checkpoints against theirs."""
+    """`mgzoo verify PATH`: an artifact, a run, a hub's folder or a generated file against what it should be."""
     from mgzoo import hub
 
-    return _verdict(arguments, arguments.path, list(hub.verify(arguments.path)))
+    if not Path(arguments.path).is_file():
+        return _verdict(arguments, arguments.path, hub.verify(arguments.path, require_signature=arguments.require_signature))
+    if arguments.require_signature:
+        raise MgzooError("signatures are of artifacts", remedy="verify the model that made the file", origin=arguments.path)
+    from mgzoo.hub import generated
+
+    made, found = generated.check(arguments.path)
+    facts = {"model": made.model, "commit": made.revision or made.commit, "plugins": {"mgzoo": made.mgzoo, **made.plugins}, "request": made.request}
+    if arguments.json:
+        output.emit_json({"ok": not found, "made": facts, "problems": [problem.to_dict() for problem in found]})
+        return 1 if found else 0
+    shown = {**facts, "plugins": ", ".join(f"{name} {version}" for name, version in facts["plugins"].items()), "request": None}
+    print(output.table(((key, value) for key, value in ({**shown, **made.request}).items() if value is not None), indent=0))
+    return _verdict(arguments, arguments.path, found)

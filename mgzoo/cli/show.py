@@ -13,6 +13,9 @@ from mgzoo.discovery import discover, nearest
 from mgzoo.spec import Component, MgzooError
 
 
+PROVENANCE = "provenance (part, code, where that was installed from, weights <- what they came from)"
+
+
 def show(arguments) -> int:
     """`mgzoo show ID|ARTIFACT|RUN|FILE`."""
     from mgzoo.hub import refs
@@ -20,16 +23,16 @@ def show(arguments) -> int:
 
     thing, registry = arguments.thing, discover()
     path = Path(thing).expanduser()
-    if thing in registry.components:
-        said, text = component(registry.components[thing]), _component_text
+    if declared := registry.find(thing):
+        said, text = component(declared), _component_text
     elif path.suffix in SUFFIXES or thing in recipe_names():
         recipe = compose(thing)
         said, text = recipe.tree, lambda _: recipe.to_yaml().rstrip()
     elif path.is_file():
         said, text = file(path), _file_text
     elif (artifact := refs.local(thing)) is not None:
-        said, text = model(artifact), _model_text
-        if path.is_dir() and artifact != path:
+        said, text = {"artifact": thing, **model(artifact)}, _model_text
+        if (path / "checkpoints").is_dir():
             said = {**run(path), **said}
     elif path.is_dir() and (path / "checkpoints").is_dir():
         said, text = run(path), _nested_text
@@ -53,6 +56,7 @@ def component(declared: Component) -> dict:
         "summary": declared.summary,
         "provider": str(registry.provider(declared.id)),
         "license": declared.license,
+        "formerly": declared.formerly,
         "config": declared.config,
         "target": declared.target,
         "options": [
@@ -95,14 +99,16 @@ def _default(field: dataclasses.Field):
 
 
 def model(folder: Path) -> dict:
-    """An artifact's manifest and the commit that its content is."""
+    """An artifact's manifest, the commit that its content is, and where its parts come from."""
+    from mgzoo import provenance
     from mgzoo.hub import manifest
 
-    return {"folder": str(folder), "commit": manifest.commit_of(folder), **output.plain(manifest.read(folder))}
+    return {"commit": manifest.commit_of(folder), **output.plain(manifest.read(folder)), "provenance": provenance.of_artifact(folder)}
 
 
 def run(folder: Path) -> dict:
-    """A run folder: its checkpoints and the last line of its metrics."""
+    """A run folder: its checkpoints, the last line of its metrics, and where its parts come from."""
+    from mgzoo import provenance
     from mgzoo.train import checkpoint
 
     latest = checkpoint.current(folder / "checkpoints")
@@ -112,6 +118,7 @@ def run(folder: Path) -> dict:
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
         "latest": latest.name if latest else None,
         "last metrics": _last(metrics.read_text(errors="replace")) if metrics.is_file() else None,
+        "provenance": provenance.of_run(folder),
     }
 
 
@@ -127,22 +134,16 @@ def file(path: Path) -> dict:
     """What is known of one file: the request, recipe and digests embedded by `mgzoo generate`, or a safetensors header."""
     if path.suffix == ".safetensors":
         return {"file": str(path), "tensors": _header(path)}
-    from mgzoo import media
+    from mgzoo import media, provenance
 
-    holds = {key: value for key, value in media.probe(path).items() if value is not None}
-    return {"file": str(path), **holds, "embedded": media.meta(path)}
+    holds, embedded = {key: value for key, value in media.probe(path).items() if value is not None}, media.meta(path)
+    return {"file": str(path), **holds, "embedded": embedded, "provenance": provenance.of_file(embedded)}
 
 
 def _header(path: Path) -> dict:
-    with open(path, "rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > path.stat().st_size:
-            raise MgzooError(f"{path} is damaged: it ends inside its header", remedy="pull or save the artifact again")
-        try:
-            header = json.loads(opened.read(length))
-            return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise MgzooError(f"{path} is damaged: its header cannot be read", remedy="pull or save the artifact again") from None
+    from mgzoo.hub import headers
+
+    return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in headers.read(path).items()}
 
 
 def _unknown(thing: str) -> MgzooError:
@@ -154,6 +155,7 @@ def _unknown(thing: str) -> MgzooError:
 
 def _component_text(said: dict) -> str:
     head = [(key, said[key]) for key in ("id", "kind", "summary", "provider", "license", "config", "target")]
+    head += [("formerly", ", ".join(said["formerly"]))] * bool(said["formerly"])
     contract = [(key, _words(value)) for key, value in said["contract"].items() if key != "of"]
     options = [(one["name"], one["type"], _words(one["default"]), one["help"]) for one in said["options"]]
     blocks = [output.table(head, indent=0)]
@@ -167,7 +169,7 @@ def _component_text(said: dict) -> str:
 def _model_text(said: dict) -> str:
     head = [
         (key, _words(said[key]))
-        for key in ("run", "latest", "last metrics", "folder", "commit", "description", "license", "mgzoo", "metrics")
+        for key in ("run", "latest", "last metrics", "artifact", "commit", "description", "license", "mgzoo", "metrics")
         if said.get(key)
     ]
     parts = [
@@ -179,10 +181,30 @@ def _model_text(said: dict) -> str:
     requires = [(one["distribution"], one["version"]) for one in said["requires"]]
     files = [(name, output.size(one["size"]), one["blake3"][:12]) for name, one in said["files"].items()]
     blocks = [output.table(head, indent=0)]
-    for title, rows in (("parts", parts), ("contract", contract), ("requires", requires), ("files", files)):
+    for title, rows in (("parts", parts), (PROVENANCE, _came_from(said)), ("contract", contract), ("requires", requires), ("files", files)):
         if rows:
             blocks.append(f"{title}\n{output.table(rows)}")
     return "\n\n".join(blocks)
+
+
+def _came_from(said: dict) -> list[tuple[str, ...]]:
+    """Rows of what is known of each part: its code, then the artifacts that its weights lie in and came from, nearest first."""
+    rows = []
+    for name, one in said["provenance"].items():
+        code = (name, f"{one['distribution'] or '?'} {one['version'] or '?'}", one["source"] or "?")
+        places = [f"here at {one['commit']} ({_digest(one)})"] if one["commit"] and not one["repo"] else []
+        places += [f"{start['repo'] or '?'}@{start['commit']} ({_digest(start)})" for start in one["from"] or ()]
+        joint = ", adapter on " if one["adapter"] else " <- "
+        rows.append((*code, joint.join(places[:2]) + "".join(f" <- {place}" for place in places[2:]) or "no weights"))
+    return [tuple(_printable(str(cell)) for cell in row) for row in rows]
+
+
+def _digest(place: dict) -> str:
+    return f"blake3 {str(place['digest'])[:12]}"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _source(weights) -> str:
@@ -194,12 +216,14 @@ def _source(weights) -> str:
 def _file_text(said: dict) -> str:
     embedded = said.get("embedded", {})
     recipe = embedded.get("recipe")
+    embedded = {key: value for key, value in embedded.items() if key != "parts"}
     shown = {key: value for key, value in said.items() if key != "embedded"} | {k: v for k, v in embedded.items() if k != "recipe"}
     return _nested_text(shown | ({"recipe": f"{recipe.get('description') or 'embedded'} (--json shows it)"} if recipe else {}))
 
 
 def _nested_text(said: dict) -> str:
-    return output.table(((key, _words(value)) for key, value in said.items()), indent=0)
+    head = output.table(((key, _words(value)) for key, value in said.items() if key != "provenance"), indent=0)
+    return head + (f"\n\n{PROVENANCE}\n{output.table(_came_from(said))}" if said.get("provenance") else "")
 
 
 def _words(value) -> str:

@@ -13,6 +13,7 @@ from mgzoo.spec import KINDS, SEEDS
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
 """What `mgzoo list` can be narrowed to; the plural is understood too."""
+SHELLS = ("bash", "zsh", "fish")
 
 
 class Usage(Exception):
@@ -169,10 +170,11 @@ def _train(parser) -> None:
 
 
 def _generate(parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a folder, a run, registry/NAME, or org/name@revision")
-    parser.add_argument("prompt", metavar="PROMPT", help="what to generate")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, a run, registry/NAME, or org/name@revision")
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to generate")
+    parser.add_argument("--from", metavar="FILE", type=_path, dest="source", help="repeat what a generated file says made it")
     parser.add_argument("--task", metavar="ID", help="a task other than the model's own")
-    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default 0)")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="of every random draw (default 0)")
     parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
     parser.add_argument("--fps", metavar="N", type=_positive, help="frames per second (default: the model's)")
@@ -184,24 +186,53 @@ def _generate(parser) -> None:
 def _push(parser) -> None:
     parser.add_argument("folder", metavar="RUN|FOLDER", help="a run's or an artifact's folder")
     parser.add_argument("ref", metavar="HUB/NAME[@tag]", help="where to: registry/NAME, a hub folder, or org/name")
+    parser.add_argument("--sign", metavar="KEY", type=_path, help="sign it with this private key, a file of PEM text (needs model-signing)")
     _json(parser)
 
 
 def _pull(parser) -> None:
     parser.add_argument("ref", metavar="REF", help="registry/NAME[@tag], a hub folder's, or org/name@revision")
+    parser.add_argument("--licenses", metavar="A,B", type=_names, default=(), help="refuse an artifact under any other licence (default: all are fine)")
+    _require_signature(parser)
     _json(parser)
 
 
 def _verify(parser) -> None:
-    parser.add_argument("path", metavar="PATH", help="an artifact's or a run's folder")
+    parser.add_argument("path", metavar="PATH", help="an artifact, a run, a hub's folder, or a file that `mgzoo generate` wrote")
+    _require_signature(parser)
     _json(parser)
 
 
+def _require_signature(parser) -> None:
+    text = "refuse an artifact that is not signed by the holder of this public key, a file of PEM text (needs model-signing)"
+    parser.add_argument("--require-signature", metavar="KEY", type=_path, help=text)
+
+
+def _new(parser) -> None:
+    parser.add_argument("kind", metavar="KIND", type=_part_kind, help=f"one of {', '.join(KINDS)}")
+    parser.add_argument("name", metavar="NAME", help="the plugin's name, with which its ids begin: a word in lower case")
+    parser.add_argument("--out", metavar="FOLDER", type=_path, help="where to write (default: mgzoo-NAME, here)")
+    _json(parser)
+
+
+def _completion(parser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}; a start-up file says, e.g., source <(mgzoo completion bash)")
+    parser.add_argument("--line", metavar="TEXT", help="print what could come next in this command line, as the scripts ask")
+
+
+def _part_kind(text: str) -> str:
+    return _one_of(text, KINDS)
+
+
 def _kind(text: str) -> str:
-    word = text if text in LISTED else text.removesuffix("s")
-    if word not in LISTED:
-        close = difflib.get_close_matches(word, LISTED, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(LISTED)}"
+    return _one_of(text, LISTED)
+
+
+def _one_of(text: str, known: Sequence[str]) -> str:
+    word = text if text in known else text.removesuffix("s")
+    if word not in known:
+        close = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(known)}"
         raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {hint}")
     return word
 
@@ -210,6 +241,13 @@ def _path(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in (one.strip() for one in text.split(",")) if name)
+    if not names:
+        raise argparse.ArgumentTypeError("name at least one, separated by commas")
+    return names
 
 
 def _count(text: str) -> int:
@@ -309,6 +347,7 @@ VERBS = {
         examples=(
             'mgzoo generate registry/emoji-t2v "a rabbit hopping" --seed 1',
             'mgzoo generate runs/first "a red heart" --frames 1 --out heart.png',
+            "mgzoo generate --from heart.png --out again.png",
         ),
     ),
     "push": Verb(
@@ -324,10 +363,22 @@ VERBS = {
         examples=("mgzoo pull registry/emoji-t2v", "mgzoo pull org/name@v1"),
     ),
     "verify": Verb(
-        help="compare a model's files with the digests in its manifest",
+        help="compare a model, a run or a generated file with what it should be",
         run="mgzoo.cli.reading:verify",
         arguments=_verify,
-        examples=("mgzoo verify registry/emoji-t2v", "mgzoo verify runs/first"),
+        examples=("mgzoo verify registry/emoji-t2v", "mgzoo verify runs/first", "mgzoo verify a-rabbit.mp4"),
+    ),
+    "new": Verb(
+        help="write a plugin with one working part, to change and publish",
+        run="mgzoo.cli.writing:new",
+        arguments=_new,
+        examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme"),
+    ),
+    "completion": Verb(
+        help="print the script that completes mgzoo's words in a shell",
+        run="mgzoo.cli.completion:completion",
+        arguments=_completion,
+        examples=("mgzoo completion bash", "mgzoo completion zsh", "mgzoo completion fish"),
     ),
     "doctor": Verb(
         help="report versions, hardware, disk, plugins and environment",

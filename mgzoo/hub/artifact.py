@@ -2,6 +2,7 @@
 
     README.md LICENSE mgzoo.json recipe.yaml recipe.lock.json
     <part>/config.json  <part>/model*.safetensors           parts with weights of their own; others are references
+    <part>/adapter_config.json  <part>/adapter_model.safetensors      an adapter, in PEFT's format; its base is a reference
     probe/inputs.safetensors  probe/outputs.safetensors      a golden probe
 """
 
@@ -16,11 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mgzoo.hub import card, checking, probe, refs
+from mgzoo import adapters, provenance
+from mgzoo.hub import bases, card, checking, peft, probe, refs
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub import tensors as stored
 from mgzoo.hub.manifest import Contract, FileEntry, Manifest, PartEntry, Reference, Requirement
+from mgzoo.hub.unset import shell
 from mgzoo.spec import MgzooError
 
 BF16_FROM = 1_000_000
@@ -37,39 +40,50 @@ def save(
     samples: str | Path | Sequence[str | Path] = (),
     license: str = "apache-2.0",
     data_note: str = "",
+    evaluation: str | Path | Sequence[Mapping] = (),
     dtype: torch.dtype | None = None,
     golden: bool = True,
+    shard_bytes: int = stored.SHARD_BYTES,
 ) -> Path:
     """Write ``model`` as an artifact and return its folder; an artifact that stands there is replaced.
 
     state: weights that go before the model's own, part name -> tensor name -> tensor, e.g. the EMA's or those gathered from
         ZeRO ranks. metrics: training figures for the card and the manifest. curve: a PNG of the training curve.
-    samples: a PNG and/or an MP4 that the model made. data_note: Markdown on the data and its licence.
+    samples: a PNG and/or an MP4 that the model made. data_note: Markdown on the data and its licence. evaluation: figures as
+        data, see `mgzoo.hub.card.evaluation`.
     dtype: of the stored parameters; default bfloat16 for parts of `BF16_FROM` parameters or more, else float32. Buffers
-        keep their own. golden: run and store the golden probe.
-    A part whose weights still equal those of the hub artifact it came from is stored as a reference to it.
+        keep their own. golden: run and store the golden probe. shard_bytes: weights above this size are split into several
+        files with an index.
+    A part whose weights still equal those of the hub artifact it came from is stored as a reference to it; of an adapted part
+    the adapter alone is stored, and its base is a reference.
     Raises `MgzooError` (a tensor that is not finite, a full disk …); then, and when interrupted, nothing is left behind.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / manifests.NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise MgzooError(f"{folder} exists and is not an artifact", remedy="choose a new folder")
+    figures = card.evaluation(evaluation)
     recipe = model.recipe
     state = {(name, key): value for name, tensors in (state or {}).items() for key, value in tensors.items()}
     with folders.disk_errors(f"saving {folder}"), folders.written_aside(folder) as aside:
         entries, own = {}, []
         with_weights = set(model.part_names())
         for name, part in recipe.parts.items():
-            trained, weights = False, ()
+            trained, weights, base = False, (), None
             if name in with_weights:
                 folders.write_file(aside / name / "config.json", _config_json(part.config))
-                tensors = _given_tensors(model.part(name), name, state)
-                weights = _same_as_base(part, name, tensors)
+                tensors, base = _given_tensors(model.part(name), name, state), model.bases.get(name)
+                weights = None if part.adapter else _same_as_base(base, tensors)
                 if weights is None:
                     own.append(name)
-                    tensors = _cast(tensors, model.part(name), dtype)
-                    weights = tuple(f"{name}/{file}" for file in stored.write(tensors, aside / name))
+                    if part.adapter:
+                        files = _write_adapter(model, name, tensors, aside / name, dtype)
+                    else:
+                        files = stored.write(_cast(tensors, model.part(name), dtype), aside / name, shard_bytes=shard_bytes)
+                    weights = tuple(f"{name}/{file}" for file in files)
                     trained = model.task is not None and name in model.task.trained(model)
-            entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights)
+                else:
+                    base = None
+            entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights, base=base)
         if state:
             name, key = sorted(state)[0]
             what = f"the state to save holds {key!r} of {name}, which has no such tensor"
@@ -86,7 +100,9 @@ def save(
             metrics=_figures(metrics or {}),
             files={},
         )
-        readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder))
+        if figures:
+            card.write_evaluation(aside, figures)
+        readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder), figures=figures)
         folders.write_file(aside / "README.md", readme.encode())
         seal(manifest, aside)
         if golden:
@@ -103,43 +119,67 @@ def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None)
     ref: see `mgzoo.hub.refs`. dtype: of the parameters, default as stored. Every digest is checked before a weight is
     used. Raises `ArtifactError` with every problem, or `MgzooError`.
     """
-    from mgzoo.model import build
     from mgzoo.recipe import compose
 
     folder = refs.resolve(ref)
     manifest = manifests.read(folder)
     checking.refuse(checking.check_files(folder, manifest) + checking.check_plugins(manifest, folder))
     recipe = compose(folder / "recipe.yaml")
+    checking.refuse(peft.check(folder, manifest, recipe))
     tensors = {name: _tensors_of(folder, entry) for name, entry in manifest.parts.items() if entry.weights}
-    # On the meta device first: a recipe that asks for more memory than its weights hold is refused before it is given any.
+    # Without memory at first: a recipe that asks for more than its weights hold is refused before it is given any.
     shapes = {name: {key: tuple(value.shape) for key, value in state.items()} for name, state in tensors.items()}
-    checking.refuse(checking.check_model(folder, manifest, build(recipe, device="meta", weights=False), shapes))
-    model = build(recipe, device=device, weights=False)
-    for name, state in tensors.items():
-        fill(model.part(name), state, dtype)
+    model = shell(recipe, device)
+    checking.refuse(checking.check_model(folder, manifest, model, shapes))
+    for name in list(tensors):
+        fill(model.part(name), tensors.pop(name), dtype, device)
+        entry = manifest.parts[name]
+        if base := entry.needs or entry.base:
+            model.bases[name] = base
     return model.eval()
 
 
 def weights_for(ref: str | Path, part: str) -> tuple[dict, dict[str, Tensor]]:
-    """Config and state dict of one part of an artifact, its digests checked; a reference is followed to its base."""
+    """Config and plain weights of one part of an artifact, its digests checked; a reference is followed to its base, and an
+    adapter is merged into its base."""
     folder = refs.resolve(ref)
     manifest = manifests.read(folder)
     entry = manifests.entry_of(manifest, part, str(ref))
     if not entry.weights:
         raise MgzooError(f"{part} has no weights in {ref}", remedy="drop `weights` from that part of the recipe")
-    own = entry.weights if isinstance(entry.weights, tuple) else ()
-    checking.refuse(checking.check_files(folder, manifest, [f"{part}/config.json", *own]))
-    return manifests.part_config(folder, part), _tensors_of(folder, entry)
+    checking.refuse(checking.check_files(folder, manifest, [f"{part}/config.json", *_files_of(entry)]))
+    return manifests.part_config(folder, part), _plain_of(folder, entry)
 
 
-def fill(part: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
-    """Give a built part its weights, in their stored dtype (parameters: in ``dtype``) and the part's memory layout."""
+def base_of(ref: str | Path, part: str) -> Reference | None:
+    """What a part that starts from ``ref`` has as its base; None for a folder that only this machine knows."""
+    folder, parsed = refs.resolve(ref), refs.parse(ref)
+    entry = manifests.entry_of(manifests.read(folder), part, str(ref))
+    if isinstance(entry.weights, Reference) or parsed.repo is None:
+        return entry.weights if isinstance(entry.weights, Reference) else None
+    digest = manifests.digest_file(folder / manifests.NAME)
+    commit = folder.name if parsed.is_endpoint else digest[: manifests.COMMIT_LENGTH]
+    return Reference(repo=parsed.repo, commit=commit, part=part, digest=digest)
+
+
+def adapted_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an adapted part's state: the adapter's beside its base's."""
+    path = folder / part / manifests.ADAPTER_FILE
+    return {**bases.shapes_of(folder, part), **{peft.own_name(key, path): shape for key, shape in stored.headers([path]).items()}}
+
+
+def fill(part: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, device: str = "cpu") -> None:
+    """Give a built part its weights, in their stored dtype (parameters: in ``dtype``) and the part's memory layout.
+
+    ``tensors`` is emptied on the way: a shard's file is let go as soon as the last tensor of it was copied.
+    """
     target = part.state_dict()
     parameters = {name for name, _ in part.named_parameters()}
-    for key, value in tensors.items():
+    for key in list(tensors):
+        value = tensors.pop(key)
         cast = dtype if dtype is not None and key in parameters and value.is_floating_point() else value.dtype
-        # empty_like keeps channels_last: a convolution in the default layout is slower and rounds differently.
-        target[key] = torch.empty_like(target[key], dtype=cast).copy_(value)
+        # The part's strides keep channels_last: a convolution in the default layout is slower and rounds differently.
+        target[key] = torch.empty_strided(target[key].shape, target[key].stride(), dtype=cast, device=device).copy_(value)
     part.load_state_dict(target, strict=True, assign=True)
 
 
@@ -151,9 +191,13 @@ def describe(
     samples: str | Path | Sequence[str | Path] = (),
     license: str | None = None,
     data_note: str = "",
+    evaluation: str | Path | Sequence[Mapping] | None = None,
+    overrides: Sequence[str] = (),
 ) -> Path:
-    """Write a saved artifact's card again, weights and recipe untouched: figures that are added to those it has, pictures
-    that are added or replaced, and the arguments of `save`. The artifact's commit becomes another one."""
+    """Write a saved artifact's card again, weights untouched: figures that are added to those it has, pictures that are added
+    or replaced, and the arguments of `save`; an evaluation it has stays unless another is given. overrides: ``a.b=value``
+    that recipe.yaml and its lock then say, e.g. a path of one machine that nobody else should read. The artifact's commit
+    becomes another one."""
     from mgzoo.model import build
     from mgzoo.recipe import compose
 
@@ -163,14 +207,20 @@ def describe(
     manifest = dataclasses.replace(
         manifest, metrics={**manifest.metrics, **_figures(metrics or {})}, license=license or manifest.license
     )
-    model = build(compose(folder / "recipe.yaml"), device="meta", weights=False)
+    model = build(compose(folder / "recipe.yaml", overrides), device="meta", weights=False)
+    kept = folder / card.EVALUATION
+    figures = card.evaluation(evaluation if evaluation is not None else kept if kept.is_file() else ())
     with folders.disk_errors(f"describing {folder}"), folders.written_aside(folder) as aside:
         folders.copy_files(folder, aside, manifest.files)
         card.copy_pictures(aside, curve, samples)
         pictures = [path.name for path in aside.iterdir() if path.suffix in (".png", ".mp4")]
-        readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder))
+        readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder), figures=figures)
         folders.write_file(aside / "README.md", readme.encode())
         folders.write_file(aside / "LICENSE", card.license_text(manifest.license).encode())
+        card.write_evaluation(aside, figures) if figures else (aside / card.EVALUATION).unlink(missing_ok=True)
+        if overrides:
+            _write_texts(model.recipe, aside, manifest.license)
+            _keep_data_pin(folder, aside, model.recipe)
         seal(manifest, aside)
         folders.put_in_place(aside, folder)
     return folder
@@ -194,24 +244,59 @@ def seal(manifest: Manifest, folder: Path) -> None:
     entries = {
         name: FileEntry(size=(folder / name).stat().st_size, blake3=manifests.digest_file(folder / name))
         for name in names
-        if name != manifests.NAME
+        if name not in (manifests.NAME, manifests.SIGNATURE)
     }
+    (folder / manifests.SIGNATURE).unlink(missing_ok=True)  # it was of another mgzoo.json
     text = dataclasses.replace(manifest, files=entries).to_json().encode()
     manifests.parse(text, manifests.NAME)
     folders.write_file(folder / manifests.NAME, text)
 
 
+def _files_of(entry: PartEntry) -> list[str]:
+    """The files of a part that loading it reads, but for its config."""
+    own = list(entry.weights) if isinstance(entry.weights, tuple) else []
+    return [*own, own[0].replace(manifests.ADAPTER_FILE, peft.CONFIG)] if entry.is_adapter else own
+
+
 def _tensors_of(folder: Path, entry: PartEntry) -> dict[str, Tensor]:
+    """A part's tensors as the model that its artifact's recipe builds has them: an adapter's beside its base's."""
+    if entry.is_adapter:
+        return {**_referenced(entry.base), **peft.read((folder / entry.weights[0]).parent)[1]}
+    return _plain_of(folder, entry)
+
+
+def _plain_of(folder: Path, entry: PartEntry) -> dict[str, Tensor]:
+    """A part's weights without an adapter beside them: it is merged into its base."""
     if isinstance(entry.weights, Reference):
-        reference = entry.weights
-        base = base_folder(reference)
-        manifest = manifests.read(base)
-        entry = manifests.entry_of(manifest, reference.part, str(reference))
-        if not isinstance(entry.weights, tuple) or not entry.weights:
-            raise MgzooError(f"{reference} holds no weights of {reference.part}", remedy="reference the artifact that holds them")
-        checking.refuse(checking.check_files(base, manifest, entry.weights))
-        folder = base
-    return stored.read(folder / name for name in entry.weights)
+        return _referenced(entry.weights)
+    if not entry.is_adapter:
+        return stored.read(folder / name for name in entry.weights)
+    adapter, own = peft.read((folder / entry.weights[0]).parent)
+    return adapters.merged(_referenced(entry.base), own, adapter.scale)
+
+
+def _referenced(reference: Reference) -> dict[str, Tensor]:
+    """The plain weights behind a reference, all digests compared."""
+    base = base_folder(reference)
+    manifest = manifests.read(base)
+    entry = manifests.entry_of(manifest, reference.part, str(reference))
+    if not isinstance(entry.weights, tuple) or not entry.weights:
+        raise MgzooError(f"{reference} holds no weights of {reference.part}", remedy="reference the artifact that holds them")
+    checking.refuse(checking.check_files(base, manifest, _files_of(entry)))
+    return _plain_of(base, entry)
+
+
+def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> list[str]:
+    """Write the adapter on a part, whose other tensors must be those of its base; returns the weight files' names."""
+    part, adapter, base = model.part(name), model.recipe.parts[name].adapter, model.bases.get(name)
+    merge = "fold the adapter into plain weights before saving: mgzoo.adapters.merge(model)"
+    if base is None:
+        raise MgzooError(f"the adapter on {name} has no base that others can reach", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")
+    own = {key: tensors[key] for key in adapters.state(part)}
+    rest = {key: value for key, value in tensors.items() if key not in own}
+    if not _equal(_referenced(base), rest):
+        raise MgzooError(f"the weights of {name} beside its adapter are not those of {base}, and an adapter stores no others", remedy=merge)
+    return peft.write(part, adapter, _cast(own, part, dtype), folder, base)
 
 
 def _given_tensors(part: nn.Module, name: str, state: dict) -> dict[str, Tensor]:
@@ -230,33 +315,23 @@ def _given_tensors(part: nn.Module, name: str, state: dict) -> dict[str, Tensor]
 def _cast(tensors: Mapping[str, Tensor], part: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Parameters in their stored dtype, buffers in the part's."""
     parameters, own = {key for key, _ in part.named_parameters()}, part.state_dict()
-    count = sum(parameter.numel() for parameter in part.parameters())
+    count = sum(tensors[key].numel() for key in parameters if key in tensors)
     kept = dtype or (torch.bfloat16 if count >= BF16_FROM else torch.float32)
     floating = {key for key in parameters if own[key].is_floating_point()}
     return {key: value.to(kept if key in floating else own[key].dtype) for key, value in tensors.items()}
 
 
-def _same_as_base(part, name: str, tensors: Mapping[str, Tensor]) -> Reference | None:
-    """A reference to the hub artifact the part came from, if every weight in it is still what is in ``tensors``."""
-    if not part.weights:
+def _same_as_base(base: Reference | None, tensors: Mapping[str, Tensor]) -> Reference | None:
+    """The hub artifact that the part came from, if it is here and every weight in it is still what is in ``tensors``."""
+    folder = refs.local(str(base)) if base else None
+    if folder is None or manifests.digest_file(folder / manifests.NAME) != base.digest:
         return None
-    parsed = refs.parse(part.weights)
-    folder = refs.local(part.weights)
-    if parsed.repo is None or folder is None:
-        return None
-    entry = manifests.read(folder).parts.get(name)
-    if entry is None or not entry.weights:
-        return None
-    base = _tensors_of(folder, entry)
+    return base if _equal(_referenced(base), tensors) else None
+
+
+def _equal(base: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
     # In the dtype the model has in memory: rounding a frozen part for speed does not make it another one.
-    same = base.keys() == tensors.keys()
-    if not same or not all(torch.equal(base[key].to(value.dtype), value.cpu()) for key, value in tensors.items()):
-        return None
-    if isinstance(entry.weights, Reference):
-        return entry.weights
-    digest = manifests.digest_file(folder / manifests.NAME)
-    commit = folder.name if parsed.is_endpoint else digest[: manifests.COMMIT_LENGTH]
-    return Reference(repo=parsed.repo, commit=commit, part=name, digest=digest)
+    return base.keys() == tensors.keys() and all(torch.equal(base[key].to(value.dtype), value.cpu()) for key, value in tensors.items())
 
 
 def _config_json(config) -> bytes:
@@ -271,6 +346,16 @@ def _write_texts(recipe, folder: Path, license: str) -> None:
     folders.write_file(folder / "LICENSE", card.license_text(license).encode())
 
 
+def _keep_data_pin(old: Path, new: Path, recipe) -> None:
+    """In the lock of a recipe whose data is called otherwise now, the digest of the data it was trained on."""
+    from mgzoo import lock
+
+    pinned, path = lock.read(old / "recipe.lock.json")["data"], getattr(recipe.data and recipe.data.config, "path", None)
+    if len(pinned) == 1 and path:
+        told = lock.read(new / "recipe.lock.json") | {"data": {path: next(iter(pinned.values()))}}
+        folders.write_file(new / "recipe.lock.json", (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+
+
 def _contract(recipe) -> Contract:
     from mgzoo.contracts import wiring
 
@@ -281,7 +366,7 @@ def _contract(recipe) -> Contract:
 def _requirements(recipe) -> tuple[Requirement, ...]:
     parts = [part for part in (*recipe.parts.values(), recipe.data) if part is not None]
     providers = {(part.provider.distribution, part.provider.version) for part in parts}
-    return tuple(Requirement(distribution=name, version=version) for name, version in sorted(providers))
+    return tuple(Requirement(distribution=name, version=version, source=provenance.source(name)) for name, version in sorted(providers))
 
 
 def _figures(metrics: Mapping) -> dict[str, float | int | str]:

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mgzoo.discovery import discover, known_distributions
+from mgzoo.discovery import current_id, discover, known_distributions
+from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub import refs
 from mgzoo.hub.manifest import ArtifactError, Manifest, Reference, problem
@@ -43,8 +44,7 @@ def check_file(folder: Path, name: str, size: int, digest: str, remedy: str = AG
     path = folder / name
     if not path.is_file():
         return [problem("missing-file", "the file is missing", remedy, path)]
-    inside = folder.resolve().parent.parent if folder.parent.name == "snapshots" else folder.resolve()
-    if not path.resolve().is_relative_to(inside):
+    if not any(path.resolve().is_relative_to(place) for place in _holding(folder.resolve())):
         return [problem("link", "the file is a link that leads out of the artifact", "do not use this artifact", path)]
     actual = path.stat().st_size
     if actual != size:
@@ -55,12 +55,19 @@ def check_file(folder: Path, name: str, size: int, digest: str, remedy: str = AG
     return []
 
 
+def _holding(folder: Path) -> list[Path]:
+    """Where the files of an artifact may lie: in it; of one in the Hugging Face cache, with its repository's files or the shared ones."""
+    if folder.parent.name != "snapshots":
+        return [folder]
+    return [folder.parents[1], folder.parents[2] / "blobs"]
+
+
 def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
     """Every part whose component no installed plugin declares, with the pip line where our own list knows one."""
     registry, known, problems = discover(), known_distributions(), {}
     for name, part in sorted(manifest.parts.items()):
         namespace = part.use.split(".", 1)[0]
-        if part.use in registry.components:
+        if registry.find(part.use):
             continue
         what, remedy = registry.unknown(part.use)
         if namespace not in registry.providers and namespace not in known:
@@ -70,6 +77,18 @@ def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
             remedy = f"find out which plugin that is and whether you trust it; the artifact was made with {named or 'none named'}"
         problems[part.use] = problem("plugin", what, remedy, Path(folder) / manifests.NAME, f"parts.{name}.use")
     return list(problems.values())
+
+
+def check_requires(folder: Path, manifest: Manifest) -> list[Problem]:
+    """Distributions that the manifest requires and that supply no part, and those that do and are not required."""
+    from mgzoo.recipe import compose
+
+    recipe, where = compose(folder / "recipe.yaml"), folder / manifests.NAME
+    supplied = {part.provider.distribution for part in (*recipe.parts.values(), recipe.data) if part is not None}
+    listed = {one.distribution for one in manifest.requires}
+    remedy = "save the artifact again; what it requires follows from its parts"
+    problems = [problem("requires", f"{name} is required and supplies no part", remedy, where, "requires") for name in sorted(listed - supplied)]
+    return problems + [problem("requires", f"{name} supplies a part and is not required", remedy, where, "requires") for name in sorted(supplied - listed)]
 
 
 def check_license(manifest: Manifest, licenses: Sequence[str], origin: str) -> list[Problem]:
@@ -87,9 +106,9 @@ def check_bases(manifest: Manifest, origin: Path | str, *, fetchable: bool = Tru
     """
     problems = []
     for name, part in manifest.parts.items():
-        if not isinstance(part.weights, Reference):
+        if part.needs is None:
             continue
-        reference, key = part.weights, f"parts.{name}.weights"
+        reference, key = part.needs, f"parts.{name}.{'base' if part.is_adapter else 'weights'}"
         base = refs.local(str(reference))
         where = f"{origin}/{manifests.NAME}"
         if base is None and not fetchable and refs.parse(str(reference)).is_endpoint:
@@ -110,7 +129,7 @@ def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
     for root, names, files in os.walk(folder):
         for name in [*files, *(name for name in names if (Path(root) / name).is_symlink())]:
             relative = (Path(root) / name).relative_to(folder).as_posix()
-            if relative != manifests.NAME and relative not in manifest.files:
+            if relative not in (manifests.NAME, manifests.SIGNATURE) and relative not in manifest.files:
                 what = f"the file is not listed in {manifests.NAME}"
                 problems.append(problem("unlisted", what, "move it away; it is never pushed", folder / relative))
     return problems
@@ -151,7 +170,7 @@ def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Ma
     remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
     parts, with_weights = model.recipe.parts, model.part_names()
     for name in sorted(parts.keys() | manifest.parts.keys()):
-        use = manifest.parts[name].use if name in manifest.parts else "nothing"
+        use = current_id(manifest.parts[name].use) if name in manifest.parts else "nothing"
         wanted = parts[name].component.id if name in parts else "nothing"
         if use != wanted:
             problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, where, f"parts.{name}"))
@@ -163,24 +182,28 @@ def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Ma
     return problems
 
 
-def check_tensors(folder: Path, manifest: Manifest) -> list[Problem]:
-    """Headers against a model built on the meta device, and every stored value finite."""
-    import torch
-
+def check_headers(folder: Path, manifest: Manifest) -> list[Problem]:
+    """The names and shapes in the headers of its weights against a model that has shapes and no memory; no tensor is read."""
+    from mgzoo.hub import artifact
     from mgzoo.hub import tensors as stored
-    from mgzoo.model import build
+    from mgzoo.hub.unset import shell
     from mgzoo.recipe import compose
 
-    files = {
-        name: [folder / file for file in part.weights]
-        for name, part in manifest.parts.items()
-        if part.weights and isinstance(part.weights, tuple)
-    }
-    shapes = {name: stored.headers(paths) for name, paths in files.items()}
-    problems = check_model(folder, manifest, build(compose(folder / "recipe.yaml"), device="meta", weights=False), shapes)
-    for path in (path for paths in files.values() for path in paths):
-        for key, value in stored.read([path]).items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
+    files = {name: [folder / file for file in part.weights] for name, part in manifest.parts.items() if isinstance(part.weights, tuple)}
+    shapes = {name: stored.headers(paths) for name, paths in files.items() if paths}
+    shapes |= {name: artifact.adapted_shapes(folder, name) for name, part in manifest.parts.items() if part.is_adapter}
+    return check_model(folder, manifest, shell(compose(folder / "recipe.yaml")), shapes)
+
+
+def check_tensors(folder: Path, manifest: Manifest) -> list[Problem]:
+    """`check_headers`, and every stored value finite."""
+    from mgzoo.hub import tensors as stored
+
+    problems = check_headers(folder, manifest)
+    own = [part.weights for part in manifest.parts.values() if isinstance(part.weights, tuple)]
+    for path in (folder / name for names in own for name in names):
+        for key, value in stored.read([path], finite=False).items():
+            if not stored.is_finite(value):
                 what = f"{key} holds values that are not finite"
                 problems.append(problem("not-finite", what, "go back to an earlier commit", path))
     return problems
@@ -195,12 +218,19 @@ def check_probe(folder: Path, manifest: Manifest) -> list[Problem]:
     return probe.compare(artifact.load(folder), manifest.contract, folder)
 
 
-def verify(path: str | Path, *, probe: bool = True) -> list[Problem]:
-    """Every problem of an artifact's folder, a run's folder (its artifact and its checkpoints), or a reference.
+def verify(path: str | Path, *, probe: bool = True, require_signature: str | Path | None = None) -> list[Problem]:
+    """Every problem of an artifact's folder, a run's folder (its artifact and its checkpoints), a reference, a folder hub (every
+    commit that it names), or a file that `mgzoo generate` wrote. require_signature: a public key, see `mgzoo.hub.signing`.
 
-    Raises `MgzooError` where there is neither an artifact nor a checkpoint.
+    Raises `MgzooError` where there is nothing of the kind.
     """
     run = Path(path)
+    if run.is_file():
+        from mgzoo.hub import generated
+
+        return generated.check(run)[1]
+    if commits := _commits(run):
+        return [one for commit in commits for one in verify(commit, probe=probe, require_signature=require_signature)]
     checkpoints = sorted(run.glob("checkpoints/*/manifest.json")) if run.is_dir() else []
     problems = [one for listing in checkpoints for one in _check_checkpoint(listing)]
     if checkpoints and refs.artifact_folder(run) is None:
@@ -208,12 +238,22 @@ def verify(path: str | Path, *, probe: bool = True) -> list[Problem]:
     folder = refs.local(path)
     if folder is None:
         folder = refs.resolve(path, offline=True)
+    if require_signature is not None:
+        from mgzoo.hub import signing
+
+        problems += signing.check(folder, require_signature)
     try:
         return problems + _check_artifact(folder, probe)
     except RecipeError as error:
         return problems + list(error.problems)
     except MgzooError as error:
         return problems + [problem("artifact", error.what, error.remedy, error.origin or folder)]
+
+
+def _commits(folder: Path) -> list[Path]:
+    """The artifacts that a folder hub, or one name in it, names."""
+    names = [found.parent for found in [folder / folders.REFS, *folder.glob(f"*/{folders.REFS}")] if found.is_file()]
+    return [name / commit for name in names for commit in sorted(set(folders.read_refs(name.parent, name.name).values()))]
 
 
 def _check_artifact(folder: Path, probe: bool) -> list[Problem]:

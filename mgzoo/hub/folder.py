@@ -61,6 +61,12 @@ def find(hub: str | Path, name: str, revision: str | None = None) -> Path:
     return base / commit
 
 
+def check_tag(tag: str | None) -> None:
+    """Raise `MgzooError` for what cannot be a tag; None, no tag, may pass."""
+    if tag is not None and (not _TAG.fullmatch(tag) or tag == "main"):
+        raise MgzooError(f"{tag!r} cannot be a tag", remedy="use letters, digits, '.', '_' and '-'; main always names the newest")
+
+
 def publish(
     hub: str | Path, name: str, fill: Callable[[Path], None], *, tag: str | None = None, parent: str | None = None
 ) -> str:
@@ -72,8 +78,7 @@ def publish(
     """
     from mgzoo.hub import checking
 
-    if tag is not None and (not _TAG.fullmatch(tag) or tag == "main"):
-        raise MgzooError(f"{tag!r} cannot be a tag", remedy="use letters, digits, '.', '_' and '-'; main always names the newest")
+    check_tag(tag)
     base = Path(hub) / name
     expected = parent if parent is not None else read_refs(hub, name).get("main")
     base.mkdir(parents=True, exist_ok=True)
@@ -95,6 +100,8 @@ def publish(
                 try:
                     if new or checking.check_files(base / commit, manifests.read(staging)):
                         put_in_place(staging, base / commit)
+                    elif (staging / manifests.SIGNATURE).is_file():  # the same content, signed later
+                        os.replace(staging / manifests.SIGNATURE, base / commit / manifests.SIGNATURE)
                     _write_refs(base, {**refs, "main": commit, **({tag: commit} if tag else {})})
                 except BaseException:
                     if new and commit not in read_refs(hub, name).values():

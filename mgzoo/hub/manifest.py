@@ -15,19 +15,23 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Origin, Problem, RecipeError
+from mgzoo.hub.strict import Checker, problem, short, strict_json
+from mgzoo.spec import UNSEEN, ConditionSpec, LatentSpec, MgzooError, RecipeError
 
 NAME = "mgzoo.json"
+SIGNATURE = "mgzoo.sig"
+"""Of mgzoo.json, which therefore cannot list it."""
 SCHEMA = 1
 MAX_BYTES = 1_000_000
 MAX_FILES = 10_000
 COMMIT_LENGTH = 12
+ADAPTER_FILE = "adapter_model.safetensors"
 
 PART_NAME = re.compile(r"autoencoder|backbone|objective|sampler|task|encoders\.[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
-_TOP_FILES = frozenset({"README.md", "LICENSE", NAME, "recipe.yaml", "recipe.lock.json", "curve.png", "sample.png", "sample.mp4"})
+_TOP_FILES = frozenset({"README.md", "LICENSE", NAME, "recipe.yaml", "recipe.lock.json", "evaluation.json", "curve.png", "sample.png", "sample.mp4"})
 _PROBE_FILES = frozenset({"inputs.safetensors", "outputs.safetensors"})
-_PART_FILE = re.compile(r"config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json")
+_PART_FILE = re.compile(r"(adapter_)?config\.json|(adapter_)?model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json")
 _COMPONENT = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{12}|[0-9a-f]{40}")
@@ -56,12 +60,25 @@ class Reference:
 class PartEntry:
     """One part: its component, whether this artifact's training changed it, and where its weights are.
 
-    weights: the files in this artifact, a `Reference`, or () for a part that has none.
+    weights: the files in this artifact, a `Reference`, or () for a part that has none. base: what the part's training started
+    from, None where it started from nothing or from a folder that only one machine knows; an adapter's files mean nothing
+    without it.
     """
 
     use: str
     trained: bool = False
     weights: tuple[str, ...] | Reference = ()
+    base: Reference | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the files are an adapter, to be put on the base."""
+        return isinstance(self.weights, tuple) and any(name.endswith(f"/{ADAPTER_FILE}") for name in self.weights)
+
+    @property
+    def needs(self) -> Reference | None:
+        """The artifact without which the part cannot be loaded."""
+        return self.weights if isinstance(self.weights, Reference) else self.base if self.is_adapter else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +100,11 @@ class Contract:
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """A distribution that supplied a part, and the version that did."""
+    """A distribution that supplied a part, the version that did, and where that was installed from (see `mgzoo.provenance`)."""
 
     distribution: str
     version: str
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +132,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of mgzoo.json: sorted keys, so that equal content gives an equal commit."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def problem(kind: str, what: str, remedy: str, where, key: str = "", line: int | None = None) -> Problem:
-    """A `Problem` of an artifact; ``where`` is the file or folder it was found in."""
-    return Problem(what=what, remedy=remedy, key=key, origin=Origin(source=str(where), line=line), kind=kind)
+        content = dataclasses.asdict(self)
+        for entry, optional in [*((part, "base") for part in content["parts"].values()), *((one, "source") for one in content["requires"])]:
+            if not entry[optional]:
+                del entry[optional]
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def digest_file(path: str | Path) -> str:
@@ -166,7 +183,9 @@ def part_config(folder: str | Path, part: str) -> dict:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
-        content = _json(data)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+        content = strict_json(data)
         if not isinstance(content, dict):
             raise ValueError("it is not an object")
     except FileNotFoundError:
@@ -191,7 +210,7 @@ def parse(data: bytes, source: str = NAME) -> Manifest:
         check.problem("", f"larger than {MAX_BYTES:,} bytes", "an honest manifest is small; do not use this artifact")
     else:
         try:
-            content = _json(data)
+            content = strict_json(data)
         except (ValueError, RecursionError) as error:
             check.problem("", f"not JSON: {error}", "pull or save the artifact again")
         else:
@@ -201,63 +220,8 @@ def parse(data: bytes, source: str = NAME) -> Manifest:
     return manifest
 
 
-def _json(data: bytes):
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES:,} bytes")
-
-    def once(pairs):
-        keys = [key for key, _ in pairs]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            raise ValueError(f"key {sorted(twice)[0]!r} is given twice")
-        return dict(pairs)
-
-    def constant(text):
-        raise ValueError(f"{text} is not JSON")
-
-    return json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=constant)
-
-
-class _Checker:
-    """Walks the parsed JSON and collects problems."""
-
-    def __init__(self, source: str):
-        self.source = source
-        self.problems: list[Problem] = []
-
-    def problem(self, key: str, what: str, remedy: str = "correct it, or save the artifact again", kind: str = "manifest"):
-        self.problems.append(problem(kind, what, remedy, self.source, key))
-
-    def mapping(self, value, key: str, required: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()) -> dict:
-        """`value` as a dict; with `required` its keys are closed."""
-        if not isinstance(value, dict):
-            self.problem(key, f"must be an object, not {type(value).__name__}")
-            return {}
-        if required is not None:
-            for name in value:
-                if name not in required and name not in optional:
-                    self.problem(f"{key}.{_short(name)}".lstrip("."), "unknown key", "remove it, or use a newer mgzoo")
-            for name in required:
-                if name not in value:
-                    self.problem(f"{key}.{name}".lstrip("."), "missing")
-        return value
-
-    def text(self, value, key: str, pattern: re.Pattern | None = None, limit: int = 20_000, hint: str = "") -> str:
-        if value is None and any(found.key == key for found in self.problems):
-            return ""
-        if not isinstance(value, str):
-            self.problem(key, f"must be text, not {type(value).__name__}")
-        elif len(value) > limit or (pattern is not None and not pattern.fullmatch(value)):
-            self.problem(key, f"{_short(value)!r} is not {hint or 'allowed here'}")
-        else:
-            return value
-        return ""
-
-    def integer(self, value, key: str, low: int, high: int = 2**62) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            if not (value is None and any(found.key == key for found in self.problems)):
-                self.problem(key, f"must be a whole number of at least {low}, not {_short(repr(value))}")
-            return low
-        return value
+class _Checker(Checker):
+    """Walks the parsed JSON of a manifest and collects problems."""
 
     def manifest(self, content) -> Manifest:
         content = self.mapping(content, "", tuple(f.name for f in dataclasses.fields(Manifest)))
@@ -284,7 +248,7 @@ class _Checker:
             self.problem("files", f"more than {MAX_FILES:,} files")
             return {}
         for name, entry in value.items():
-            key = f"files.{_short(name)}"
+            key = f"files.{short(name)}"
             if not allowed(name) or name == NAME:
                 self.problem(key, "not a file that an artifact may hold", "do not use this artifact", kind="unsafe-name")
                 continue
@@ -297,11 +261,11 @@ class _Checker:
     def parts(self, value, files) -> dict[str, PartEntry]:
         entries = {}
         for name, entry in self.mapping(value, "parts").items():
-            key = f"parts.{_short(name)}"
+            key = f"parts.{short(name)}"
             if not PART_NAME.fullmatch(name):
                 self.problem(key, "not the name of a part", "autoencoder, encoders.NAME, backbone, objective, sampler or task")
                 continue
-            entry = self.mapping(entry, key, ("use", "trained", "weights"))
+            entry = self.mapping(entry, key, ("use", "trained", "weights"), ("base",))
             trained = entry.get("trained", False)
             if not isinstance(trained, bool):
                 self.problem(f"{key}.trained", "must be true or false")
@@ -309,25 +273,31 @@ class _Checker:
                 use=self.text(entry.get("use"), f"{key}.use", _COMPONENT, 200, "a component id"),
                 trained=trained is True,
                 weights=self.weights(entry.get("weights", []), f"{key}.weights", name, files),
+                base=self.reference(entry["base"], f"{key}.base") if "base" in entry else None,
             )
+            if entries[name].is_adapter and (entries[name].base is None or len(entries[name].weights) > 1):
+                self.problem(key, f"an adapter is one file, {name}/{ADAPTER_FILE}, and its base")
         return entries
 
     def weights(self, value, key: str, part: str, files) -> tuple[str, ...] | Reference:
         if isinstance(value, dict):
-            value = self.mapping(value, key, ("repo", "commit", "part", "digest"))
-            return Reference(
-                repo=self.text(value.get("repo"), f"{key}.repo", _REPO, hint="HUB/NAME"),
-                commit=self.text(value.get("commit"), f"{key}.commit", _COMMIT, hint="a commit"),
-                part=self.text(value.get("part"), f"{key}.part", PART_NAME, hint="the name of a part"),
-                digest=self.text(value.get("digest"), f"{key}.digest", _DIGEST, hint="a blake3 digest"),
-            )
+            return self.reference(value, key)
         if not isinstance(value, list):
             self.problem(key, "must be a list of files or a reference")
             return ()
         for name in value:
             if not isinstance(name, str) or name not in files or not name.startswith(part + "/"):
-                self.problem(key, f"{_short(str(name))!r} is not a listed file under {part}/")
+                self.problem(key, f"{short(str(name))!r} is not a listed file under {part}/")
         return tuple(name for name in value if isinstance(name, str))
+
+    def reference(self, value, key: str) -> Reference:
+        value = self.mapping(value, key, ("repo", "commit", "part", "digest"))
+        return Reference(
+            repo=self.text(value.get("repo"), f"{key}.repo", _REPO, hint="HUB/NAME"),
+            commit=self.text(value.get("commit"), f"{key}.commit", _COMMIT, hint="a commit"),
+            part=self.text(value.get("part"), f"{key}.part", PART_NAME, hint="the name of a part"),
+            digest=self.text(value.get("digest"), f"{key}.digest", _DIGEST, hint="a blake3 digest"),
+        )
 
     def contract(self, value) -> Contract:
         value = self.mapping(value, "contract", ("latent", "conditions", "feeds"))
@@ -374,13 +344,14 @@ class _Checker:
             return ()
         entries = []
         for i, entry in enumerate(value):
-            entry = self.mapping(entry, f"requires.{i}", ("distribution", "version"))
+            entry = self.mapping(entry, f"requires.{i}", ("distribution", "version"), ("source",))
             entries.append(
                 Requirement(
                     distribution=self.text(
                         entry.get("distribution"), f"requires.{i}.distribution", _DISTRIBUTION, hint="the name of a distribution"
                     ),
                     version=self.text(entry.get("version"), f"requires.{i}.version", re.compile(r"[A-Za-z0-9.+!_-]{1,64}")),
+                    source=self.text(entry.get("source", ""), f"requires.{i}.source", re.compile(r"[ -~]*"), 300, "one line of text"),
                 )
             )
         return tuple(entries)
@@ -389,11 +360,6 @@ class _Checker:
         value = self.mapping(value, "metrics")
         for name, figure in value.items():
             number = isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
-            if not (number or (isinstance(figure, str) and len(figure) <= 1000)):
-                self.problem(f"metrics.{_short(name)}", "must be a number or a short text")
+            if UNSEEN.search(name) or not (number or (isinstance(figure, str) and len(figure) <= 1000 and not UNSEEN.search(figure))):
+                self.problem(f"metrics.{short(name)}", "must be a number or a short text")
         return value
-
-
-def _short(text: str) -> str:
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,36 @@ from mgzoo.spec import MgzooError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
+
+
+_without_network: ContextVar[bool] = ContextVar("without_network", default=False)
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """Within it, no reference is asked about on a network hub: what is on this machine is used, and an error says what is not.
+
+    For what a lock has been compared with: a tag that could have moved needs no second look.
+    """
+    token = _without_network.set(True)
+    try:
+        yield
+    finally:
+        _without_network.reset(token)
+
+
+_licenses: ContextVar[tuple[str, ...]] = ContextVar("licenses", default=())
+
+
+@contextmanager
+def licensed(licenses: Sequence[str]) -> Iterator[None]:
+    """Within it, every artifact that a reference leads to, bases included, must be under one of ``licenses`` (empty: any); of
+    another nothing but its mgzoo.json is fetched."""
+    token = _licenses.set(tuple(licenses))
+    try:
+        yield
+    finally:
+        _licenses.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +149,17 @@ def local(ref: str | Path) -> Path | None:
 def resolve(ref: str | Path, *, offline: bool = False) -> Path:
     """The artifact's folder, pulled first where it is on an endpoint and not here yet.
 
-    Raises `MgzooError` that says what is missing; with ``offline`` nothing is fetched.
+    Raises `MgzooError` that says what is missing; with ``offline`` nothing is fetched. See `licensed`.
     """
+    folder = _resolved(ref, offline)
+    if licenses := _licenses.get():
+        from mgzoo.hub import checking
+
+        checking.refuse(checking.check_license(manifests.read(folder), licenses, f"{ref}/{manifests.NAME}"))
+    return folder
+
+
+def _resolved(ref: str | Path, offline: bool) -> Path:
     parsed = parse(ref)
     if parsed.folder is not None:
         return parsed.folder
@@ -125,11 +167,12 @@ def resolve(ref: str | Path, *, offline: bool = False) -> Path:
         return folders.find(parsed.hub, parsed.name, parsed.revision)
     from mgzoo.hub import endpoint
 
-    here = endpoint.cached(parsed.repo, parsed.revision)
-    if here is not None and (offline or endpoint.is_commit(parsed.revision) or endpoint.is_offline()):
+    here, lacks = endpoint.find(parsed.repo, parsed.revision)
+    offline = offline or _without_network.get() or endpoint.is_offline()
+    if not lacks and (offline or endpoint.is_commit(parsed.revision)):
         return here
-    if offline or endpoint.is_offline():
-        raise MgzooError(f"{parsed.text} is not on this machine", remedy=f"go online and run: mgzoo pull {parsed.text}")
+    if offline:
+        raise MgzooError(f"{parsed.text} {lacks}", remedy=f"go online and run: mgzoo pull {parsed.text}")
     from mgzoo.hub import transfer
 
-    return transfer.pull(parsed.text)
+    return transfer.pull(parsed.text, licenses=_licenses.get())

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mgzoo.hub import checking, refs
+from mgzoo.hub import checking, leaks, refs, signing
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import Manifest, Reference, problem
+from mgzoo.hub.manifest import Manifest, problem
 from mgzoo.spec import MgzooError, Problem
 
 Report = Callable[[str], None] | None
 
-_SECRETS = (
-    ("a Hugging Face token", re.compile(rb"\bhf_[A-Za-z0-9]{20,}")),
-    ("a GitHub token", re.compile(rb"\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}")),
-    ("an AWS key", re.compile(rb"\b(AKIA|ASIA)[A-Z0-9]{16}\b")),
-    ("an API key", re.compile(rb"\bsk-[A-Za-z0-9_-]{20,}|\bAIza[A-Za-z0-9_-]{35}")),
-    ("a Slack token", re.compile(rb"\bxox[abposr]-[A-Za-z0-9-]{10,}")),
-    ("a private key", re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
-    ("a password", re.compile(rb"(?i)\b(api[_-]?key|secret|token|passw(or)?d)[\"']?\s*[:=]\s*[\"']?[A-Za-z0-9/+_.-]{16,}")),
-)
-_TEXTS = (".md", ".json", ".yaml", "LICENSE")
 
-
-def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool = True, report: Report = None) -> str:
+def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool = True, sign: str | Path | None = None, report: Report = None) -> str:
     """Publish an artifact's folder, or a run's, as ``HUB/NAME[@tag]`` (a folder hub) or ``org/name[@tag]``; returns the commit.
 
-    Everything is checked first: digests, tensors, golden probe (unless ``probe`` is False), allowed names, secrets in
-    texts. What the manifest does not list stays behind. parent: the commit this push was made on; another one there is
-    refused. report: called with a line for each step. Raises `ArtifactError` or `MgzooError`; then nothing was published.
+    Everything is checked first: digests, tensors, golden probe (unless ``probe`` is False), allowed names, requirements, secrets
+    in texts. What the manifest does not list stays behind. parent: the commit this push was made on; another one there is
+    refused. sign: a private key, see `mgzoo.hub.signing`. report: called with a line for each step. Raises `ArtifactError` or `MgzooError`; then nothing was published.
     """
     say = report or (lambda line: None)
     folder = refs.artifact_folder(source)
@@ -42,12 +30,17 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
     target = refs.parse_target(ref)
     say(f"checking {folder}")
     manifest = manifests.read(folder)
+    before = _stamps(folder, manifest)
     problems = checking.verify(folder, probe=probe)
     left = [one for one in problems if one.kind == "unlisted"]
-    checking.refuse([one for one in problems if one.kind != "unlisted"] + find_secrets(folder, manifest))
+    problems = [one for one in problems if one.kind != "unlisted"]
+    problems += leaks.find(folder, manifest) + ([] if problems else checking.check_requires(folder, manifest))
+    checking.refuse(problems)
     for one in left:
         say(f"left behind: {one.origin} is not part of the artifact")
-    names = [manifests.NAME, *manifest.files]
+    if sign is not None:
+        signing.sign(folder, sign)
+    names = [manifests.NAME, *manifest.files, *_signature(folder)]
     say(f"pushing {len(names)} files, {manifest.size:,} bytes")
     if target.hub is not None:
         with folders.disk_errors(f"pushing to {target.text}"):
@@ -56,14 +49,19 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
             )
     from mgzoo.hub import endpoint
 
-    return endpoint.publish(folder, names, target.repo, tag=target.revision, parent=parent)
+    def unchanged() -> None:
+        if _stamps(folder, manifest) != before:
+            raise MgzooError(f"{folder} changed while it was pushed", remedy="repeat when nothing writes to it")
+
+    return endpoint.publish(folder, names, target.repo, tag=target.revision, parent=parent, check=unchanged)
 
 
-def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = (), report: Report = None) -> Path:
+def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = (), require_signature: str | Path | None = None, report: Report = None) -> Path:
     """Bring an artifact here and return its folder: ``dest``, or a cache.
 
     One commit is resolved first; then mgzoo.json alone is read, and every problem (schema, unsafe names, missing plugins,
-    a licence outside ``licenses``, disk space) is reported before any weight is fetched. Every digest is checked.
+    a licence outside ``licenses``, disk space, a signature that is not of the holder of the key ``require_signature``) is
+    reported before any weight is fetched. Every digest is checked.
     Raises `ArtifactError` or `MgzooError`; then ``dest`` does not exist.
     """
     say = report or (lambda line: None)
@@ -72,19 +70,22 @@ def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = 
     if dest is not None and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise MgzooError(f"{dest} exists", remedy="choose a new folder, or remove it first")
     if parsed.is_endpoint:
-        return _pull_endpoint(parsed, dest, licenses, say)
+        return _pull_endpoint(parsed, dest, licenses, require_signature, say)
     source = parsed.folder if parsed.folder is not None else folders.find(parsed.hub, parsed.name, parsed.revision)
     manifest = manifests.read(source)
     place = dest if dest is not None else home() / "hub" / (parsed.name or source.name) / manifests.commit_of(source)
-    checking.refuse(before_fetching(manifest, str(source), place, licenses))
-    if dest is None and (place / manifests.NAME).is_file() and not checking.check_files(place, manifest):
+    checking.refuse(before_fetching(manifest, str(source), place, licenses) + _unsigned(source, require_signature))
+    whole = dest is None and (place / manifests.NAME).is_file() and not checking.check_files(place, manifest)
+    if whole and not _unsigned(place, require_signature):
         return place
     say(f"copying {source}: {manifest.size:,} bytes")
     checking.refuse(checking.check_files(source, manifest))
+    _fetch_bases(manifest, licenses)
+    checking.refuse(checking.check_headers(source, manifest))
     with folders.disk_errors(f"pulling {ref}"), folders.written_aside(place) as aside:
         _copy(source, aside, manifest)
+        checking.refuse(_unsigned(aside, require_signature, source))
         _settle(aside, place)
-    _fetch_bases(manifest)
     return place
 
 
@@ -101,36 +102,34 @@ def before_fetching(manifest: Manifest, origin: str, place: Path, licenses: Sequ
     return problems
 
 
-def find_secrets(folder: Path, manifest: Manifest) -> list[Problem]:
-    """Texts of the artifact that hold what looks like a token, a key or a password; the secret itself is not repeated."""
-    problems = []
-    for name in [manifests.NAME, *manifest.files]:
-        if not name.endswith(_TEXTS):
-            continue
-        for number, line in enumerate((folder / name).read_bytes().splitlines(), 1):
-            problems += [
-                problem("secret", f"the line looks like {what}", "take it out, save again, and revoke it", folder / name, line=number)
-                for what, pattern in _SECRETS
-                if pattern.search(line)
-            ]
-    return problems
-
-
 def home() -> Path:
     """Where pulled copies of folder hubs go: ``$MGZOO_HOME``, default ``~/.cache/mgzoo``."""
     return Path(os.environ.get("MGZOO_HOME") or Path.home() / ".cache" / "mgzoo")
 
 
-def _fetch_bases(manifest: Manifest) -> None:
-    """Pull the artifacts that hold parts of this one."""
-    for part in manifest.parts.values():
-        if isinstance(part.weights, Reference):
-            refs.resolve(str(part.weights))
+def _fetch_bases(manifest: Manifest, licenses: Sequence[str]) -> None:
+    """Pull the artifacts that hold parts of this one; another one than was used, or of another licence, is refused."""
+    from mgzoo.hub import artifact
+
+    with refs.licensed(licenses):
+        for part in manifest.parts.values():
+            if part.needs:
+                artifact.base_folder(part.needs)
+
+
+def _signature(folder: Path) -> list[str]:
+    """The name of the signature, where there is one."""
+    return [manifests.SIGNATURE] if (folder / manifests.SIGNATURE).is_file() else []
+
+
+def _unsigned(folder: Path, key: str | Path | None, origin: Path | str = "") -> list[Problem]:
+    """What is wrong with the signature, where one is required."""
+    return signing.check(folder, key, origin) if key is not None else []
 
 
 def _copy(source: Path, dest: Path, manifest: Manifest) -> None:
     """Copy the artifact and check that what arrived is what is listed."""
-    folders.copy_files(source, dest, [manifests.NAME, *manifest.files])
+    folders.copy_files(source, dest, [manifests.NAME, *manifest.files, *_signature(source)])
     if manifests.read(dest) != manifest:
         raise MgzooError(f"{source} changed while it was copied", remedy="repeat when nothing writes to it")
     checking.refuse(checking.check_files(dest, manifest))
@@ -142,20 +141,53 @@ def _settle(aside: Path, place: Path) -> None:
     folders.put_in_place(aside, place)
 
 
-def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str], say: Callable[[str], None]) -> Path:
+def _stamps(folder: Path, manifest: Manifest) -> list[tuple[int, int, int]]:
+    """What tells that a file was written to: its size, its time and its inode."""
+    found = [os.stat(folder / name) for name in (manifests.NAME, *manifest.files) if (folder / name).is_file()]
+    return [(one.st_size, one.st_mtime_ns, one.st_ino) for one in found]
+
+
+def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str], key: str | Path | None, say: Callable[[str], None]) -> Path:
     from mgzoo.hub import endpoint
 
-    say(f"resolving {parsed.text}")
-    commit, folder = endpoint.fetch_manifest(parsed.repo, parsed.revision)
-    manifest = manifests.read(folder)
-    checking.refuse(before_fetching(manifest, f"{parsed.repo}@{commit}", dest or folder, licenses))
-    say(f"fetching {manifest.size:,} bytes of {parsed.repo}@{commit}")
-    endpoint.fetch(parsed.repo, commit, list(manifest.files))
-    checking.refuse(checking.check_files(folder, manifest))
-    _fetch_bases(manifest)
+    if endpoint.is_offline():
+        commit, folder = "", refs.resolve(parsed.text, offline=True)
+        manifest = manifests.read(folder)
+        checking.refuse(checking.check_license(manifest, licenses, f"{parsed.text}/{manifests.NAME}") + _unsigned(folder, key))
+    else:
+        say(f"resolving {parsed.text}")
+        commit, folder = endpoint.fetch_manifest(parsed.repo, parsed.revision)
+        manifest = manifests.read(folder)
+        listed = endpoint.check_listing(parsed.repo, commit, manifest)
+        if key is not None:
+            endpoint.fetch_signature(parsed.repo, commit)
+        listed += _unsigned(folder, key, f"{parsed.repo}@{commit}")
+        checking.refuse(listed + before_fetching(manifest, f"{parsed.repo}@{commit}", dest or folder, licenses))
+    bad = _damaged(folder, manifest)
+    if commit and bad:
+        for name in bad:
+            endpoint.discard(folder, name)
+        size = sum(manifest.files[name].size for name in bad)
+        say(f"fetching {len(bad)} files, {size:,} bytes of {parsed.repo}@{commit}")
+        with folders.disk_errors(f"pulling {parsed.text}"):
+            endpoint.fetch(parsed.repo, commit, list(bad))
+        bad = _damaged(folder, manifest, bad)
+        for name in bad:
+            endpoint.discard(folder, name)
+    checking.refuse([one for problems in bad.values() for one in problems])
+    _fetch_bases(manifest, licenses)
+    checking.refuse(checking.check_headers(folder, manifest))
+    if commit:
+        endpoint.remember(parsed.repo, parsed.revision, commit)
     if dest is None:
         return folder
     with folders.disk_errors(f"pulling {parsed.text}"), folders.written_aside(dest) as aside:
         _copy(folder, aside, manifest)
         _settle(aside, dest)
     return dest
+
+
+def _damaged(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> dict[str, list[Problem]]:
+    """The files that are missing or are not what the manifest lists, with what is wrong with each."""
+    found = {name: checking.check_files(folder, manifest, [name]) for name in (manifest.files if names is None else names)}
+    return {name: problems for name, problems in found.items() if problems}

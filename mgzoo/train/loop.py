@@ -54,6 +54,8 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
     spans = plans(recipe)
     if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
         raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))
+    if resume:
+        lock.same_weights(recipe, Path(out) / "recipe.lock.json")
     place = ranks.distributed()
     registry = discover()
     if model is None:

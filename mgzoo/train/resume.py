@@ -34,7 +34,7 @@ def save(loop) -> None:
             for name in ("zero_to_fp32.py", "zero_to_torch.py"):  # DeepSpeed leaves its scripts; a checkpoint is data
                 (aside / name).unlink(missing_ok=True)
             save_file({key: value.cpu().contiguous() for key, value in averaged.items()}, aside / "average.safetensors")
-            settled = {f"{name}/{key}": value for name in earlier(loop) for key, value in loop.weights.state(name).items()}
+            settled = {f"{name}/{key}": value for name in earlier(loop) for key, value in loop.weights.trained(name).items()}
             save_file(settled, aside / "settled.safetensors")
             state = {
                 "step": loop.step,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mgzoo import adapters
 from mgzoo.train import zero
 from mgzoo.train.ranks import Place
 
@@ -14,8 +15,8 @@ from mgzoo.train.ranks import Place
 class Weights:
     """Sets parts to learn or to rest.
 
-    A part that learns is in float32 (the engine casts it and keeps float32 masters). A part at rest is in the compute
-    precision; what the cast rounds away is kept on the host and given back.
+    What learns is in float32 (the engine casts it and keeps float32 masters). What rests, be it a part or the base under an
+    adapter, is in the compute precision; what the cast rounds away is kept on the host and given back.
     """
 
     def __init__(self, model: nn.Module, place: Place, ever: Sequence[str]):
@@ -26,17 +27,19 @@ class Weights:
     def set(self, names: Sequence[str], dtype: torch.dtype) -> None:
         """Let the parts `names` learn and all others rest in `dtype`. Buffers keep their precision."""
         for name in self.model.part_names():
-            part, learns = self.model.part(name), name in names
-            part.train(learns)
-            if learns:
+            part, learns = self.model.part(name), {key: name in names and mine for key, mine in self.learns[name].items()}
+            adapters.train(part, name in names)
+            if name in names:
                 self.give_back(name)
-            elif dtype != torch.float32 and name not in self.unrounded and (self.place.first or name in self.ever):
-                exact = {key: p.detach().cpu().clone() for key, p in part.named_parameters() if p.dtype == torch.float32}
+            if dtype != torch.float32 and name not in self.unrounded and not all(learns.values()):
+                # Rank 0's are saved; the others need theirs where they may learn in another stage.
+                mine = {key for key in learns if not learns[key] and (self.place.first or (name in self.ever and self.learns[name][key]))}
+                exact = {key: p.detach().cpu().clone() for key, p in part.named_parameters() if key in mine and p.dtype == torch.float32}
                 self.unrounded[name] = exact
             for key, p in part.named_parameters():
-                p.requires_grad_(learns and self.learns[name][key])
+                p.requires_grad_(learns[key])
                 if p.is_floating_point():
-                    p.data = p.data.to(self.place.device, torch.float32 if learns else dtype)
+                    p.data = p.data.to(self.place.device, torch.float32 if learns[key] else dtype)
             part.to(self.place.device)
 
     def give_back(self, name: str) -> None:
@@ -49,6 +52,12 @@ class Weights:
         """A part's state on the host, without the rounding of a part at rest."""
         state = self.model.part(name).state_dict()
         return {key: self.unrounded.get(name, {}).get(key, value).detach().cpu().contiguous() for key, value in state.items()}
+
+
+    def trained(self, name: str) -> dict[str, Tensor]:
+        """The part of `state` that training may have changed: all of it, or the adapter."""
+        own = adapters.state(self.model.part(name))
+        return {key: value for key, value in self.state(name).items() if not own or key in own}
 
 
 def fill(part: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:

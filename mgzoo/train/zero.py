@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mgzoo import adapters
 from mgzoo.parts import Example
 from mgzoo.schema import Train, Zero
 from mgzoo.spec import MgzooError
@@ -36,7 +38,7 @@ def deepspeed_config(train: Train, zero: Zero, world: int, device: str) -> dict:
     """The DeepSpeed configuration of a run: plain dicts only, and nothing that is not in the recipe.
 
     device: ``cpu`` or ``cuda``. ZeRO stage 0 is run as stage 1. Gradients are accumulated and
-    reduced in float32 (where nothing is accumulated, a bf16 gradient is what it is).
+    reduced in float32 (where nothing is accumulated, a bf16 gradient is what it is, and one rank has nothing to reduce).
     """
     micro, accumulation = micro_batches(train, world)
     stage = max(1, zero.stage)
@@ -50,11 +52,15 @@ def deepspeed_config(train: Train, zero: Zero, world: int, device: str) -> dict:
     if stage == 3:
         sharding["stage3_param_persistence_threshold"] = zero.persistence_threshold
         sharding["stage3_prefetch_bucket_size"] = zero.bucket
+    else:
+        # Stages 1 and 2 sum whole buckets over all ranks either way; with it they copy them twice more.
+        sharding["reduce_scatter"] = False
     if zero.offload_optimizer:
         sharding["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
     if zero.offload_parameters:
         sharding["offload_param"] = {"device": "cpu", "pin_memory": False}
     bf16 = train.precision == "bf16"
+    reduced = "bf16" if bf16 and world == accumulation == 1 else "fp32"
     return {
         "train_batch_size": train.batch,
         "train_micro_batch_size_per_gpu": micro,
@@ -62,7 +68,7 @@ def deepspeed_config(train: Train, zero: Zero, world: int, device: str) -> dict:
         "gradient_clipping": train.clip,
         "bf16": {"enabled": bf16},
         "data_types": {"grad_accum_dtype": "fp32"} if bf16 and accumulation > 1 else {},
-        "communication_data_type": "fp32",
+        "communication_data_type": reduced,
         "zero_optimization": sharding,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -77,19 +83,23 @@ def key(name: str) -> str:
 
 
 class Trainable(nn.Module):
-    """What the engine holds: the trained parts, and a forward that is the task's loss (or its held-out measures)."""
+    """What the engine holds: the trained parts, of an adapted one its adapter, and a forward that is the task's loss (or its
+    held-out measures)."""
 
     def __init__(self, model, names: Sequence[str]):
         super().__init__()
         for name in names:
-            self.add_module(key(name), model.part(name))
+            self.add_module(key(name), adapters.learning(model.part(name)))
         self._model = (model,)  # a tuple, so that the frozen parts are not registered
+        self._names = tuple(names)
 
     def forward(self, example: Example, generator: torch.Generator, measure: bool = False):
         """(total, terms) of the task's loss; with measure, the task's named held-out measures."""
         (model,) = self._model
         if measure:
             return dict(model.task.validate(model, example, generator))
+        for name in self._names:
+            adapters.seed_dropout(model.part(name), generator.initial_seed())
         loss = model.task.loss(model, example, generator)
         return loss.total, dict(loss.terms)
 
@@ -108,8 +118,7 @@ def optimizer(module: nn.Module, train: Train, zero: Zero, device: str) -> torch
     if shutil.which("g++") is None or shutil.which("ninja") is None:
         print("! no g++ or ninja: training with torch's AdamW, which is slower than DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas)
-    release_stale_build()
-    with silence():
+    with building(), silence():
         return cpu_adam()(groups, lr=train.lr, betas=train.betas, adamw_mode=True)
 
 
@@ -123,17 +132,45 @@ def use_own_ninja() -> None:
         os.environ["PATH"] = os.pathsep.join([str(own.parent), os.environ.get("PATH", "")])
 
 
-def release_stale_build(older_than: float = 900.0) -> None:
-    """Remove the lock of a CPUAdam build that was killed: torch would wait for it forever, and in silence.
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """While inside, no other process of ours builds DeepSpeed's CPUAdam, or loads it for the first time.
 
-    older_than: seconds; a build takes one or two minutes, so an older lock has no owner. A younger one is said, and waited for.
+    The kernel lets this lock go when its owner dies, which torch's own does not; what is written in it says that one did.
     """
+    root = build_root()
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".mgzoo-cpu-adam", "a+") as own:
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another process to build DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
+            fcntl.flock(own, fcntl.LOCK_EX)
+        own.seek(0)
+        release_stale_build(0.0 if own.read() else 900.0)
+        own.truncate(0)
+        own.write("building")
+        own.flush()
+        yield
+        own.truncate(0)
+
+
+def build_root() -> Path:
+    """Where torch builds extensions."""
     from torch.utils.cpp_extension import get_default_build_root
 
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+
+
+def release_stale_build(older_than: float) -> None:
+    """Remove the lock of a CPUAdam build that was killed: torch would wait for it forever, and in silence.
+
+    older_than: seconds; 0 where its owner is known to have died. A younger one (of a program that is not ours) is said, and waited for.
+    """
+    root = build_root()
     for lock in (*root.glob("cpu_adam/lock"), *root.glob("*/cpu_adam/lock")):
         age = time.time() - lock.stat().st_mtime
-        if age > older_than:
+        if age >= older_than:
             lock.unlink(missing_ok=True)
             print(f"! removed {lock}, left by a build that was killed", file=sys.stderr, flush=True)
         else:

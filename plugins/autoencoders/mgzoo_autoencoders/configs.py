@@ -30,12 +30,17 @@ class TaeConfig:
     groups: int = option(32, "groups of GroupNorm; divides every width; 16 or more channels a group are fastest")
     norm: Literal["group", "rms"] = option("group", "GroupNorm over each frame, or RMS norm over the channels of each position")
     attention: bool = option(True, "attention in the middle: spatial, then temporal")
-    temporal: Literal["2.5d", "2d"] = option("2.5d", "2d leaves out everything temporal: an image autoencoder")
+    temporal: Literal["2.5d", "3d", "2d"] = option(
+        "2.5d", "2.5d: a temporal convolution after every spatial one; 3d: full 3x3x3 ones; 2d: nothing temporal, an image autoencoder"
+    )
     shortcut: bool = option(False, "parameter-free shortcuts around every down- and upsampling, which then also change the width")
     linear: bool = option(False, "a linear block transform, started as the DCT, beside the network: training starts from a codec")
     space: str = option("autoencoders.tae16", "identity of the latent space")
     tile_frames: int = option(32, "frames per tile; longer videos are tiled")
     tile_overlap: int = option(16, "frames by which the decoder's tiles overlap")
+    tile_height: int = option(0, "pixels per tile; higher frames are encoded and decoded in tiles; 0 never tiles")
+    tile_width: int = option(0, "pixels per tile; wider frames are encoded and decoded in tiles; 0 never tiles")
+    tile_space_overlap: int = option(64, "pixels by which tiles overlap in height and width, at least")
 
     def __post_init__(self):
         levels = len(self.widths)
@@ -57,7 +62,14 @@ class TaeConfig:
             raise ValueError("patch, channels and in_channels are at least 1")
         if self.linear and self.channels > self.in_channels * math.prod(self.stride):
             raise ValueError(f"linear=True: channels={self.channels} is more than a block of {self.stride} pixels holds")
-        stride = self.stride[0]
+        stride, space = self.stride[:2]
+        for name in ("tile_height", "tile_width"):
+            tile = getattr(self, name)
+            if tile and (tile % space or self.tile_space_overlap % space or not 0 <= 2 * self.tile_space_overlap <= tile):
+                raise ValueError(
+                    f"{name}={tile} and tile_space_overlap={self.tile_space_overlap} are multiples of the spatial stride {space}, "
+                    "the overlap at most half a tile"
+                )
         if self.tile_frames % stride or self.tile_overlap % stride or not 0 <= 2 * self.tile_overlap <= self.tile_frames:
             raise ValueError(
                 f"tile_frames={self.tile_frames} and tile_overlap={self.tile_overlap} are multiples of the temporal stride "
@@ -139,7 +151,7 @@ class TaeConfig:
             yield self._norm(c)
             yield projections
             yield 0, 4 * c * T * (H * W) ** 2
-            if self.temporal == "2.5d":
+            if self.temporal != "2d":
                 yield self._norm(c)
                 yield projections
                 yield 0, 4 * c * H * W * T**2
@@ -154,6 +166,9 @@ class TaeConfig:
             yield c_in * c_out + c_out, 2 * c_in * c_out * T * H * W
 
     def _conv(self, c_in: int, c_out: int, T: int = 1, H: int = 1, W: int = 1, time_stride: int = 1) -> Cost:
+        if self.temporal == "3d":
+            taps = 27 * c_in * c_out
+            return taps + c_out, 2 * H * W * math.ceil(T / time_stride) * (taps // 3 if T == 1 else taps)
         spatial, temporal = 9 * c_in * c_out, 3 * c_out * c_out if self.temporal == "2.5d" else 0
         biases = c_out * (2 if temporal else 1)
         taken = temporal // 3 if T == 1 else temporal  # on one frame the three taps are one

@@ -1,16 +1,22 @@
-"""Temporal autoencoder (TAE): Movie Gen, section 3.1.1, in 2.5-D.
+"""Temporal autoencoder (TAE): Movie Gen, section 3.1.1, in 2.5-D or in full 3-D.
 
 Shape letters: B batch, C channels, T H W time/height/width of the tensor at hand, F frames, Y X pixel height/width,
 N = T*H*W positions. Activations stay contiguous as x_BTHWC from the first to the last layer: a spatial convolution reads
 them as the channels_last picture (B*T, C, H, W), a temporal one as the channels_last picture (B, C, T, H*W), so that no
 layout is ever copied.
+
+A large video is decoded picture by picture (`stream`): every layer takes an iterator of pictures x_B1HWC, keeps the one
+before and the one after the picture at hand, and gives an iterator. No layer but the ones in the middle sees further in time,
+so the result is that of `forward` to rounding, while memory does not grow with the frames and a picture stays in the cache.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +27,8 @@ from mgzoo_autoencoders.configs import TaeConfig
 
 LOGVAR_RANGE = (-30.0, 20.0)
 Stride = tuple[int, int]
+Pictures = Iterator[Tensor]  # the frames of a video, one after the other, each x_B1HWC
+AT_ONCE = {"cpu": 2**20, "cuda": 2**27}  # activations of a layer beyond which a video is decoded picture by picture
 HEAD_GAIN = 0.1  # of the network beside a block transform: Adam's first steps on its last layers must not drown the codec
 START_LOGVAR = -6.0  # a posterior as wide as the prior would drown the latents in noise for the first thousands of steps
 
@@ -43,10 +51,52 @@ class TemporalConv(nn.Conv2d):
         (T, H, W), frames = x_BTHWC.shape[1:4], frames or x_BTHWC.shape[1] * self.up
         if T == 1:  # every tap sees the one frame
             return F.linear(x_BTHWC, self.weight.sum(2).squeeze(-1), self.bias).expand(-1, frames, -1, -1, -1)
-        # One gather repeats frames for upsampling and at both ends: cheaper to differentiate than slices put together.
-        source = (torch.arange(-1, frames + 1, device=x_BTHWC.device) // self.up).clamp(0, T - 1)
-        x_BCTP = x_BTHWC.flatten(2, 3).index_select(1, source).movedim(-1, 1)
+        x_BCTP = with_neighbours(x_BTHWC, frames, self.up).flatten(2, 3).movedim(-1, 1)
         return super().forward(x_BCTP).movedim(1, -1).unflatten(2, (H, W))
+
+    def stream(self, pictures: Pictures) -> Pictures:
+        """As `forward` at stride 1. Repeated frames share taps: two products make one of them, not three."""
+        before, now, after = self.weight.squeeze(-1).permute(2, 1, 0).contiguous()
+        if self.up == 1:
+            return from_neighbours(pictures, lambda a, x, b: self._sum((a, x, b), (before, now, after)))
+        earlier, later = (before, now + after), (before + now, after)
+        return from_neighbours(pictures, lambda a, x, b: self._sum((a, x), earlier), lambda a, x, b: self._sum((x, b), later))
+
+    def _sum(self, pictures: Sequence[Tensor], taps: Sequence[Tensor]) -> Tensor:
+        """Bias and one product for each picture and tap (C, C), added in place."""
+        (first, *others), shape = [x.flatten(0, -2) for x in pictures], pictures[0].shape
+        out = torch.addmm(self.bias, first, taps[0])
+        for x, tap in zip(others, taps[1:], strict=True):
+            out.addmm_(x, tap)
+        return out.view(shape)
+
+
+def with_neighbours(x_BTHWC: Tensor, frames: int, up: int) -> Tensor:
+    """Frames repeated ``up`` times (nearest), the first ``frames`` of them, and the outer ones once more at either end.
+
+    One gather does it all: cheaper to differentiate than slices put together."""
+    source = (torch.arange(-1, frames + 1, device=x_BTHWC.device) // up).clamp(0, x_BTHWC.shape[1] - 1)
+    return x_BTHWC.index_select(1, source)
+
+
+def from_neighbours(pictures: Pictures, *makes: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Pictures:
+    """What each of ``makes`` makes of the picture before, a picture and the one after, for all; the outer ones are their own neighbours.
+
+    A picture is let go before the last one made of it is given away: memory is counted in pictures here."""
+    window = deque([next(pictures)])
+    window.append(window[0])
+
+    def last() -> Tensor:
+        made = makes[-1](*window)
+        window.popleft()
+        return made
+
+    for after in itertools.chain(pictures, [None]):
+        window.append(window[-1] if after is None else after)
+        del after
+        for make in makes[:-1]:
+            yield make(*window)
+        yield last()
 
 
 class Conv(nn.Module):
@@ -72,6 +122,86 @@ class Conv(nn.Module):
         x_BTHWC = self.spatial(x_NCHW).movedim(1, -1).unflatten(0, x_BTHWC.shape[:2])
         return x_BTHWC if self.temporal is None else self.temporal(x_BTHWC, frames)
 
+    def stream(self, pictures: Pictures) -> Pictures:
+        """As `forward` without strides."""
+        spatial = self if self.up == 1 else Upsampled(self.spatial)
+        pictures = map(spatial.picture, pictures)
+        return pictures if self.temporal is None else self.temporal.stream(pictures)
+
+    def picture(self, x_B1HWC: Tensor) -> Tensor:
+        """The spatial convolution of one picture."""
+        return self.spatial(x_B1HWC.squeeze(1).movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+
+
+class Upsampled:
+    """Nearest x2 and a 3x3 convolution as one 2x2 convolution for each of the four positions that a position becomes: equal taps
+    are added up beforehand, 16 products in place of 36. For inference: the sums are taken once."""
+
+    def __init__(self, spatial: nn.Conv2d):
+        weight = spatial.weight
+        for axis in (2, 3):  # even positions see (one before, itself), odd ones (itself, one after)
+            first, second, third = weight.split(1, dim=axis)
+            even, odd = torch.cat([first, second + third], dim=axis), torch.cat([first + second, third], dim=axis)
+            weight = torch.cat([even, odd])
+        self.weight, self.bias = weight, spatial.bias.repeat(4)
+
+    def picture(self, x_B1HWC: Tensor) -> Tensor:
+        B, _, H, W, _ = x_B1HWC.shape
+        y = F.conv2d(x_B1HWC.squeeze(1).movedim(-1, 1), self.weight, self.bias, padding=1).movedim(1, -1).unflatten(-1, (2, 2, -1))
+        out = y.new_empty(B, 1, H, 2, W, 2, y.shape[-1])
+        for column, row in itertools.product((0, 1), (0, 1)):
+            out[:, 0, :, row, :, column] = y[:, row : row + H, column : column + W, column, row]
+        return out.view(B, 1, 2 * H, 2 * W, -1)
+
+
+class VolumeConv(nn.Conv3d):
+    """A full 3x3x3 convolution in place of `Conv`'s pair: the same padding (zeros in space, replicated frames in time), strides and
+    nearest upsampling, here in space and time before the one convolution. Starts as the spatial convolution alone, as the pair does."""
+
+    def __init__(self, c_in: int, c_out: int, *, stride: Stride = (1, 1), up: Stride = (1, 1)):
+        super().__init__(c_in, c_out, 3, stride=(stride[0], stride[1], stride[1]), padding=(0, stride[1] % 2, stride[1] % 2))
+        self.up = up
+        with torch.no_grad():
+            spatial = nn.Conv2d(c_in, c_out, 3)
+            self.weight.copy_(central(spatial.weight))
+            self.bias.copy_(spatial.bias)
+
+    def forward(self, x_BTHWC: Tensor, frames: int | None = None) -> Tensor:
+        """frames: keep only so many of the upsampled frames."""
+        B, T = x_BTHWC.shape[:2]
+        frames = frames or T * self.up[0]
+        x_NCHW = x_BTHWC.flatten(0, 1).movedim(-1, 1)
+        if self.stride[1] > 1:
+            x_NCHW = F.pad(x_NCHW, (0, 1, 0, 1))
+        if self.up[1] > 1:
+            x_NCHW = F.interpolate(x_NCHW, scale_factor=self.up[1], mode="nearest")
+        if T == 1:  # every tap sees the one frame
+            x_NCHW = F.conv2d(x_NCHW, self.weight.sum(2), self.bias, self.stride[1:], self.padding[1:])
+            return x_NCHW.movedim(1, -1).unsqueeze(1).expand(-1, frames, -1, -1, -1)
+        x_BTHWC = x_NCHW.movedim(1, -1).unflatten(0, (B, T))
+        return super().forward(with_neighbours(x_BTHWC, frames, self.up[0]).movedim(-1, 1)).movedim(1, -1)
+
+    def stream(self, pictures: Pictures) -> Pictures:
+        """As `forward` without strides."""
+        up_time, up = self.up
+        if up > 1:
+            pictures = (x.repeat_interleave(up, dim=2).repeat_interleave(up, dim=3) for x in pictures)
+        if up_time > 1:
+            pictures = (x for x in pictures for _ in range(up_time))
+        return from_neighbours(pictures, lambda *x: nn.Conv3d.forward(self, torch.cat(x, dim=1).movedim(-1, 1)).movedim(1, -1))
+
+
+def central(weight: Tensor) -> Tensor:
+    """Weights of a spatial convolution (c_out, c_in, 3, 3) -> of a 3x3x3 one that does the same to every frame."""
+    return F.pad(weight[:, :, None], (0, 0, 0, 0, 1, 1))
+
+
+def convolution(c_in: int, c_out: int, config: TaeConfig, *, stride: Stride = (1, 1), up: Stride = (1, 1)) -> Conv | VolumeConv:
+    """The convolution that the config's ``temporal`` names."""
+    if config.temporal == "3d":
+        return VolumeConv(c_in, c_out, stride=stride, up=up)
+    return Conv(c_in, c_out, stride=stride, up=up, temporal=config.temporal == "2.5d")
+
 
 class Norm(nn.Module):
     """Normalisation of every frame on its own (our choice): ``group``, GroupNorm with eps 1e-6 over the frame, or ``rms``, root
@@ -93,23 +223,44 @@ class Norm(nn.Module):
         x_NCHW = F.group_norm(x_BTHWC.flatten(0, 1).movedim(-1, 1), self.groups, self.weight, self.bias, 1e-6)
         return x_NCHW.movedim(1, -1).unflatten(0, x_BTHWC.shape[:2])
 
+    def activate(self, x_BTHWC: Tensor) -> Tensor:
+        """SiLU of the normalised, in place, for inference."""
+        return F.silu(self(x_BTHWC), inplace=True)
+
 
 class Block(nn.Module):
     """Residual block: twice norm, SiLU, convolution; a 1x1 projection of the input where the width changes."""
 
     def __init__(self, c_in: int, c_out: int, config: TaeConfig):
         super().__init__()
-        temporal = config.temporal == "2.5d"
         self.norm1 = Norm(c_in, config)
-        self.conv1 = Conv(c_in, c_out, temporal=temporal)
+        self.conv1 = convolution(c_in, c_out, config)
         self.norm2 = Norm(c_out, config)
-        self.conv2 = Conv(c_out, c_out, temporal=temporal)
+        self.conv2 = convolution(c_out, c_out, config)
         self.project = nn.Linear(c_in, c_out) if c_in != c_out else None
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x_BTHWC)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (x_BTHWC if self.project is None else self.project(x_BTHWC))
+
+    def stream(self, pictures: Pictures) -> Pictures:
+        pictures, around = fork(pictures, self.project)
+        pictures = self.conv1.stream(map(self.norm1.activate, pictures))
+        for h in self.conv2.stream(map(self.norm2.activate, pictures)):
+            yield h.add_(around.popleft())
+
+
+def fork(pictures: Pictures, path: Callable[[Tensor], Tensor] | None = None) -> tuple[Pictures, deque[Tensor]]:
+    """The same pictures, and what ``path`` makes of those that have passed, to be taken from the left."""
+    passed: deque[Tensor] = deque()
+
+    def passing() -> Pictures:
+        for x in pictures:
+            passed.append(x if path is None else path(x))
+            yield x
+
+    return passing(), passed
 
 
 class Attention(nn.Module):
@@ -182,7 +333,7 @@ class Down(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: Stride, config: TaeConfig):
         super().__init__()
         self.c_out, self.stride, self.shortcut = c_out, stride, config.shortcut
-        self.conv = Conv(c_in, c_out, stride=stride, temporal=config.temporal == "2.5d")
+        self.conv = convolution(c_in, c_out, config, stride=stride)
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
         h = self.conv(x_BTHWC)
@@ -208,12 +359,21 @@ class Up(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: Stride, config: TaeConfig):
         super().__init__()
         self.c_out, self.stride, self.shortcut = c_out, stride, config.shortcut
-        self.conv = Conv(c_in, c_out, up=stride, temporal=config.temporal == "2.5d")
+        self.conv = convolution(c_in, c_out, config, up=stride)
 
     def forward(self, x_BTHWC: Tensor, frames: int) -> Tensor:
         """frames: how many of the upsampled frames to keep."""
         h = self.conv(x_BTHWC, frames)
         return h + self._around(x_BTHWC)[:, :frames] if self.shortcut else h
+
+    def stream(self, pictures: Pictures) -> Pictures:
+        if not self.shortcut:
+            yield from self.conv.stream(pictures)
+            return
+        pictures, around = fork(pictures)
+        shortcuts = (y for _ in itertools.count() for y in self._around(around.popleft()).split(1, dim=1))
+        for h in self.conv.stream(pictures):
+            yield h.add_(next(shortcuts))
 
     def _around(self, x: Tensor) -> Tensor:
         (time, space), (t, height, width) = self.stride, room(self.c_out, x.shape[-1], self.stride)
@@ -301,8 +461,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TaeConfig):
         super().__init__()
-        widths, temporal = config.widths, config.temporal == "2.5d"
-        self.stem = Conv(config.in_channels * config.patch**2, widths[0], temporal=temporal)
+        widths = config.widths
+        self.stem = convolution(config.in_channels * config.patch**2, widths[0], config)
         self.stages = nn.ModuleList()
         width = widths[0]
         for level, c in enumerate(widths):
@@ -315,7 +475,7 @@ class Encoder(nn.Module):
                 width = c_out
         self.stages.extend(middle(widths[-1], config))
         self.norm = Norm(widths[-1], config)
-        self.head = Conv(widths[-1], 2 * config.channels, temporal=temporal)
+        self.head = convolution(widths[-1], 2 * config.channels, config)
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
         x = self.stem(x_BTHWC)
@@ -329,9 +489,10 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TaeConfig):
         super().__init__()
-        widths, temporal = config.widths, config.temporal == "2.5d"
-        self.stem = Conv(config.channels, widths[-1], temporal=temporal)
+        widths = config.widths
+        self.stem = convolution(config.channels, widths[-1], config)
         self.stages = nn.ModuleList(middle(widths[-1], config))
+        self.middle = len(self.stages)
         width = widths[-1]
         for level in reversed(range(len(widths))):
             c = widths[level]
@@ -344,26 +505,49 @@ class Decoder(nn.Module):
                 width = c_out
         self.time_stride = math.prod(config.time_strides)
         self.norm = Norm(widths[0], config)
-        self.head = Conv(widths[0], config.in_channels * config.patch**2, temporal=temporal)
+        self.head = convolution(widths[0], config.in_channels * config.patch**2, config)
 
     def forward(self, z_BTHWC: Tensor, frames: int) -> Tensor:
         """frames: of the result. Spurious ones are dropped at every level, the mirror of the encoder's ceil(T / 2), so that a
         picture costs what the image autoencoder's costs."""
-        x, stride = self.stem(z_BTHWC), self.time_stride
+        x = self.stem(z_BTHWC)
+        for stage, kept in self._stages(z_BTHWC.shape[1], frames):
+            x = stage(x) if kept is None else stage(x, kept)
+        return self.head(F.silu(self.norm(x)))
+
+    def stream(self, z_BTHWC: Tensor, frames: int) -> Pictures:
+        """The pictures of `forward`, for inference: what is small, and the middle, at once, the rest picture by picture."""
+        x, stages = self.stem(z_BTHWC), list(self._stages(z_BTHWC.shape[1], frames))
+        limit = AT_ONCE["cuda" if x.is_cuda else "cpu"]
+        for done, (stage, kept) in enumerate(stages):
+            growth = math.prod((stage.stride[0], stage.stride[1] ** 2, stage.c_out)) / x.shape[-1] if isinstance(stage, Up) else 1
+            if done >= self.middle and x.numel() * growth > limit:
+                break
+            x = stage(x) if kept is None else stage(x, kept)
+        else:
+            return iter(self.head(self.norm.activate(x)).split(1, dim=1))
+        pictures = iter(x.split(1, dim=1))
+        for stage, kept in stages[done:]:
+            pictures = itertools.islice(stage.stream(pictures), kept)
+        return self.head.stream(map(self.norm.activate, pictures))
+
+    def _stages(self, T: int, frames: int) -> Iterator[tuple[nn.Module, int | None]]:
+        """Each stage, and where it upsamples how many frames to keep of its ``T``."""
+        stride = self.time_stride
         for stage in self.stages:
             if isinstance(stage, Up):
                 stride //= stage.stride[0]
-                x = stage(x, min(math.ceil(frames / stride), x.shape[1] * stage.stride[0]))
+                T = min(math.ceil(frames / stride), T * stage.stride[0])
+                yield stage, T
             else:
-                x = stage(x)
-        return self.head(F.silu(self.norm(x)))
+                yield stage, None
 
 
 def middle(width: int, config: TaeConfig) -> list[nn.Module]:
     """Block, spatial attention, temporal attention, block; an image model keeps the empty place of the temporal one."""
     attention = []
     if config.attention:
-        temporal = Attention(width, config, over_time=True) if config.temporal == "2.5d" else nn.Identity()
+        temporal = Attention(width, config, over_time=True) if config.temporal != "2d" else nn.Identity()
         attention = [Attention(width, config, over_time=False), temporal]
     return [Block(width, width, config), *attention, Block(width, width, config)]
 
@@ -386,14 +570,15 @@ class Tae(nn.Module):
         if config.linear:
             self.blocks = BlockTransform(config.channels, config.in_channels, self.spec.stride[0], self.spec.stride[1])
             for head in (self.encoder.head, self.decoder.head):
-                nn.init.zeros_(head.spatial.weight)
-                nn.init.zeros_(head.spatial.bias)
+                last = head.spatial if isinstance(head, Conv) else head
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
         self.register_buffer("latent_mean", torch.zeros(config.channels))
         self.register_buffer("latent_std", torch.ones(config.channels))
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.encoder.stem.spatial.weight.dtype
+        return next(self.encoder.stem.parameters()).dtype
 
     def posterior(self, media: Tensor) -> tuple[Tensor, Tensor]:
         """Media (B, 3, F, Y, X) in [-1, 1] -> raw (not normalised) mean and log-variance (B, C, T, H, W), float32, untiled."""
@@ -412,11 +597,18 @@ class Tae(nn.Module):
         """Raw latents (B, C, T, H, W) -> the first ``frames`` (default all) of the media they stand for, (B, 3, F, Y, X)
         float32, untiled, not cropped in space."""
         frames = frames or raw.shape[2] * self.spec.stride[0]
-        z_BTHWC = raw.to(self.dtype).movedim(1, -1).contiguous()
-        pixels_BTHWC = from_channels(self.decoder(z_BTHWC, frames), 1, self.config.patch, self.config.patch)
-        if self.blocks is not None:
-            pixels_BTHWC = HEAD_GAIN * pixels_BTHWC + self.blocks.synthesise(z_BTHWC)[:, :frames]
-        return pixels_BTHWC.movedim(-1, 1).float()
+        z_BTHWC, p = raw.to(self.dtype).movedim(1, -1).contiguous(), self.config.patch
+        linear = self.blocks.synthesise(z_BTHWC)[:, :frames] if self.blocks is not None else None
+        # Weights that ZeRO stage 3 has split among the ranks are empty, and whole only while their own layer's forward runs.
+        if torch.is_grad_enabled() or not all(p.numel() for p in self.decoder.parameters()):
+            pixels_BTHWC = from_channels(self.decoder(z_BTHWC, frames), 1, p, p)
+            return (pixels_BTHWC if linear is None else HEAD_GAIN * pixels_BTHWC + linear).movedim(-1, 1).float()
+        B, _, H, W = (s * stride for s, stride in zip(z_BTHWC.shape, (1, *self.spec.stride)))
+        out = z_BTHWC.new_empty(B, self.config.in_channels, frames, H, W, dtype=torch.float32)
+        for f, picture in enumerate(self.decoder.stream(z_BTHWC, frames)):
+            picture = from_channels(picture, 1, p, p)
+            out[:, :, f : f + 1] = (picture if linear is None else HEAD_GAIN * picture + linear[:, f : f + 1]).movedim(-1, 1)
+        return out
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Raw latents -> zero mean and unit deviation per channel."""
@@ -429,32 +621,60 @@ class Tae(nn.Module):
     def encode(self, media: Tensor) -> Tensor:
         """Media float (B, 3, F, Y, X) in [-1, 1] -> normalised latents (B, C, T, H, W) float32: the posterior mean.
 
-        Longer than `tile_frames`, a video is cut into tiles without overlap (Movie Gen, section 3.1.1)."""
-        tiles = media.split(self.config.tile_frames, dim=2)
-        return torch.cat([self.normalise(self.posterior(tile)[0]) for tile in tiles], dim=2)
+        Longer than `tile_frames`, a video is cut into tiles without overlap (Movie Gen, section 3.1.1); larger than `tile_height` or
+        `tile_width`, each of them into tiles whose latents are blended."""
+        stride, (H, W) = self.spec.stride[1], self.spec.axes(*media.shape[2:])[1:]
+
+        def means(part: Tensor) -> Tensor:
+            return self._in_tiles(H, W, 1, lambda y, x: self.posterior(part[..., scaled(y, stride), scaled(x, stride)])[0])
+
+        return torch.cat([self.normalise(means(part)) for part in media.split(self.config.tile_frames, dim=2)], dim=2)
 
     def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
         """Normalised latents -> media float32 of size ``like`` = (F, Y, X); frames and pixels beyond it are dropped.
 
         More latents than a tile holds are decoded in overlapping tiles, one after the other into the result, the overlap
-        blended linearly (Movie Gen, section 3.1.1): memory beyond the result does not grow with the number of frames."""
+        blended linearly (Movie Gen, section 3.1.1): memory beyond the result does not grow with the number of frames. So do
+        `tile_height` and `tile_width` in space (see `seams`)."""
         frames, height, width = like
         stride, T = self.spec.stride[0], latents.shape[2]
         tile, overlap = self.config.tile_frames // stride, self.config.tile_overlap // stride
         raw = self.denormalise(latents)
+
+        def media(part: Tensor, frames: int) -> Tensor:
+            H, W, scale = *part.shape[-2:], self.spec.stride[1]
+            return self._in_tiles(H, W, scale, lambda y, x: self.pixels(part[..., y, x], frames))[..., :height, :width]
+
         if T <= tile:
-            return self.pixels(raw, frames)[..., :height, :width]
+            return media(raw, frames)
         out = raw.new_zeros(len(raw), self.config.in_channels, frames, height, width)
         blend = overlap * stride
         rise = ((torch.arange(blend, device=raw.device) + 0.5) / max(blend, 1))[:, None, None]
         for start in range(0, T - overlap, tile - overlap):
             first = start * stride
-            part = self.pixels(raw[:, :, start : start + tile], min(frames - first, tile * stride))[..., :height, :width]
+            part = media(raw[:, :, start : start + tile], min(frames - first, tile * stride))
             if start:
                 part[:, :, :blend] *= rise[: part.shape[2]]
             if start + tile < T:
                 part[:, :, part.shape[2] - blend :] *= 1 - rise
             out[:, :, first : first + part.shape[2]] += part
+        return out
+
+    def _in_tiles(self, H: int, W: int, scale: int, part: Callable[[slice, slice], Tensor]) -> Tensor:
+        """Blend ``part(rows, columns)`` over the tiles of (H, W) latents; each (..., rows * scale, columns * scale)."""
+        c, stride = self.config, self.spec.stride[1]
+        overlap = c.tile_space_overlap // stride
+        rows, columns = tiles(H, c.tile_height // stride, overlap), tiles(W, c.tile_width // stride, overlap)
+        if len(rows) == len(columns) == 1:
+            return part(*rows, *columns)
+        out = None
+        for y, down in zip(rows, seams(rows, overlap, scale)):
+            for x, across in zip(columns, seams(columns, overlap, scale)):
+                tile = part(y, x)
+                tile = tile * (down[:, None] * across).to(tile.device)
+                if out is None:
+                    out = tile.new_zeros(*tile.shape[:-2], H * scale, W * scale)
+                out[..., scaled(y, scale), scaled(x, scale)] += tile
         return out
 
     def fit(self, media: Iterable[Tensor]) -> None:
@@ -475,6 +695,34 @@ class Tae(nn.Module):
         self.latent_std.copy_((square / count - mean.square()).clamp_min(1e-12).sqrt())
 
 
+def tiles(length: int, tile: int, overlap: int) -> list[slice]:
+    """Spread as few tiles as overlap by at least ``overlap`` evenly over ``length``; one of all where it fits or ``tile`` is 0."""
+    if not tile or length <= tile:
+        return [slice(0, length)]
+    last = math.ceil((length - overlap) / (tile - overlap)) - 1
+    starts = [i * (length - tile) // last for i in range(last + 1)]
+    return [slice(start, start + tile) for start in starts]
+
+
+def seams(spans: Sequence[slice], overlap: int, scale: int) -> list[Tensor]:
+    """What each tile counts for at its positions, ``scale`` for each of the span's; the weights of a position add up to 1.
+
+    Neighbours are blended linearly over half of ``overlap`` in the middle of where they meet; what is nearer to a tile's edge than
+    a quarter of it has seen the zeros that pad a convolution and is dropped (our choice)."""
+    weights = [torch.ones((span.stop - span.start) * scale) for span in spans]
+    reach = overlap * scale // 4
+    for left, right, falling, rising in zip(spans, spans[1:], weights, weights[1:]):
+        seam = (left.stop + right.start) * scale / 2
+        for span, weight, sign in ((left, falling, -1), (right, rising, 1)):
+            distance = torch.arange(span.start * scale, span.stop * scale) + 0.5 - seam
+            weight *= (0.5 + sign * distance / max(2 * reach, 1e-3)).clamp(0, 1)
+    return weights
+
+
+def scaled(span: slice, scale: int) -> slice:
+    return slice(span.start * scale, span.stop * scale)
+
+
 def per_channel(x_C: Tensor) -> Tensor:
     """(C,) -> float32 (C, 1, 1, 1), to go with latents."""
     return x_C.float()[:, None, None, None]
@@ -484,13 +732,13 @@ def per_channel(x_C: Tensor) -> Tensor:
 def inflate(image: Tae, config: TaeConfig) -> Tae:
     """A temporal autoencoder that starts as the image autoencoder it grows from (Movie Gen, section 3.1.1).
 
-    image: built with ``temporal="2d"``. config: the same network with ``temporal="2.5d"`` and any temporal strides. On one
+    image: built with ``temporal="2d"``. config: the same network with ``temporal`` "2.5d" or "3d" and any temporal strides. On one
     frame both give the same latents and the same picture; without `shortcut` and `linear`, latent i of a video is the
     picture latent of frame ``i * stride``, and each decoded picture is repeated ``stride`` times. Raises MgzooError where
     the two do not match, or where `shortcut` would turn channels into frames, which no picture model has.
     """
     ours, theirs = (dataclasses.asdict(c) for c in (config, image.config))
-    free = {"temporal", "time_strides", "space", "tile_frames", "tile_overlap"}
+    free = {"temporal", "time_strides", "space"} | {name for name in ours if name.startswith("tile_")}
     if differ := sorted(name for name in ours if name not in free and ours[name] != theirs[name]):
         what = f"cannot inflate: {', '.join(differ)} differ from the image autoencoder's"
         raise MgzooError(what, remedy="take these fields from its config")
@@ -504,6 +752,11 @@ def inflate(image: Tae, config: TaeConfig) -> Tae:
         time, scales = video.spec.stride[0], (image.blocks.scale, video.blocks.scale)
         weights["blocks.analysis.weight"] = weights["blocks.analysis.weight"].repeat(1, time) * (scales[0] / scales[1] / time)
         weights["blocks.synthesis.weight"] = weights["blocks.synthesis.weight"].repeat(time, 1)
+    if config.temporal == "3d":
+        pairs = {name.removesuffix(".spatial"): module for name, module in image.named_modules() if name.endswith(".spatial")}
+        for name, spatial in pairs.items():
+            weights[f"{name}.weight"] = central(weights.pop(f"{name}.spatial.weight"))
+            weights[f"{name}.bias"] = weights.pop(f"{name}.spatial.bias")
     left = video.load_state_dict(weights, strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
     return video.to(image.dtype)

@@ -1,5 +1,6 @@
 """Configs: closed forms equal the built network, nonsense is refused, nothing imports torch."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -18,6 +19,8 @@ CONFIGS = {
     "framewise": FramewiseConfig(),
     "framewise tiny": FramewiseConfig.tiny(),
     "small": TaeConfig(**SMALL, encoder_blocks=(0, 2), decoder_blocks=(1, 0), attention=False),
+    "3-D": TaeConfig(**SMALL, encoder_blocks=(0, 2), decoder_blocks=(1, 0), temporal="3d"),
+    "3-D tiny": dataclasses.replace(TaeConfig.tiny(), temporal="3d", widths=(22, 44, 88, 88)),
     "small linear": TaeConfig(**SMALL, encoder_blocks=(1, 1), decoder_blocks=(1, 1), linear=True, norm="rms"),
 }
 
@@ -54,6 +57,11 @@ def test_tiny_stays_under_five_million():
     assert TaeConfig.tiny().latent().axes(16, 64, 64) == (2, 8, 8)
 
 
+def test_tiny_in_3d_of_equal_size():
+    """The widths for comparing 2.5-D with 3-D at equal parameters: within 2 %."""
+    assert CONFIGS["3-D tiny"].parameters() == pytest.approx(TaeConfig.tiny().parameters(), rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -67,6 +75,10 @@ def test_tiny_stays_under_five_million():
         (dict(linear=True, channels=2000), "more than a block of"),
         (dict(tile_frames=30), "multiples of the temporal stride 8"),
         (dict(tile_overlap=24), "at most half a tile"),
+        (dict(tile_height=100), "tile_height=100 and tile_space_overlap=64 are multiples of the spatial stride 8"),
+        (dict(tile_width=120), "tile_width=120 and tile_space_overlap=64 .* at most half a tile"),
+        (dict(tile_width=-128), "tile_width=-128"),
+        (dict(tile_width=256, tile_space_overlap=4), "multiples of the spatial stride 8"),
     ],
 )
 def test_nonsense_is_refused(changes, message):

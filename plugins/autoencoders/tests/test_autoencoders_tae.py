@@ -1,12 +1,27 @@
 """The temporal autoencoder: shapes, inflation, tiling, memory, normalisation."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
 import torch
 from mgzoo_autoencoders.configs import FramewiseConfig, TaeConfig
-from mgzoo_autoencoders.tae import BlockTransform, Norm, Tae, TemporalConv, dct_basis, from_channels, inflate, to_channels
+from mgzoo_autoencoders.tae import (
+    AT_ONCE,
+    BlockTransform,
+    Conv,
+    Norm,
+    Tae,
+    TemporalConv,
+    VolumeConv,
+    dct_basis,
+    from_channels,
+    inflate,
+    seams,
+    tiles,
+    to_channels,
+)
 
 from mgzoo.parts import Autoencoder
 from mgzoo.spec import MgzooError
@@ -35,11 +50,21 @@ def tae(**changes) -> Tae:
     return shaken(Tae(TaeConfig(**{**SMALL, **changes}))).eval()
 
 
+def tae_with(model: Tae, **changes) -> Tae:
+    """The same weights under other settings of tiles."""
+    other = Tae(dataclasses.replace(model.config, **changes)).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
 def video(frames: int, height: int = 16, width: int = 16, batch: int = 1) -> torch.Tensor:
     return torch.rand(batch, 3, frames, height, width) * 2 - 1
 
 
-@pytest.mark.parametrize("extras", [{}, dict(shortcut=True, linear=True)])
+VARIANTS = [{}, dict(shortcut=True, linear=True), dict(temporal="3d"), dict(temporal="3d", shortcut=True)]
+
+
+@pytest.mark.parametrize("extras", VARIANTS)
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 9, 16, 33])
 @pytest.mark.parametrize("size", [(16, 16), (17, 30)])
 def test_any_number_of_frames_and_any_size(frames, size, extras):
@@ -83,6 +108,27 @@ def test_one_frame_is_convolved_as_if_repeated():
     torch.testing.assert_close(conv(x), conv(x.expand(-1, 3, -1, -1, -1))[:, :1])
 
 
+def test_full_convolution_pads_zeros_in_space_and_outer_frames_in_time():
+    conv, x = shaken(VolumeConv(3, 5), 1.0), torch.randn(2, 4, 5, 6, 3)
+    padded = torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
+    want = torch.nn.functional.conv3d(padded.movedim(-1, 1), conv.weight, conv.bias, padding=(0, 1, 1)).movedim(1, -1)
+    torch.testing.assert_close(conv(x), want)
+    torch.testing.assert_close(conv(x[:, :1]), conv(x[:, :1].expand(-1, 3, -1, -1, -1))[:, :1])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("how", [{}, dict(stride=(2, 2)), dict(stride=(2, 1)), dict(stride=(1, 2)), dict(up=(2, 2)), dict(up=(2, 1)), dict(up=(1, 2))])
+def test_full_convolution_starts_as_the_pair_does(frames, how):
+    """The same strides, upsampling and padding as the 2.5-D pair: with the pair's spatial weights on the centre tap it is the pair."""
+    full, pair, x = VolumeConv(4, 6, **how), Conv(4, 6, **how), torch.randn(2, frames, 5, 6, 4)
+    full.bias.copy_(pair.spatial.bias)
+    full.weight[:, :, 1].copy_(pair.spatial.weight)
+    assert full.weight[:, :, ::2].abs().max() == 0
+    torch.testing.assert_close(full(x), pair(x))
+    if "up" in how:
+        torch.testing.assert_close(full(x, max(1, frames)), pair(x)[:, : max(1, frames)])
+
+
 def test_folding_into_channels_is_undone_by_unfolding():
     x = torch.randn(2, 4, 6, 8, 3)
     folded = to_channels(x, 2, 3, 4)
@@ -105,11 +151,12 @@ def framewise(**changes) -> Tae:
     return shaken(Tae(config)).eval()
 
 
+@pytest.mark.parametrize("temporal", ["2.5d", "3d"])
 @pytest.mark.parametrize("extras", [{}, dict(shortcut=True)])
-def test_inflation_equals_the_image_autoencoder_on_one_frame(extras):
+def test_inflation_equals_the_image_autoencoder_on_one_frame(extras, temporal):
     strides = (1, 2, 2) if extras else (2, 2, 2)
     image = framewise(**extras)
-    model = inflate(image, TaeConfig(**{**SMALL, **extras}, time_strides=strides, tile_frames=32))
+    model = inflate(image, TaeConfig(**{**SMALL, **extras}, time_strides=strides, temporal=temporal))
     picture = video(1, batch=2)
     latents = image.encode(picture)
     assert torch.equal(model.encode(picture), latents)
@@ -127,9 +174,10 @@ def test_inflation_with_a_block_transform_equals_it_to_rounding():
     torch.testing.assert_close(model.decode(latents, (1, 16, 16)), image.decode(latents, (1, 16, 16)), atol=1e-5, rtol=1e-4)
 
 
-def test_inflation_of_a_video_takes_every_eighth_frame_and_repeats_its_picture():
+@pytest.mark.parametrize("temporal", ["2.5d", "3d"])
+def test_inflation_of_a_video_takes_every_eighth_frame_and_repeats_its_picture(temporal):
     image = framewise()
-    model, media = inflate(image, TaeConfig(**SMALL)), video(16)
+    model, media = inflate(image, TaeConfig(**SMALL, temporal=temporal)), video(16)
     latents = model.encode(media)
     torch.testing.assert_close(latents, image.encode(media[:, :, ::8]))
     torch.testing.assert_close(model.decode(latents, (16, 16, 16)), image.decode(latents, (2, 16, 16)).repeat_interleave(8, dim=2))
@@ -181,6 +229,134 @@ def test_still_latents_are_tiled_without_a_trace(frames):
     torch.testing.assert_close(tiled[:, :, 16:24], middle[:, :, 8:16], atol=1e-4, rtol=1e-4)
     untiled = model.pixels(model.denormalise(latents), frames)[..., :16, :16]
     torch.testing.assert_close(tiled[:, :, :24], untiled[:, :, :24], atol=1e-4, rtol=1e-4)
+
+
+SHORT_SIGHTED = dict(
+    widths=(8, 8), time_strides=(2,), space_strides=(2,), patch=1, encoder_blocks=(0, 1), decoder_blocks=(1, 0), norm="rms", attention=False,
+)  # sees 8 latents = 16 pixels in each direction, a quarter of the default overlap
+
+
+@pytest.mark.parametrize("temporal", ["2.5d", "3d"])
+@pytest.mark.parametrize("size", [(1, 40, 333), (3, 201, 35), (2, 131, 150)])
+def test_tiles_in_space_leave_no_trace_where_the_network_sees_no_further_than_their_overlap(size, temporal):
+    model = tae(**SHORT_SIGHTED, temporal=temporal)
+    tiled = tae_with(model, tile_height=128, tile_width=128)
+    media = video(*size)
+    latents = model.encode(media)
+    torch.testing.assert_close(tiled.encode(media), latents, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tiled.decode(latents, size), model.decode(latents, size), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_tiles_in_space_leave_a_trace_where_the_network_sees_further(overlap):
+    model = tae(**SHORT_SIGHTED)
+    tiled = tae_with(model, tile_width=128, tile_space_overlap=overlap)
+    latents, size = torch.randn(1, 4, 1, 8, 128 - overlap // 2), (1, 16, 256 - overlap)
+    difference = (tiled.decode(latents, size) - model.decode(latents, size)).abs().amax((0, 1, 2, 3))
+    middle = slice(112 - overlap // 2, 144 - overlap // 2)
+    assert difference[middle].max() > 1e-3
+    difference[middle] = 0
+    assert difference.max() < 1e-5, "the trace is where the tiles meet"
+
+
+def test_a_network_with_statistics_over_the_frame_is_tiled_closely():
+    model = tae(**{**SHORT_SIGHTED, "norm": "group"})
+    media = video(2, 40, 333)
+    latents = model.encode(media)
+    tiled, whole = (m.decode(latents, (2, 40, 333)) for m in (tae_with(model, tile_width=128), model))
+    assert tiled.shape == whole.shape and not torch.allclose(tiled, whole)
+    assert (tiled - whole).norm() < 0.2 * whole.norm()
+
+
+@pytest.mark.parametrize("size", [(1, 128, 128), (9, 57, 128), (40, 16, 16)])
+def test_what_fits_into_a_tile_is_not_tiled(size):
+    model = tae(shortcut=True)
+    tiled = tae_with(model, tile_height=128, tile_width=128)
+    media = video(*size)
+    latents = model.encode(media)
+    assert torch.equal(tiled.encode(media), latents)
+    assert torch.equal(tiled.decode(latents, size), model.decode(latents, size))
+
+
+def test_tiles_in_time_and_space():
+    model = tae(**SHORT_SIGHTED, tile_frames=4, tile_overlap=2)
+    tiled = tae_with(model, tile_height=128, tile_width=128)
+    media = video(11, 35, 201)
+    latents = model.encode(media)
+    torch.testing.assert_close(tiled.encode(media), latents, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tiled.decode(latents, (11, 35, 201)), model.decode(latents, (11, 35, 201)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tile, overlap", [(8, 4), (8, 0), (7, 3), (12, 1)])
+@pytest.mark.parametrize("scale", [1, 8])
+def test_weights_of_tiles_add_up_to_one(tile, overlap, scale):
+    for length in range(1, 60):
+        spans = tiles(length, tile, overlap)
+        total = torch.zeros(length * scale)
+        for span, weight in zip(spans, seams(spans, overlap, scale)):
+            assert span.stop - span.start == min(tile, length) and span.stop <= length
+            total[span.start * scale : span.stop * scale] += weight
+            edge = overlap * scale // 4
+            if edge and span is not spans[0]:
+                assert weight[:edge].max() == 0
+            if edge and span is not spans[-1]:
+                assert weight[-edge:].max() == 0
+        torch.testing.assert_close(total, torch.ones_like(total))
+        assert all(a.stop - b.start >= overlap for a, b in zip(spans, spans[1:]))
+
+
+@pytest.mark.parametrize("extras", VARIANTS + [dict(temporal="2d", time_strides=(1, 1, 1)), dict(norm="rms", attention=False)])
+@pytest.mark.parametrize("frames", [1, 2, 9, 17])
+def test_a_video_decoded_picture_by_picture_is_the_one_decoded_at_once(frames, extras, monkeypatch):
+    model = tae(**extras)
+    latents = torch.randn(2, 4, *model.spec.axes(frames, 24, 16))
+    once = model.decode(latents, (frames, 24, 16))
+    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    torch.testing.assert_close(model.decode(latents, (frames, 24, 16)), once, atol=1e-4, rtol=1e-4)
+    with torch.enable_grad():
+        assert torch.equal(model.decode(latents, (frames, 24, 16)), once), "training takes the other way"
+
+
+def test_weights_that_are_whole_inside_their_own_layer_only(monkeypatch):
+    """As ZeRO stage 3 keeps them while a training validates."""
+    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    model, latents = tae(shortcut=True, linear=True), torch.randn(1, 4, 2, 2, 2)
+    with torch.enable_grad():
+        want = model.decode(latents, (9, 16, 16))
+    for module in model.modules():
+        whole = {name: p.data for name, p in module.named_parameters(recurse=False)}
+
+        def put(module, *_, whole):
+            for name, data in whole.items():
+                getattr(module, name).data = data
+
+        nothing = {name: torch.empty(0) for name in whole}
+        module.register_forward_pre_hook(functools.partial(put, whole=whole))
+        module.register_forward_hook(functools.partial(put, whole=nothing))
+        put(module, whole=nothing)
+    assert torch.equal(model.decode(latents, (9, 16, 16)), want)
+
+
+def test_pictures_come_while_the_video_is_being_read(monkeypatch):
+    """The first picture needs a few of the frames below, not all: what makes memory flat."""
+    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    model = tae(time_strides=(1, 1, 1), attention=False)
+    read = []
+    pictures = (read.append(f) or torch.randn(1, 1, 2, 2, 16) for f in range(100))
+    for stage in list(model.decoder.stages)[2:]:
+        pictures = stage.stream(pictures)
+    next(pictures)
+    assert 1 < len(read) < 12
+    assert len(list(pictures)) == 99 and len(read) == 100
+
+
+def test_upsampling_inside_a_convolution_is_upsampling_before_it():
+    conv, x = Conv(4, 6, up=(1, 2), temporal=False), torch.randn(2, 1, 5, 7, 4)
+    torch.testing.assert_close(next(conv.stream(iter([x]))), conv(x), atol=1e-5, rtol=1e-5)
+    repeating = TemporalConv(4, up=2)
+    shaken(repeating)
+    x = torch.randn(2, 3, 5, 7, 4)
+    torch.testing.assert_close(torch.cat(list(repeating.stream(iter(x.split(1, dim=1)))), dim=1), repeating(x), atol=1e-5, rtol=1e-5)
 
 
 def peak_elements(model: Tae, run) -> int:

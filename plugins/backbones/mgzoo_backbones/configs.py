@@ -20,6 +20,7 @@ class TransformerConfig:
     bias: ClassVar[bool]
     norm_vectors: ClassVar[int]
     ffn_inputs: ClassVar[int]
+    kept: ClassVar[int]
 
     depth: int = option(48, "transformer blocks")
     width: int = option(6144, "model dimension d, channels of a token")
@@ -104,14 +105,14 @@ class TransformerConfig:
     def activations(self, latent: LatentSpec, axes: Sequence[int], condition_tokens: int, checkpoint: bool | None = None) -> int:
         """Numbers kept for one sample's backward pass; a close estimate (it leaves out what is kept once, not per block).
 
-        Per latent token and block: its input with positions and both later residual sums, two norms' normalised values and
-        outputs, q k v, both attentions' outputs, the cross query, two branches before their gates (15 d), and the
-        feed-forward's inner values (4 f of SwiGLU, 2 f of the MLP). Per condition token and block its key and value (2 d).
-        With checkpointing only each block's input stays, and one block at a time is held in full. On a CPU in bfloat16
-        attention also keeps its weights (N^2 heads), which short sequences make small.
+        Per latent token and block: two norms' normalised values and outputs, q k v, both attentions' outputs, the cross
+        query and its input, two branches before their gates (13 d), the inputs of both norms where these are LayerNorm
+        (2 d), and the feed-forward's inner values (4 f of SwiGLU, 2 f of the MLP). Per condition token and block its key and
+        value (2 d). With checkpointing only each block's input stays, and one block at a time is held in full. On a CPU in
+        bfloat16 attention also keeps its weights (N^2 heads) as long as they are few.
         """
         d, n = self.width, self.tokens(axes)
-        block = n * (15 * d + 2 * self.ffn_inputs * self.ffn) + 2 * condition_tokens * d
+        block = n * (self.kept * d + 2 * self.ffn_inputs * self.ffn) + 2 * condition_tokens * d
         checkpoint = self.checkpoint if checkpoint is None else checkpoint
         return self.depth * n * d + block if checkpoint else self.depth * block
 
@@ -126,6 +127,7 @@ class Llama3Config(TransformerConfig):
     bias: ClassVar[bool] = False
     norm_vectors: ClassVar[int] = 1
     ffn_inputs: ClassVar[int] = 2
+    kept: ClassVar[int] = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,7 @@ class DiTConfig(TransformerConfig):
     bias: ClassVar[bool] = True
     norm_vectors: ClassVar[int] = 0
     ffn_inputs: ClassVar[int] = 1
+    kept: ClassVar[int] = 15
 
     ffn: int = option(24576, "hidden channels of the feed-forward layer; 4 d, as many parameters as SwiGLU with 16384")
     eps: float = option(1e-6, "added to the variance before its root in the norms")

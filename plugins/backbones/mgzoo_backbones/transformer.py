@@ -11,7 +11,7 @@ A batch is computed as (B, S, D) where all samples have one length, else packed 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -71,22 +71,35 @@ class Block(nn.Module):
         self.ffn = feed_forward(d, config.ffn, config.bias)
 
     def forward(self, x_BSD, positions_1SD, modulation_B6D, queries, tokens_MD=None, keys=None) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulate(self.table, modulation_B6D, (1, 4), x_BSD.dtype, queries)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulate(self.table, modulation_B6D, (1, 4), x_BSD.dtype)
         x_BSD = x_BSD + positions_1SD
-        x_BSD = torch.addcmul(x_BSD, gate1, self.attention(self.attention_norm(x_BSD, shift1, scale1), queries))
+        y_BSD = self.attention(each(queries, self.attention_norm, (x_BSD,), (shift1, scale1)), queries)
+        x_BSD = each(queries, torch.addcmul, (x_BSD, y_BSD), (gate1,))
         if self.cross_attention is not None:
             x_BSD = x_BSD + self.cross_attention(x_BSD, queries, tokens_MD, keys)
-        return torch.addcmul(x_BSD, gate2, self.ffn(self.ffn_norm(x_BSD, shift2, scale2)))
+        y_BSD = self.ffn(each(queries, self.ffn_norm, (x_BSD,), (shift2, scale2)))
+        return each(queries, torch.addcmul, (x_BSD, y_BSD), (gate2,))
 
 
-def modulate(table_KD: Tensor, values_BKD: Tensor, scales: Sequence[int], dtype: torch.dtype, queries: Segments) -> list[Tensor]:
-    """A layer's table + what the timestep says -> K vectors, (B, 1, D) for a uniform batch, (1, N, D) for a packed one.
+def modulate(table_KD: Tensor, values_BKD: Tensor, scales: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
+    """A layer's table + what the timestep says -> K vectors (B, D).
 
     One is added to those in `scales`. Summed in float32, because 1 + a small scale loses the scale in bfloat16.
     """
     vectors = (table_KD.float() + values_BKD.float()).unbind(1)
-    vectors = [(v_BD + 1 if i in scales else v_BD).to(dtype) for i, v_BD in enumerate(vectors)]
-    return [v_BD[:, None] if queries.uniform else v_BD[queries.rows][None] for v_BD in vectors]
+    return [(v_BD + 1 if i in scales else v_BD).to(dtype) for i, v_BD in enumerate(vectors)]
+
+
+def each(queries: Segments, f: Callable[..., Tensor], tokens: Sequence[Tensor], vectors: Sequence[Tensor]) -> Tensor:
+    """``f(*tokens, *vectors)`` where every sample has its own vectors (B, D): tokens (B, S, D), or (1, N, D) of a packed batch.
+
+    Samples of a packed batch are taken one by one. Spreading the vectors over the tokens instead would keep several copies as
+    large as the tokens for the backward pass, and add up their gradients in the tokens' type.
+    """
+    if queries.uniform:
+        return f(*tokens, *(v_BD[:, None] for v_BD in vectors))
+    split = zip(*(x_1ND.split(queries.lengths, dim=1) for x_1ND in tokens), *vectors)
+    return torch.cat([f(*sample) for sample in split], dim=1)
 
 
 class ConditionEmbedding(nn.Module):
@@ -224,8 +237,8 @@ class Transformer(nn.Module):
             else:
                 x_BSD = block(*inputs)
 
-        shift, scale = modulate(self.table, time_BD[:, None].expand(-1, 2, -1), (1,), dtype, queries)
-        y_BSP = self.output(self.norm(x_BSD, shift, scale))
+        shift, scale = modulate(self.table, time_BD[:, None].expand(-1, 2, -1), (1,), dtype)
+        y_BSP = self.output(each(queries, self.norm, (x_BSD,), (shift, scale)))
         if not isinstance(latents, list):
             return unpatchify(y_BSP, grids[0], self.config.patch)
         return [unpatchify(y[None], grid, self.config.patch)[0] for y, grid in zip(y_BSP.flatten(0, 1).split(lengths), grids)]
@@ -265,7 +278,8 @@ class Transformer(nn.Module):
         if mask_BL.is_meta or mask_BL.all():  # a meta tensor has no values to count: take the longest case
             lengths, tokens_MD = (mask_BL.shape[1],) * mask_BL.shape[0], tokens_BLD.flatten(0, 1)
         else:
-            lengths, tokens_MD = tuple(mask_BL.sum(1).tolist()), tokens_BLD[mask_BL]
+            given = mask_BL.flatten().nonzero().squeeze(1)
+            lengths, tokens_MD = tuple(mask_BL.sum(1).tolist()), tokens_BLD.flatten(0, 1).index_select(0, given)
         return time_BD, x_BSD, tokens_MD, Segments(lengths=lengths, device=x_BSD.device)
 
     def _at_frames(self, values_BTD: Tensor, name: str, grids: Sequence[Sequence[int]], shape: torch.Size) -> Tensor:

@@ -1,9 +1,12 @@
 """Packed attention equals attention of each sample alone, whichever way it is computed."""
 
+import math
+
 import pytest
 import torch
-from mgzoo_backbones import attention
+from mgzoo_backbones import written_out
 from mgzoo_backbones.attention import Segments, attend
+from mgzoo_backbones.written_out import WrittenOut, pieces
 
 CPU = torch.device("cpu")
 
@@ -18,13 +21,14 @@ def alone(q, k, v, queries, keys):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-@pytest.mark.parametrize("largest", [0, 2**26])
+@pytest.mark.parametrize("at_once, kept", [(2**20, 2**26), (2**20, 0), (70, 2**26), (9, 0)])
 @pytest.mark.parametrize(
     "queries, keys",
     [((6, 6, 6), (6, 6, 6)), ((5, 5, 5), (4, 1, 7)), ((5, 1, 3), (2, 9, 4)), ((5, 1, 3), (4, 4, 4)), ((7,), (3,))],
 )
-def test_packed_equals_each_sample_alone(queries, keys, largest, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(attention, "LARGEST_EXPLICIT", largest)
+def test_packed_equals_each_sample_alone(queries, keys, at_once, kept, dtype, tolerance, monkeypatch):
+    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
+    monkeypatch.setattr(written_out, "LARGEST_KEPT", kept)
     torch.manual_seed(0)
     q, k, v = (torch.randn(sum(n), 2, 16).to(dtype).requires_grad_() for n in (queries, keys, keys))
     y = attend(q, k, v, Segments(lengths=queries, device=CPU), Segments(lengths=keys, device=CPU))
@@ -34,6 +38,42 @@ def test_packed_equals_each_sample_alone(queries, keys, largest, dtype, toleranc
     grads = torch.autograd.grad((y.double() * weights).sum(), (q, k, v))
     for grad, reference in zip(grads, torch.autograd.grad((expected * weights).sum(), (q, k, v))):
         torch.testing.assert_close(grad.double(), reference.double(), atol=2 * tolerance, rtol=2 * tolerance)
+
+
+@pytest.mark.parametrize("kept", [2**26, 0])
+@pytest.mark.parametrize("at_once", [2**20, 12, 5])
+@pytest.mark.parametrize("queries, keys, masked", [((3, 3), (4, 4), True), ((2, 2, 1), (3, 3, 1), False)])
+def test_written_out_gradients_are_its_derivatives(queries, keys, masked, at_once, kept, monkeypatch):
+    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
+    monkeypatch.setattr(written_out, "LARGEST_KEPT", kept)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # sums of pieces, or differences would drown in float32
+    torch.manual_seed(0)
+    bias = torch.tensor([[0.0, 1.0, -torch.inf, 0.0], [0.0, -1.0, 0.0, 0.0]], dtype=torch.float64) if masked else None
+    q, k, v = (torch.randn(sum(n), 2, 2, dtype=torch.float64, requires_grad=True) for n in (queries, keys, keys))
+    assert torch.autograd.gradcheck(lambda *qkv: WrittenOut.apply(*qkv, queries, keys, bias), (q, k, v))
+
+
+@pytest.mark.parametrize("queries, keys", [((6,) * 50, (7,) * 50), ((40, 40, 1), (30, 30, 2)), ((900,), (3,)), ((2, 3), (400, 2))])
+@pytest.mark.parametrize("at_once", [2**20, 1000, 100, 1])
+def test_pieces_cover_every_logit_once(queries, keys, at_once, monkeypatch):
+    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
+    heads, seen = 3, torch.zeros(3, sum(queries), sum(keys))
+    samples = [torch.arange(len(n)).repeat_interleave(torch.tensor(n)) for n in (queries, keys)]
+    for piece in pieces(queries, keys, heads):
+        assert math.prod(piece.shape) <= max(at_once, max(keys))
+        rows, columns = samples[0][piece.rows], samples[1][piece.columns]
+        assert set(rows.tolist()) == set(columns.tolist()) == set(range(piece.samples.start, piece.samples.stop))
+        seen[piece.heads, piece.rows, piece.columns] += rows[:, None] == columns
+    assert torch.equal(seen, (samples[0][:, None] == samples[1]).expand(heads, -1, -1).float())
+
+
+def test_written_out_keeps_its_weights_only_for_a_backward_pass():
+    q = torch.randn(6, 1, 4, dtype=torch.bfloat16)
+    kept = []
+    for needed in (False, True):
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()), lambda x: x):
+            WrittenOut.apply(q.clone().requires_grad_(needed), q, q, (3, 3), (3, 3), None)
+    assert kept == [24, 24, 24, 18]
 
 
 def test_other_samples_are_out_of_sight():
@@ -51,7 +91,6 @@ def test_segments_say_where_tokens_belong():
     segments = Segments(lengths=(2, 0, 3), device=CPU)
     assert not segments.uniform
     assert segments.offsets.tolist() == [0, 2, 2, 5] and segments.offsets.dtype == torch.int32
-    assert segments.rows.tolist() == [0, 0, 2, 2, 2]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

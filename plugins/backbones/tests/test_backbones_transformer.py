@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mgzoo_backbones.configs import DiTConfig, Llama3Config
 from mgzoo_backbones.dit import DiT
-from mgzoo_backbones.llama3 import Llama3, RMSNorm
+from mgzoo_backbones.llama3 import Llama3, Normalise, RMSNorm
 from mgzoo_backbones.transformer import expand_positions, patchify, sinusoid, unpatchify
 
 from mgzoo.parts import Backbone, Condition
@@ -90,6 +90,23 @@ def test_a_mixed_batch_equals_each_sample_alone(target, config, sizes, dtype, to
         scale = expected.float().abs().max()
         torch.testing.assert_close(y.float() / scale, expected.float() / scale, atol=tolerance, rtol=0)
         assert y.dtype == dtype
+
+
+@BOTH
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_gradients_of_a_mixed_batch_are_the_sum_of_each_samples_alone(target, config, dtype, tolerance):
+    model = build(target, small(config), conditions=(TEXT,)).to(dtype)
+    exact = build(target, small(config), conditions=(TEXT,))
+    exact.load_state_dict({name: p.float() for name, p in model.state_dict().items()})
+    latents, t = [torch.randn(4, *size).bfloat16().float() for size in [(8, 32, 16), (1, 4, 4), (3, 2, 2)]], torch.rand(3)
+    text = make_conditions(3, 1, (TEXT,))["text"]
+    text = dataclasses.replace(text, values=text.values.bfloat16().float(), mask=torch.arange(5) < torch.tensor([[5], [1], [2]]))
+    sum(y.float().sum() for y in model(latents, t, {"text": text})).backward()
+    for i, x in enumerate(latents):
+        exact(x[None], t[i : i + 1], row({"text": text}, i)).sum().backward()
+    for (name, p), q in zip(model.named_parameters(), exact.parameters()):
+        if p.grad is not None and q.grad.norm() > 0:
+            assert (p.grad.float() - q.grad).norm() < tolerance * q.grad.norm(), name
 
 
 @BOTH
@@ -295,6 +312,8 @@ def test_rms_norm_is_torchs():
     zero = torch.zeros(1, 1, 16, requires_grad=True)
     norm(zero, shift[:1], scale[:1]).sum().backward()
     assert zero.grad.isfinite().all()
+    precise = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: Normalise.apply(x, 0.1), precise)
 
 
 def test_sinusoid_frequencies():

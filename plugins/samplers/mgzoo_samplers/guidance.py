@@ -50,6 +50,10 @@ def guided(denoise: Denoise, conditions: Sequence[str], config: SamplerConfig) -
         here = branches if config.guidance_from <= t <= config.guidance_to else plain
         times = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
         predictions = denoise(x, times, [dropped for dropped, _ in here])
-        return sum(weight * prediction.float() for (_, weight), prediction in zip(here, predictions, strict=True))
+        (_, weight), *more = here
+        total = weight * predictions[0].float()
+        for (_, weight), prediction in zip(more, predictions[1:], strict=True):
+            total.add_(prediction.float(), alpha=weight)
+        return total
 
     return predict

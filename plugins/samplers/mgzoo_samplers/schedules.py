@@ -58,6 +58,13 @@ def noise_levels(schedule: str, t: Tensor) -> tuple[Tensor, Tensor]:
     return a, (1 - a * a).clamp(min=0).sqrt()
 
 
+@functools.lru_cache(maxsize=4096)
+def noise_level(schedule: str, t: float) -> tuple[float, float]:
+    """`noise_levels` of one time, as numbers."""
+    a, s = noise_levels(schedule, torch.tensor(t, dtype=torch.float64, device="cpu"))
+    return a.item(), s.item()
+
+
 @functools.cache
 def _scaled_linear() -> Tensor:
     """sqrt(alpha-bar) of levels 0 (data) to 1000 (noise, exactly 0)."""

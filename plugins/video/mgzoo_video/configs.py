@@ -75,6 +75,42 @@ def _size(bucket: str) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapesConfig:
+    """Moving shapes with captions, drawn as they are needed."""
+
+    frames: int = option(16, "frames of a clip; 1 gives images")
+    height: int = option(64, "pixels")
+    width: int = option(64, "pixels")
+    fps: float = option(8.0, "frames per second")
+    clips: int = option(384, "different clips; every eighth is held out")
+    license: str = option("apache-2.0", "licence of the media, held against policy.licenses")
+
+    def __post_init__(self):
+        for name, least in (("frames", 1), ("height", 1), ("width", 1), ("clips", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.fps <= 0:
+            raise ValueError(f"fps must be positive, got {self.fps}")
+
+    @classmethod
+    def tiny(cls):
+        """Eight frames of 16x16."""
+        return cls(frames=8, height=16, width=16)
+
+    def parameters(self) -> int:
+        """Data has no weights."""
+        return 0
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of every clip."""
+        return ((self.frames, self.height, self.width),)
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities."""
+        return ("image" if self.frames == 1 else "video", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextToVideoConfig:
     """Text to video and, at one frame, text to image. Defaults are Movie Gen Video's largest size."""
 

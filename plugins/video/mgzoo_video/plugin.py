@@ -21,4 +21,11 @@ def mgzoo_components():
             target="mgzoo_video.text_to_video:TextToVideo",
             summary="text to video and image (Movie Gen, section 3)",
         ),
+        Component(
+            id="video.shapes.v1",
+            kind="data",
+            config="mgzoo_video.configs:ShapesConfig",
+            target="mgzoo_video.shapes:Shapes",
+            summary="moving shapes with captions, drawn as they are needed; no files",
+        ),
     ]

@@ -1,0 +1,213 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) on any part that has linear layers, without the part knowing.
+
+    y = W x + b + (alpha / rank) B A x
+
+W and b are the base and rest; A and B learn. B starts at zero, so training starts at the base exactly. A hook on each
+`nn.Linear` adds the update, and A and B are its children ``lora_A`` and ``lora_B``: the names of the base's own weights stay as
+they are. Files in PEFT's format are `mgzoo.hub.peft`'s.
+
+Shape letters: I inputs and O outputs of a linear layer, R rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgzoo.discovery import nearest
+from mgzoo.schema import Adapter
+from mgzoo.spec import MgzooError
+
+NAMES = ("lora_A", "lora_B")
+
+
+def linear_layers(part: nn.Module) -> dict[str, nn.Linear]:
+    """The layers of a part that can be adapted, by path. `nn.MultiheadAttention` reads its weights and never calls them."""
+    unseen = {id(child) for module in part.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()}
+    unseen |= {id(child) for layer in layers(part).values() for child in layer.children()}
+    return {path: module for path, module in part.named_modules() if path and isinstance(module, nn.Linear) and id(module) not in unseen}
+
+
+def layers(part: nn.Module) -> dict[str, nn.Linear]:
+    """The layers that carry an update, by path; empty where the part has no adapter."""
+    return {path: module for path, module in part.named_modules() if "adapter_scale" in module.__dict__}
+
+
+def misfits(part, adapter: Adapter) -> list[tuple[str, str]]:
+    """(what, remedy) of every target that is no linear layer of the part."""
+    paths = list(linear_layers(part)) if isinstance(part, nn.Module) else []
+    if not paths:
+        return [(f"{type(part).__name__} has no linear layer to adapt", "take the adapter out, or adapt another part")]
+    ends = sorted({path.rpartition(".")[2] for path in paths})
+    found = []
+    for target in adapter.targets:
+        if not dataclasses.replace(adapter, targets=[target]).chosen(paths):
+            near = nearest(target, {*ends, *paths}, 1)
+            found.append((f"no linear layer of {type(part).__name__} is called {target!r}",
+                          f"did you mean {near[0]}?" if near else f"they end in {', '.join(ends)}"))
+    return found
+
+
+def attach(part: nn.Module, adapter: Adapter) -> None:
+    """Put an untrained adapter on a part: A from Kaiming's uniform distribution (as PEFT has it), B zero; the rest of the part
+    rests from here on. Raises MgzooError where the part has an adapter, or a target matches no layer.
+    """
+    if layers(part):
+        raise MgzooError(f"{type(part).__name__} has an adapter already", remedy="merge that one first: mgzoo.adapters.merge(model)")
+    if wrong := misfits(part, adapter):
+        raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong))
+    part.requires_grad_(False)
+    linear = linear_layers(part)
+    for path in adapter.chosen(linear):
+        layer = linear[path]
+        with torch.device(layer.weight.device):
+            layer.lora_A = nn.Linear(layer.in_features, adapter.rank, bias=False)
+            layer.lora_B = nn.Linear(adapter.rank, layer.out_features, bias=False)
+        nn.init.zeros_(layer.lora_B.weight)
+        layer.adapter_scale, layer.adapter_dropout, layer.adapter_seed = adapter.scale, adapter.dropout, None
+        layer.register_forward_hook(_add_update, with_kwargs=True)
+    part.eval()
+
+
+def _add_update(layer: nn.Linear, arguments: tuple, named: dict, out: Tensor) -> Tensor:
+    down, up = layer.lora_A, layer.lora_B
+    x = (arguments[0] if arguments else named["input"]).to(down.weight.dtype)
+    if layer.adapter_dropout and down.training:
+        x = _dropped(x, layer.adapter_dropout, layer.adapter_seed)
+    return torch.add(out, up(down(x)).to(out.dtype), alpha=layer.adapter_scale)
+
+
+def _dropped(x: Tensor, share: float, seed: int | None) -> Tensor:
+    if seed is None:
+        return F.dropout(x, share)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    return x * kept / (1 - share)
+
+
+def seed_dropout(part: nn.Module, number: int) -> None:
+    """Make the adapter's dropout a function of a number until the next call: what is computed again in the backward pass
+    (activation checkpointing) then drops the same, whether or not the part keeps the random state."""
+    for i, layer in enumerate(layers(part).values()):
+        layer.adapter_seed = (number + i) % 2**63
+
+
+def learning(part: nn.Module) -> nn.Module:
+    """What of a part goes into the training engine: the part, or a tree that holds its adapter alone, under the same names."""
+    adapted = layers(part)
+    if not adapted:
+        return part
+    tree = nn.Module()
+    for path, layer in adapted.items():
+        node = tree
+        for name in path.split("."):
+            if name not in node._modules:
+                node.add_module(name, nn.Module())
+            node = node._modules[name]
+        for name in NAMES:
+            node.add_module(name, getattr(layer, name))
+    return tree
+
+
+def train(part: nn.Module, mode: bool) -> None:
+    """`nn.Module.train` of a part; under an adapter the base stays in eval mode, as any part whose weights rest: its own
+    dropout is off and its running statistics stay."""
+    adapted = layers(part)
+    part.train(mode and not adapted)
+    for layer in adapted.values():
+        layer.lora_A.train(mode)
+        layer.lora_B.train(mode)
+
+
+def is_own(key: str) -> bool:
+    """Whether a key of an adapted part's state is the adapter's."""
+    return key.endswith(tuple(f".{name}.weight" for name in NAMES))
+
+
+def state(part: nn.Module) -> dict[str, Tensor]:
+    """The adapter's tensors by their names in the part: A (R, I) as ``PATH.lora_A.weight``, B (O, R) as ``PATH.lora_B.weight``."""
+    own = part.state_dict()
+    return {key: own[key] for path in layers(part) for name in NAMES if (key := f"{path}.{name}.weight")}
+
+
+@torch.no_grad()
+def merged(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A base's tensors with the updates added, computed in float32 and rounded to each weight's dtype."""
+    whole = dict(base)
+    for key, down_RI in own.items():
+        if key.endswith(".lora_A.weight"):
+            path = key.removesuffix(".lora_A.weight")
+            target, up_OR = f"{path}.weight", own[f"{path}.lora_B.weight"]
+            if target not in base or base[target].shape != (up_OR.shape[0], down_RI.shape[1]):
+                raise MgzooError(f"the adapter does not fit its base, which has no {target} of shape {[up_OR.shape[0], down_RI.shape[1]]}",
+                                 remedy="take the base that the adapter was trained on")
+            update_OI = scale * (up_OR.float() @ down_RI.float())
+            whole[target] = (base[target].float() + update_OI.to(base[target].device)).to(base[target].dtype)
+    return whole
+
+
+@torch.no_grad()
+def merge(model):
+    """Fold every adapter of a model into plain weights, in place, and return the model: it saves as a fine-tune of its base."""
+    for name, spec in list(model.recipe.parts.items()):
+        if spec.adapter is None:
+            continue
+        part = model.part(name)
+        own = state(part)
+        whole = merged({key: value for key, value in part.state_dict().items() if key not in own}, own, spec.adapter.scale)
+        detach(part)
+        part.load_state_dict(whole)
+        model.recipe = model.recipe.adapted(name, None)
+    model.forget_identities()
+    return model
+
+
+def detach(part: nn.Module) -> None:
+    """Take the adapter off: the part is its base again, and all of it may learn."""
+    for layer in layers(part).values():
+        for name in NAMES:
+            delattr(layer, name)
+        for name in ("adapter_scale", "adapter_dropout", "adapter_seed"):
+            delattr(layer, name)
+        for number in [number for number, hook in layer._forward_hooks.items() if hook is _add_update]:
+            del layer._forward_hooks[number], layer._forward_hooks_with_kwargs[number]
+    part.requires_grad_(True)
+
+
+def adapt(model, name: str, adapter: Adapter) -> None:
+    """Put an untrained adapter on part ``name`` of a built model, in its recipe too; A is drawn from a seed of its own."""
+    part = model.part(name)
+    if isinstance(part, nn.Module) and not layers(part) and (wrong := misfits(part, adapter)):
+        raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong),
+                         origin=str(model.recipe.origin(f"parts.{name}.adapter.targets") or ""))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.recipe.seed * 1_000_003 + zlib.crc32(f"{name}.adapter".encode()))
+        attach(part, adapter)
+    if model.recipe.parts[name].adapter != adapter:
+        model.recipe = model.recipe.adapted(name, dataclasses.asdict(adapter))
+    model.forget_identities()
+
+
+def load(model, name: str, folder: str | Path) -> None:
+    """Put an adapter in PEFT's format (``adapter_config.json``, ``adapter_model.safetensors``) on part ``name`` of a model.
+
+    Raises MgzooError for a file that is none, that fits another part, or that holds more than plain low-rank updates.
+    """
+    from mgzoo.hub import peft
+
+    adapter, own = peft.read(Path(folder))
+    adapt(model, name, adapter)
+    part = model.part(name)
+    wanted = {key: tuple(value.shape) for key, value in state(part).items()}
+    if wanted != {key: tuple(value.shape) for key, value in own.items()}:
+        detach(part)
+        model.recipe = model.recipe.adapted(name, None)
+        raise MgzooError(f"the adapter in {folder} does not fit {type(part).__name__}: its tensors have other names or shapes",
+                         remedy="load it on the model that it was trained on")
+    part.load_state_dict({**part.state_dict(), **own})

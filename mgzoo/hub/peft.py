@@ -1,0 +1,120 @@
+"""An adapter in PEFT's file format: ``adapter_config.json`` and ``adapter_model.safetensors``, read and written without PEFT.
+
+PEFT names the tensors of a layer ``base_model.model.PATH.lora_A.weight`` (R, I) and ``….lora_B.weight`` (O, R).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mgzoo import adapters
+from mgzoo.hub import folder as folders
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub import tensors as stored
+from mgzoo.hub.manifest import Manifest, Reference
+from mgzoo.schema import Adapter
+from mgzoo.spec import MgzooError, Problem
+
+CONFIG = "adapter_config.json"
+PREFIX = "base_model.model."
+WRITTEN = ("bias", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
+PLAIN = {"bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
+         "use_dora": False, "lora_bias": False, "use_qalora": False, "target_parameters": None, "trainable_token_indices": None,
+         "layer_replication": None, "alora_invocation_tokens": None}
+"""What PEFT's config says of a plain low-rank adapter; other values mean other mathematics. Older versions know only `WRITTEN`."""
+
+
+def write(part: nn.Module, adapter: Adapter, tensors: Mapping[str, Tensor], folder: Path, base: Reference) -> list[str]:
+    """Write an adapter on ``part`` (its tensors by their names in the part) and return the weight files' names."""
+    paths = list(adapters.layers(part))
+    config = {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base.repo,
+        "revision": base.commit,
+        "inference_mode": True,
+        "r": adapter.rank,
+        "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
+        "lora_dropout": adapter.dropout,
+        "target_modules": _targets(part, adapter, paths),
+        "init_lora_weights": True,
+        **{name: PLAIN[name] for name in WRITTEN},
+    }
+    folders.write_file(folder / CONFIG, (json.dumps(config, indent=1, sort_keys=True) + "\n").encode())
+    stored.check_finite(tensors, folder)
+    stored.write_one({PREFIX + key: value for key, value in tensors.items()}, folder / manifests.ADAPTER_FILE)
+    return [manifests.ADAPTER_FILE]
+
+
+def _targets(part: nn.Module, adapter: Adapter, paths: list[str]) -> list[str]:
+    """The fewest words by which PEFT, which looks at the end of every module's path, finds the same layers."""
+    own = {f"{path}.{name}" for path in paths for name in adapters.NAMES}
+    modules = [path for path, _ in part.named_modules() if path and path not in own]
+    for words in (adapter.targets, sorted({path.rpartition(".")[2] for path in paths})):
+        if words and {path for path in modules if any(path == word or path.endswith(f".{word}") for word in words)} == set(paths):
+            return sorted(words)
+    return sorted(paths)
+
+
+def read(folder: Path) -> tuple[Adapter, dict[str, Tensor]]:
+    """An adapter and its tensors, by their names in the part. Raises `MgzooError` for what is damaged or no plain adapter."""
+    adapter, known = config(folder), {}
+    path = folder / manifests.ADAPTER_FILE
+    for key, value in stored.read([path]).items():
+        known[own_name(key, path)] = value
+    layers = sorted({key.rpartition(".lora_")[0] for key in known})
+    pairs = {f"{layer}.{name}.weight" for layer in layers for name in adapters.NAMES}
+    if not known or known.keys() != pairs:
+        odd = sorted(known.keys() ^ pairs) or ["nothing"]
+        raise MgzooError(f"{path} is no plain adapter: a layer has lora_A and lora_B, this is about {odd[0]}", remedy="use another adapter")
+    for key, value in known.items():
+        if value.ndim != 2 or value.shape[0 if ".lora_A." in key else 1] != adapter.rank:
+            raise MgzooError(f"{path}: {key} has shape {list(value.shape)}, which is not of rank {adapter.rank}", remedy="pull or save the artifact again")
+    # Paths and no patterns: what is stored says which layers are adapted.
+    return Adapter(rank=adapter.rank, alpha=adapter.alpha, targets=layers, dropout=adapter.dropout), known
+
+
+def own_name(key: str, path: Path) -> str:
+    """A tensor's name in the part, of its name in the file."""
+    name = key.removeprefix(PREFIX)
+    if name == key or not adapters.is_own(name):
+        raise MgzooError(f"{path} is no plain adapter: it holds {key[:100]!r}", remedy=f"its tensors are called {PREFIX}LAYER.lora_A.weight")
+    return name
+
+
+def check(folder: Path, manifest: Manifest, recipe) -> list[Problem]:
+    """Hold an artifact's adapters against those that its recipe builds: their ranks and scales are no tensors."""
+    problems = []
+    for name, part in recipe.parts.items():
+        stored_here = name in manifest.parts and manifest.parts[name].is_adapter
+        said = config(folder / name) if stored_here else None
+        if (said and (said.rank, said.scale)) != (part.adapter and (part.adapter.rank, part.adapter.scale)):
+            made, built = (f"of rank {one.rank} and alpha {one.alpha:g}" if one else "none" for one in (said, part.adapter))
+            problems.append(manifests.problem("adapter", f"the adapter is {made}, recipe.yaml has {built}", "save the artifact again", folder / name))
+    return problems
+
+
+def config(folder: Path) -> Adapter:
+    """What ``adapter_config.json`` says. Raises `MgzooError` for one that is damaged, or asks for more than plain updates."""
+    path = folder / CONFIG
+    try:
+        said = json.loads(path.read_bytes()[: manifests.MAX_BYTES])
+        if said["peft_type"] != "LORA":
+            raise MgzooError(f"{path} is of type {str(said['peft_type'])[:40]!r}, and only LORA is known here", remedy="use another adapter")
+        different = [name for name, value in PLAIN.items() if (said.get(name) or None) not in (value or None, None)]
+        if different:
+            raise MgzooError(f"{path} asks for {', '.join(different)}, which only PEFT itself knows",
+                             remedy="use an adapter of plain low-rank updates, or merge it with PEFT")
+        targets = said.get("target_modules")
+        return Adapter(rank=int(said["r"]), alpha=float(said["lora_alpha"]), dropout=float(said.get("lora_dropout") or 0.0),
+                       targets=[str(one) for one in targets] if isinstance(targets, list) else [])
+    except FileNotFoundError:
+        raise MgzooError(f"{path} is missing", remedy="name a folder that holds an adapter") from None
+    except MgzooError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MgzooError(f"{path} is no adapter's config: {type(error).__name__}: {error}", remedy="pull or save the artifact again") from None

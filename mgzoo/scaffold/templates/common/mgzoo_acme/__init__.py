@@ -1,0 +1,1 @@
+"""A plugin for mgzoo; what it declares is in `plugin`."""

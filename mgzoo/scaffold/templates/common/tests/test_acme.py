@@ -1,0 +1,3 @@
+from mgzoo.testing import conformance
+
+TestAcme = conformance("acme")

@@ -1,0 +1,59 @@
+"""Laws of samplers."""
+
+from __future__ import annotations
+
+import unittest
+
+import torch
+
+from mgzoo.testing import known, uses
+from mgzoo.testing.laws.objectives import agree
+from mgzoo.testing.subject import Subject, require
+
+ALIKE = 1e-4
+
+
+def samples_are_as_specified(subject: Subject) -> None:
+    """It gives float32 latents of the shape asked for, starts from the noise it is given, asks only for times (B,) in [0, 1] and known
+    branches, and counts its steps."""
+    part, asked, steps = uses.build(subject), [], []
+    shape, noise = (2, 4, 1, 3, 3), torch.randn(2, 4, 1, 3, 3, generator=uses.generator())
+
+    def denoise(x, t, branches):
+        asked.append((x.clone(), t, list(branches)))
+        return [0.5 * torch.tanh(x) + 0.1 * len(dropped) for dropped in branches]
+
+    found = part.sample(denoise, shape, uses.generator(1), conditions=("text", "style"), noise=noise, on_step=lambda *done: steps.append(done))
+    require(found.dtype == torch.float32 and tuple(found.shape) == shape, f"asked for {shape}, it gives {found.dtype} {tuple(found.shape)}")
+    require(torch.equal(asked[0][0].float(), noise), "given noise, its first question is about something else")
+    for x, t, branches in asked:
+        require(tuple(x.shape) == shape and tuple(t.shape) == (2,) and bool(((t >= 0) & (t <= 1)).all()),
+                f"it asks for latents {tuple(x.shape)} at the times {t}")
+        require(branches and all(isinstance(one, frozenset) and one <= {"text", "style"} for one in branches),
+                f"it asks for the branches {branches}; each is a frozenset of names among its `conditions`")
+    count = len(steps)
+    require(steps == [(i + 1, count) for i in range(count)] and steps, f"on_step was told {steps[:4]}…, not (1, n), (2, n) … (n, n)")
+
+
+def guidance_of_equal_branches_changes_nothing(subject: Subject) -> None:
+    """Where the model answers the same with and without conditions, guidance changes nothing."""
+    part = uses.build(subject)
+
+    def denoise(x, t, branches):
+        return [0.5 * torch.tanh(x) for _ in branches]
+
+    plain, guided = (part.sample(denoise, (2, 4, 1, 3, 3), uses.generator(), conditions=names) for names in ((), ("text",)))
+    far = uses.distance(guided, plain)
+    require(far <= ALIKE, f"equal branches change the sample by {far:.2g} (relative L2): their weights must sum to one")
+
+
+def a_perfect_model_is_sampled_truly(subject: Subject) -> None:
+    """A perfect model of a known distribution, of an objective whose prediction it accepts, gives that distribution back."""
+    accepts = subject.config.accepts()
+    objectives = known.partners(subject, "objective", lambda config: config.predicts() in accepts)
+    if not objectives:
+        raise unittest.SkipTest(f"no installed objective predicts {' or '.join(accepts)}")
+    agree(uses.build(objectives[0]), uses.build(subject), f"trained with {objectives[0]}")
+
+
+LAWS = [samples_are_as_specified, guidance_of_equal_branches_changes_nothing, a_perfect_model_is_sampled_truly]

@@ -1,0 +1,76 @@
+"""Laws of task heads, each in a model of the kit's own parts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mgzoo.parts import Example, Loss
+from mgzoo.testing import models, uses
+from mgzoo.testing.subject import LATENTS, Subject, require
+
+
+def examples_are_as_specified(subject: Subject) -> None:
+    """prepare gives an Example of latents, inputs of the model's own encoders, and the conditions that its config names; loss gives a
+    scalar and detached terms."""
+    task = uses.build(subject)
+    model = models.around(subject, task)
+    clips = models.clips()
+    example = task.prepare(model, clips)
+    require(isinstance(example, Example), f"prepare gives {type(example).__name__}, not an Example")
+    require(len(example.latents) == len(clips), f"{len(clips)} clips become {len(example.latents)} latents")
+    strange = sorted(set(example.inputs) - set(model.encoders))
+    require(not strange, f"prepare gives inputs for {', '.join(strange)}; the model's encoders are {', '.join(model.encoders) or 'none'}")
+    own = {spec.name: spec for spec in subject.config.conditions()}
+    lacking = sorted(set(own) - set(example.conditions))
+    require(not lacking, f"its config names the conditions {', '.join(own)}, but prepare does not give {', '.join(lacking)}")
+    unknown = sorted(set(example.conditions) - set(own) - {encoder.spec.name for encoder in model.encoders.values()})
+    require(not unknown, f"prepare gives the conditions {', '.join(unknown)}, which nothing names")
+    for name, spec in own.items():
+        require(example.conditions[name].values.shape[-1] == spec.dim,
+                f"the condition {name} has width {example.conditions[name].values.shape[-1]}, its spec says {spec.dim}")
+    loss = task.loss(model, example, uses.generator())
+    require(isinstance(loss, Loss) and loss.total.shape == (), "loss gives no Loss with a scalar total")
+    require(not any(term.requires_grad for term in loss.terms.values()), "the terms of its loss are not detached")
+
+
+def feeds_agree_with_prepare(subject: Subject) -> None:
+    """prepare feeds exactly as many extra channels as its config's feeds() says, of the latents' size."""
+    task, said = uses.build(subject), subject.config.feeds(LATENTS[0])
+    model = models.around(subject, task)
+    example = task.prepare(model, models.clips())
+    if example.feeds is None:
+        require(not said, f"feeds() says {said} extra channels, prepare feeds none")
+        return
+    for latent, fed in zip(example.latents, example.feeds, strict=True):
+        require(len(fed) == said, f"feeds() says {said} extra channels, prepare feeds {len(fed)}")
+        require(fed.shape[1:] == latent.shape[1:], f"latents of {tuple(latent.shape[1:])} are fed channels of {tuple(fed.shape[1:])}")
+
+
+def validation_can_be_compared(subject: Subject) -> None:
+    """validate gives finite numbers, `loss` among them, and the same again from the same generator."""
+    task = uses.build(subject)
+    model = models.around(subject, task)
+    example = task.prepare(model, models.clips())
+    found, again = (dict(task.validate(model, example, uses.generator(4))) for _ in range(2))
+    require("loss" in found, f"validate gives {', '.join(found) or 'nothing'}; `loss` must be among them")
+    require(all(isinstance(value, float) and math.isfinite(value) for value in found.values()), f"validate gives {found}: not finite floats")
+    require(found == again, f"validated twice with the same noise, it gives {found} and {again}")
+
+
+def requests_are_answered(subject: Subject) -> None:
+    """generate gives Media: uint8 video (T, H, W, 3), or float32 sound (channels, samples) with its rate."""
+    task = uses.build(subject)
+    models.request(subject)
+    for one in models.answers(subject, models.around(subject, task)):
+        require(one.video is not None or one.audio is not None, "it generates Media with neither video nor sound")
+        if one.video is not None:
+            require(one.video.dtype == torch.uint8 and one.video.ndim == 4 and one.video.shape[-1] == 3 and one.video.numel(),
+                    f"its video is {one.video.dtype} {tuple(one.video.shape)}, not uint8 (T, H, W, 3)")
+        if one.audio is not None:
+            require(one.audio.dtype == torch.float32 and one.audio.ndim == 2 and one.rate,
+                    f"its sound is {one.audio.dtype} {tuple(one.audio.shape)} at {one.rate}")
+
+
+LAWS = [examples_are_as_specified, feeds_agree_with_prepare, validation_can_be_compared, requests_are_answered]

@@ -1,0 +1,96 @@
+"""A small model around a task under test: the kit's own parts in every role that the task needs."""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from typing import Any
+
+import torch
+from torch import nn
+
+from mgzoo.cache import Cache
+from mgzoo.media import Media
+from mgzoo.model import Model
+from mgzoo.parts import Clip
+from mgzoo.recipe import Recipe
+from mgzoo.resolve import Part
+from mgzoo.schema import Policy, Train, Zero
+from mgzoo.spec import Component, Provider
+from mgzoo.testing import reference, uses
+from mgzoo.testing.subject import LATENTS, Subject, require
+
+ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
+MODALITIES = {"text": reference.LettersConfig(), "image": reference.ColoursConfig(), "video": reference.ColoursConfig(video=True)}
+KIT = Provider(namespace="reference", distribution="mgzoo", version="0")
+SIZE = (8, 16, 16)
+
+
+def around(subject: Subject, task: Any, frozen: bool = False) -> Model:
+    """A model of the task and of the kit's parts, weights moved from their start. frozen: the encoders are, as a recipe may have them."""
+    config, parts, made = subject.config, {}, {}
+    for role in ROLES:
+        kind = role.removesuffix("s")
+        if role == "task":
+            parts["task"], made["task"] = _part("task", subject.component, config), task
+        elif kind == "encoder" and kind in config.parts():
+            for takes in config.gives():
+                if takes in MODALITIES:
+                    target = reference.Letters if takes == "text" else reference.Colours
+                    parts[f"encoders.{takes}"] = _part(f"encoders.{takes}", reference.COMPONENTS[kind], MODALITIES[takes], frozen)
+                    made[f"encoders.{takes}"] = _made(target, MODALITIES[takes], name=takes)
+        elif kind in config.parts():
+            component, cls = reference.COMPONENTS[kind], getattr(reference, reference.COMPONENTS[kind].target.rpartition(":")[2])
+            part, wires = getattr(reference, component.config.rpartition(":")[2]).tiny(), {}
+            if kind == "backbone":
+                conditions = tuple(parts[name].config.condition(name.partition(".")[2]) for name in parts if name.startswith("encoders."))
+                wires = {"latent": LATENTS[0], "conditions": (*conditions, *config.conditions()), "feeds": config.feeds(LATENTS[0])}
+            parts[role], made[role] = _part(role, component, part), _made(cls, part, **wires)
+    recipe = Recipe(
+        source="the conformance kit", description="", seed=0, parts=parts, data=None, train=Train(precision="fp32"), zero=Zero(), stages=(),
+        policy=Policy(), tree={}, origins={}, broken=frozenset(), written=None,
+    )  # fmt: skip
+    return Model(recipe, made, Cache(disk=False)).eval()
+
+
+def _part(name: str, component: Component, config: Any, frozen: bool = False) -> Part:
+    return Part(name=name, kind=component.kind, component=component, provider=KIT, config=config, frozen=frozen or component.kind == "autoencoder")
+
+
+def _made(cls: type, config: Any, **wires: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        part = cls(config, **wires)
+    return uses.shake(part) if isinstance(part, nn.Module) else part
+
+
+def clips() -> list[Clip]:
+    """Two clips of one size."""
+    return [uses.clip(i, SIZE) for i in range(2)]
+
+
+def request(subject: Subject) -> dict[str, Any]:
+    """What the task is asked: all that it must be told and, where it takes them, a small size, few steps and a seed.
+
+    Raises SkipTest where it must be told something that the kit does not know.
+    """
+    takes = dict(list(inspect.signature(subject.target.generate).parameters.items())[2:])
+    known = {"prompt": "a red ball rolls over the grass", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
+    needed = {"video": uses.clip(0, SIZE).load(), "image": uses.clip(0, SIZE).load()[0]}
+    named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
+    needs = [name for name, one in named.items() if one.default is one.empty]
+    if strange := [name for name in needs if name not in known and name not in needed]:
+        raise unittest.SkipTest(f"{subject} must be told {', '.join(strange)}, which the kit does not know; test its generate yourself")
+    return {**{name: value for name, value in known.items() if name in named}, **{name: needed[name] for name in needs if name in needed}}
+
+
+def answers(subject: Subject, model: Model) -> list[Media]:
+    """What the model generates for `request`; nothing where the kit cannot ask."""
+    try:
+        told = request(subject)
+    except unittest.SkipTest:
+        return []
+    answer = model.generate(**told)
+    found = list(answer) if isinstance(answer, (list, tuple)) else [answer]
+    require(found and all(isinstance(one, Media) for one in found), f"generate gives {type(answer).__name__}, not mgzoo.Media or a list of them")
+    return found

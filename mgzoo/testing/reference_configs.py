@@ -1,0 +1,207 @@
+"""Configs of the kit's own parts (`mgzoo.testing.reference`). No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mgzoo.spec import ConditionSpec, LatentSpec, option
+from mgzoo.testing.subject import LATENTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlocksConfig:
+    """A linear codec of blocks of pixels."""
+
+    tile_frames: int = option(32, "frames per tile; longer videos are taken tile by tile")
+
+    @classmethod
+    def tiny(cls):
+        return cls(tile_frames=8)
+
+    def latent(self) -> LatentSpec:
+        return LATENTS[0]
+
+    def parameters(self) -> int:
+        return 2 * 3 * math.prod(self.latent().stride) * self.latent().channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class LettersConfig:
+    """One token per byte."""
+
+    width: int = option(12, "D, width of the tokens")
+    max_len: int = option(32, "longest text in bytes; the rest is cut off")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def takes(self) -> str:
+        return "text"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
+
+    def parameters(self) -> int:
+        return (257 + self.max_len) * self.width + self.width**2 + self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColoursConfig:
+    """The mean colour of a clip or picture."""
+
+    video: bool = option(False, "take clips, not pictures")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def takes(self) -> str:
+        return "video" if self.video else "image"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=8, kind="vector")
+
+    def parameters(self) -> int:
+        return 4 * 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingConfig:
+    """Every token on its own, with the mean of all, the time and the conditions."""
+
+    width: int = option(32, "channels of a token; even")
+    patch: tuple[int, ...] = option((1, 1, 1), "latents per token along each axis: always one")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def check(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
+        return [] if len(latent.stride) == len(self.patch) else [f"patch {self.patch} is not for latents of {len(latent.stride)} axes"]
+
+    def tokens(self, axes: Sequence[int]) -> int:
+        return math.prod(axes)
+
+    def parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], feeds: int = 0) -> int:
+        d = self.width
+        told = d * d + d + sum(c.dim * d + d for c in conditions)
+        return (latent.channels + feeds) * d + d + told + 3 * d * d + d + d * latent.channels + latent.channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class StraightConfig:
+    """Flow matching on straight paths, t uniform."""
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def predicts(self) -> str:
+        return "velocity"
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualConfig:
+    """Euler's method with equal steps."""
+
+    steps: int = option(4, "steps from noise to data")
+    guidance: float = option(2.0, "classifier-free guidance scale; 1 switches it off")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def accepts(self) -> tuple[str, ...]:
+        return ("velocity",)
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedConfig:
+    """Text to video."""
+
+    frames: int = option(8, "frames generated")
+    height: int = option(16, "pixels")
+    width: int = option(16, "pixels")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        return ((self.frames, self.height, self.width),)
+
+    def parts(self) -> tuple[str, ...]:
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        return 0
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavesConfig:
+    """The kit's clips as a stream."""
+
+    clips: int = option(12, "different clips; every fourth is held out")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        return ((8, 16, 16),)
+
+    def gives(self) -> tuple[str, ...]:
+        return ("video", "text")
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionConfig:
+    """How much moves from frame to frame."""
+
+    least: float = option(0.5, "mean absolute difference of neighbouring frames, in grey levels, below which a clip is left out")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def keeps(self, score: float) -> bool:
+        return score >= self.least
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig:
+    """The deviation of all pixels."""
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def better(self) -> str:
+        return "higher"
+
+    def parameters(self) -> int:
+        return 0

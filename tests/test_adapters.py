@@ -1,0 +1,511 @@
+"""Adapters: what a recipe may say of one, the mathematics, PEFT's files, and artifacts that refer to their base."""
+
+import copy
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import mgzoo
+from mgzoo import adapters, hub
+from mgzoo.contracts import meta_problems
+from mgzoo.hub import artifact, peft, refs
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub.manifest import ArtifactError, Reference
+from mgzoo.model import build
+from mgzoo.plan import plan
+from mgzoo.recipe import compose
+from mgzoo.schema import Adapter
+from mgzoo.spec import MgzooError, RecipeError
+
+torch.set_num_threads(1)
+
+BASE = """\
+schema: 1
+description: a tiny text to video model
+parts:
+  encoders:
+    text: {use: encoders.bytes.v1, config: {width: 16, depth: 1, heads: 2, buckets: 32, max_len: 16}}
+  autoencoder:
+    use: autoencoders.tae.v1
+    config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0], decoder_blocks: [0, 0, 1, 0], attention: false}
+    frozen: true
+  backbone: {use: backbones.llama3.v1, config: {depth: 2, width: 32, heads: 2, ffn: 32, max_len: [4, 4, 4], frequency_dim: 16}}
+  objective: {use: samplers.flow_matching.v1}
+  sampler: {use: samplers.euler.v1, config: {steps: 2}}
+  task: {use: video.text_to_video.v1, config: {frames: 8, height: 32, width: 32}}
+"""
+ADAPTED = """\
+schema: 1
+parts:
+  autoencoder: {use: autoencoders.tae.v1, weights: registry/base@v1, frozen: true}
+  encoders:
+    text: {use: encoders.bytes.v1, weights: registry/base@v1, frozen: true}
+  backbone: {use: backbones.llama3.v1, weights: registry/base@v1, adapter: {rank: 2, alpha: 6}}
+  objective: {use: samplers.flow_matching.v1}
+  sampler: {use: samplers.euler.v1, config: {steps: 2}}
+  task: {use: video.text_to_video.v1, config: {frames: 8, height: 32, width: 32}}
+"""
+PER_BLOCK = 2 * (32 + 96 + 32 + 32) + 2 * (32 + 32 + 32 + 64 + 32 + 32) + 2 * (32 + 64 + 32 + 32)
+
+
+def stir(part, seed=0, std=0.05):
+    """Give a part other weights than it began with."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in part.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn(p.shape, generator=generator) * std)
+    return part
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The artifact of a whole model."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "base.yaml").write_text(BASE)
+    model = build(compose(folder / "base.yaml"))
+    for name in model.part_names():
+        stir(model.part(name))
+    return artifact.save(model, folder / "model")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, base):
+    """A working folder with a registry that holds the model as registry/base@v1."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "registry").mkdir()
+    hub.push(base, "registry/base@v1", probe=False)
+    (tmp_path / "lora.yaml").write_text(ADAPTED)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(place):
+    """A model with an adapter that is no longer zero."""
+    model = build(compose("lora.yaml"))
+    stir(model.backbone, seed=1)
+    return model
+
+
+def ask(model, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(3)
+    noisy, t = torch.randn(2, 16, 2, 4, 4, generator=generator), torch.rand(2, generator=generator)
+    return model.backbone(noisy.to(dtype), t, model.encode_conditions({"text": ["a cat", "two dogs"]})).float()
+
+
+# what a recipe may say
+
+
+def refused(text, tmp_path, meta=False):
+    (tmp_path / "r.yaml").write_text(text)
+    if meta:
+        return [str(one) for one in meta_problems(compose("r.yaml"))]
+    with pytest.raises(RecipeError) as caught:
+        compose("r.yaml")
+    return [str(one) for one in caught.value.problems]
+
+
+def test_all_that_is_wrong_with_adapters_is_said_at_once_with_file_and_line(place):
+    text = """\
+schema: 1
+parts:
+  autoencoder: {use: autoencoders.tae.v1, weights: registry/base@v1, frozen: true, adapter: {}}
+  encoders:
+    text: {use: encoders.bytes.v1, config: {width: 16, heads: 2, max_len: 16}, adapter: {rank: 0, dropout: 1, rnak: 3}}
+  backbone:
+    use: backbones.llama3.v1
+    weights: registry/base@v1
+    adapter:
+      rank: many
+      alpha: -1
+"""
+    assert refused(text, place) == [
+        "r.yaml:3: parts.autoencoder.adapter: an adapter on a frozen part is never trained\n"
+        "    -> take `frozen` out (the weights of autoencoder rest anyway), or the adapter",
+        "r.yaml:5: parts.encoders.text.adapter.rnak: unknown key\n    -> did you mean rank?",
+        "r.yaml:5: parts.encoders.text.adapter: rank must be at least 1, not 0\n    -> change it",
+        "r.yaml:5: parts.encoders.text.adapter: dropout must be in [0, 1), not 1.0\n    -> change it",
+        "r.yaml:5: parts.encoders.text.adapter: an adapter on a part without weights: there is nothing that it could refer to as its base\n"
+        "    -> add `weights`, the artifact that is adapted, or take the adapter out",
+        "r.yaml:10: parts.backbone.adapter.rank: Value 'many' of type 'str' could not be converted to Integer\n"
+        "    -> rank takes int: rank of the update (alpha / rank) B A of each linear layer",
+        "r.yaml:11: parts.backbone.adapter: alpha must be positive, not -1.0\n    -> change it",
+    ]
+
+
+def test_a_part_that_a_stage_trains_may_be_adapted_and_one_that_none_trains_may_not(place):
+    def stages(*frozen):
+        rows = "".join(f"  - {{name: s{i}, steps: 1, set: {{parts.backbone.frozen: {value}}}}}\n" for i, value in enumerate(frozen))
+        (place / "staged.yaml").write_text(ADAPTED + "stages:\n" + rows)
+        return compose("staged.yaml")
+
+    assert stages("true", "false").at_stage(0).parts["backbone"].adapter == Adapter(rank=2, alpha=6)
+    with pytest.raises(RecipeError, match="1 problem\nstaged.yaml:6: parts.backbone.adapter: an adapter on a frozen part is never trained"):
+        stages("true", "true")
+
+
+def test_a_base_that_no_one_else_can_reach_is_refused_before_anything_is_trained(place):
+    shutil.copytree(place / "registry", place / "mine")
+    (told,) = refused(ADAPTED.replace("{use: backbones.llama3.v1, weights: registry", "{use: backbones.llama3.v1, weights: ./mine"), place)
+    assert told == (
+        "r.yaml:6: parts.backbone.weights: ./mine/base@v1 is a folder that only this machine knows, and an adapter refers to its base by name\n"
+        "    -> push the base to registry/NAME or org/name, and write that"
+    )
+
+
+def test_targets_that_are_no_linear_layer_are_told_by_the_meta_check(place):
+    text = ADAPTED.replace("alpha: 6}", "alpha: 6, targets: [qvk, blocks.0.ffn.w2, attention, zzz]}")
+    assert refused(text, place, meta=True) == [
+        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'qvk'\n    -> did you mean qkv?",
+        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'attention'\n"
+        "    -> they end in 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
+        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'zzz'\n"
+        "    -> they end in 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
+    ]
+    assert refused(ADAPTED, place, meta=True) == []
+    with pytest.raises(MgzooError, match="r.yaml:6: no linear layer of Llama3 is called 'qvk'"):
+        (place / "r.yaml").write_text(text)
+        build(compose("r.yaml"))
+    unfit = ADAPTED.replace("frozen: true}\n  encoders", "adapter: {}}\n  encoders")
+    assert refused(unfit, place, meta=True) == [
+        "r.yaml:3: parts.autoencoder.adapter.targets: Tae has no linear layer to adapt\n    -> take the adapter out, or adapt another part"
+    ]
+
+
+def test_another_part_forgets_the_adapter_of_the_one_it_replaces(place):
+    (place / "over.yaml").write_text("defaults: [lora.yaml]\nparts: {backbone: {use: backbones.dit.v1, config: {size: tiny}}}\n")
+    assert compose("over.yaml").parts["backbone"].adapter is None
+    assert compose("lora.yaml", ["parts.backbone.adapter.rank=5"]).parts["backbone"].adapter == Adapter(rank=5, alpha=6)
+
+
+def test_a_recipe_without_an_adapter_is_the_recipe_it_always_was(place):
+    plain = compose("lora.yaml").adapted("backbone", None)
+    (place / "plain.yaml").write_text(ADAPTED.replace(", adapter: {rank: 2, alpha: 6}", ""))
+    assert plain.digest() == compose("plain.yaml").digest() and "adapter" not in plain.to_yaml()
+    (place / "whole.yaml").write_text(compose("lora.yaml").to_yaml())
+    assert compose("whole.yaml").digest() == compose("lora.yaml").digest() != plain.digest()
+
+
+# the mathematics
+
+
+class Stranger(nn.Module):
+    """A third party's part: layers called by keyword, two in a Sequential, and attention that reads its weights itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.attention = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 12), nn.SiLU(), nn.Linear(12, 8)) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(input=x)
+        x = x + self.attention(x, x, x)[0]
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def test_an_adapter_adds_scaled_b_a_x_and_starts_at_the_base():
+    layer = nn.Sequential(nn.Linear(5, 7))
+    x, before = torch.randn(3, 5), copy.deepcopy(layer)
+    adapters.attach(layer, Adapter(rank=2, alpha=6))
+    assert torch.equal(layer(x), before(x))
+    stir(layer)
+    expected = before(x) + 3 * x @ layer[0].lora_A.weight.T @ layer[0].lora_B.weight.T
+    assert torch.allclose(layer(x), expected, atol=1e-6) and not torch.allclose(layer(x), before(x), atol=1e-3)
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+    assert {key for key, p in layer.named_parameters() if p.requires_grad} == {"0.lora_A.weight", "0.lora_B.weight"}
+    assert (layer[0].lora_A.weight.abs() <= 1).all() and layer[0].lora_A.weight.std() > 0.1  # U(-1/sqrt(5), 1/sqrt(5)), stirred
+    with pytest.raises(MgzooError, match="Sequential has an adapter already"):
+        adapters.attach(layer, Adapter())
+    adapters.detach(layer)
+    assert torch.equal(layer(x), before(x)) and layer.state_dict().keys() == before.state_dict().keys()
+
+
+@pytest.mark.parametrize("targets, adapted", [
+    ([], ["layers.0.0", "layers.0.2", "layers.1.0", "layers.1.2"]),
+    (["first", "layers.1.0"], ["first", "layers.1.0"]),
+    (["2"], ["layers.0.2", "layers.1.2"]),
+])  # fmt: skip
+def test_any_part_can_be_adapted_without_knowing(targets, adapted):
+    part, x = Stranger().eval(), torch.randn(2, 4, 6)
+    before = part(x)
+    adapters.attach(part, Adapter(rank=2, targets=targets))
+    assert list(adapters.layers(part)) == adapted and torch.allclose(part(x), before, atol=1e-6)  # torch takes another way through attention at rest
+    stir(part)(x).square().sum().backward()
+    own = adapters.state(part)
+    assert {key for key, p in part.named_parameters() if p.grad is not None and p.grad.abs().max() > 0} == set(own)
+    merged = Stranger().eval()
+    merged.load_state_dict(adapters.merged({key: value for key, value in part.state_dict().items() if key not in own}, own, 8.0))
+    assert torch.allclose(merged(x), part(x), atol=1e-5) and not torch.allclose(part(x), before, atol=1e-2)
+
+
+def test_attention_that_reads_its_weights_itself_cannot_be_adapted():
+    part = Stranger()
+    assert "attention.out_proj" in dict(part.named_modules()) and "attention.out_proj" not in adapters.linear_layers(part)
+    with pytest.raises(MgzooError, match="no linear layer of Stranger is called 'out_proj'"):
+        adapters.attach(part, Adapter(targets=["out_proj"]))
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_what_is_computed_again_drops_the_same_inputs(seeded):
+    """Under activation checkpointing that keeps no random state, as `backbones.llama3.v1` has it; unseeded, the gradient is wrong."""
+    part = nn.Sequential(nn.Linear(16, 16))
+    adapters.attach(part, Adapter(rank=4, dropout=0.5))
+    stir(part)
+    adapters.train(part, True)
+    grads = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        if seeded:
+            adapters.seed_dropout(part, 7)
+        x = torch.ones(2, 16)
+        out = checkpoint(part, x, use_reentrant=False, preserve_rng_state=False) if again else part(x)
+        part.zero_grad()
+        out.square().sum().backward()
+        grads.append(part[0].lora_A.weight.grad.clone())
+    assert torch.equal(*grads) is seeded
+    adapters.seed_dropout(part, 8)
+    assert not torch.equal(part(x), out)
+    adapters.train(part, False)
+    assert torch.equal(part(x), part(x)) and not part.training
+
+
+# PEFT
+
+
+def test_peft_reads_our_file_and_answers_the_same(trained, tmp_path):
+    PeftModel = pytest.importorskip("peft").PeftModel
+    folder = artifact.save(trained, tmp_path / "model", golden=False)
+    plain = build(compose("lora.yaml").adapted("backbone", None)).eval()
+    before = ask(plain)
+    theirs = PeftModel.from_pretrained(plain.backbone, folder / "backbone")
+    assert sum(isinstance(layer, nn.Module) and hasattr(layer, "lora_A") for layer in theirs.modules()) == 14
+    plain.backbone = theirs.base_model.model.eval()
+    assert torch.allclose(ask(plain), ask(trained), atol=1e-5) and not torch.allclose(ask(plain), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("targets", [["qkv", "w2"], "all-linear", r".*blocks\.1\..*(out|w13)"])
+def test_we_read_peft_s_file_and_answer_the_same(place, tmp_path, targets):
+    theirs = pytest.importorskip("peft")
+    ours, other = build(compose("lora.yaml").adapted("backbone", None)).eval(), build(compose("lora.yaml").adapted("backbone", None)).eval()
+    wrapped = theirs.get_peft_model(other.backbone, theirs.LoraConfig(r=3, lora_alpha=5, target_modules=targets, init_lora_weights=False))
+    wrapped.save_pretrained(tmp_path / "theirs")
+    adapters.load(ours, "backbone", tmp_path / "theirs")
+    other.backbone = wrapped.base_model.model.eval()
+    assert torch.allclose(ask(ours), ask(other), atol=1e-5)
+    assert ours.recipe.parts["backbone"].adapter.rank == 3
+    stored = artifact.save(ours, tmp_path / "model", golden=False)
+    assert torch.allclose(ask(artifact.load(stored)), ask(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("key, value, told", [
+    ("use_dora", True, "asks for use_dora, which only PEFT itself knows"),
+    ("bias", "all", "asks for bias, which only PEFT itself knows"),
+    ("rank_pattern", {"qkv": 4}, "asks for rank_pattern, which only PEFT itself knows"),
+    ("peft_type", "LOHA", "is of type 'LOHA', and only LORA is known here"),
+    ("r", "two", "is no adapter's config: ValueError: invalid literal"),
+    ("r", 0, "is no adapter's config: ValueError: rank must be at least 1, not 0"),
+    ("r", 3, r"backbone.adapter_model.safetensors: blocks.0.attention.out.lora_A.weight has shape \[2, 32\], which is not of rank 3"),
+])  # fmt: skip
+def test_an_adapter_that_means_something_else_is_refused(trained, tmp_path, key, value, told):
+    folder = artifact.save(trained, tmp_path / "model", golden=False) / "backbone"
+    said = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**said, key: value}))
+    model = build(compose("lora.yaml").adapted("backbone", None))
+    with pytest.raises(MgzooError, match=told):
+        adapters.load(model, "backbone", folder)
+    assert model.recipe.parts["backbone"].adapter is None and not adapters.layers(model.backbone)
+
+
+def test_an_adapter_of_another_part_is_refused_and_leaves_no_trace(trained, tmp_path):
+    folder = artifact.save(trained, tmp_path / "model", golden=False) / "backbone"
+    state = load_file(folder / "adapter_model.safetensors")
+    save_file({key: torch.zeros(2, 5) if key.endswith("0.ffn.w2.lora_A.weight") else value for key, value in state.items()}, folder / "adapter_model.safetensors")
+    model = build(compose("lora.yaml").adapted("backbone", None))
+    with pytest.raises(MgzooError, match="does not fit Llama3: its tensors have other names or shapes"):
+        adapters.load(model, "backbone", folder)
+    assert not adapters.layers(model.backbone) and model.recipe.parts["backbone"].adapter is None
+
+
+# artifacts
+
+
+def reference(name="base", part="backbone"):
+    digest = manifests.digest_file(refs.local(f"registry/{name}") / "mgzoo.json")
+    return Reference(repo=f"registry/{name}", commit=digest[:12], part=part, digest=digest)
+
+
+def test_an_artifact_holds_the_adapter_alone_and_refers_to_its_base(trained, place):
+    saved = artifact.save(trained, place / "model")
+    files = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file() and "/" in path.relative_to(saved).as_posix())
+    assert [name for name in files if not name.startswith("probe")] == [
+        "autoencoder/config.json", "backbone/adapter_config.json", "backbone/adapter_model.safetensors", "backbone/config.json", "encoders.text/config.json",
+    ]  # fmt: skip
+    entry = manifests.read(saved).parts["backbone"]
+    assert entry.is_adapter and entry.trained and entry.base == entry.needs == reference()
+    said = json.loads((saved / "backbone/adapter_config.json").read_text())
+    assert {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "bias": "none", "base_model_name_or_path": "registry/base"}.items() <= said.items()
+    assert said["revision"] == reference().commit and said["target_modules"] == ["kv", "out", "q", "qkv", "w13", "w2"]
+    stored = load_file(saved / "backbone/adapter_model.safetensors")
+    assert set(stored) == {f"base_model.model.{key}" for key in adapters.state(trained.backbone)} and len(stored) == 28
+    assert stored["base_model.model.blocks.1.ffn.w13.lora_B.weight"].shape == (64, 2)
+
+    hub.push(saved, "./hub/lora@v1")
+    pulled = hub.pull("./hub/lora@v1", "pulled")
+    assert hub.verify(pulled) == []
+    loaded = mgzoo.load(pulled)
+    assert torch.equal(ask(loaded), ask(trained.eval()))
+    same = [model.generate("a cat", seed=1).video for model in (loaded, trained)]
+    assert torch.equal(*same) and loaded.bases["backbone"] == reference()
+    again = artifact.save(loaded, place / "again", golden=False)
+    assert (again / "backbone/adapter_model.safetensors").read_bytes() == (saved / "backbone/adapter_model.safetensors").read_bytes()
+    assert manifests.read(again).parts["backbone"] == entry
+    assert f"an adapter, in this artifact, on `{reference()}`" in (saved / "README.md").read_text()
+
+
+def test_a_wrong_base_is_refused_wherever_it_is_asked_for(trained, place):
+    saved = artifact.save(trained, place / "model", golden=False)
+    hub.push(saved, "./hub/lora@v1")
+    folder = refs.local("registry/base@v1")
+    manifest = manifests.read(folder)
+    (folder / "mgzoo.json").write_text(dataclasses.replace(manifest, description="another").to_json())
+    for use in (lambda: mgzoo.load(saved), lambda: artifact.weights_for(saved, "backbone"), lambda: artifact.save(trained, place / "other")):
+        with pytest.raises(MgzooError, match="is not the artifact that was used: its mgzoo.json has digest"):
+            use()
+    assert [(one.kind, one.key) for one in hub.verify(saved)] == [("base", f"parts.{name}") for name in ("autoencoder.weights", "backbone.base", "encoders.text.weights")]
+    with pytest.raises(ArtifactError, match="is not what was used"):
+        hub.pull("./hub/lora@v1", "pulled")
+    shutil.rmtree(place / "registry/base")
+    with pytest.raises(ArtifactError, match=r"parts.backbone.base: registry/base@\w+ is not on this machine"):
+        hub.pull("./hub/lora@v1", "pulled")
+    assert not (place / "pulled").exists() and not (place / "other").exists()
+
+
+def test_damaged_weights_of_the_base_are_found(trained, place):
+    saved = artifact.save(trained, place / "model", golden=False)
+    path = refs.local("registry/base@v1") / "backbone/model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match="backbone/model.safetensors: the file has blake3"):
+        mgzoo.load(saved)
+
+
+def test_the_base_is_what_was_read_and_not_what_the_name_means_later(place, base):
+    """registry/base moves while an adapter is trained; the adapter still refers to the commit it started from."""
+    (place / "lora.yaml").write_text(ADAPTED.replace("base@v1", "base"))
+    model, before = build(compose("lora.yaml")), reference()
+    other = stir(artifact.load(base).backbone, seed=9)
+    moved = artifact.load(base)
+    moved.backbone.load_state_dict(other.state_dict())
+    hub.push(artifact.save(moved, place / "moved", golden=False), "registry/base", probe=False)
+    assert reference() != before
+    saved = artifact.save(model, place / "model")
+    assert manifests.read(saved).parts["backbone"].base == before and hub.verify(saved) == []
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda text: text.replace("alpha: 6.0", "alpha: 60.0"), "the adapter is of rank 2 and alpha 6, recipe.yaml has of rank 2 and alpha 60"),
+    (lambda text: text[:text.index("    adapter:")] + text[text.index("  objective"):], "the adapter is of rank 2 and alpha 6, recipe.yaml has none"),
+], ids=["alpha", "none"])  # fmt: skip
+def test_a_recipe_that_means_another_adapter_is_refused(trained, place, change, told):
+    saved = artifact.save(trained, place / "model", golden=False)
+    text = (saved / "recipe.yaml").read_text()
+    assert change(text) != text
+    (saved / "recipe.yaml").write_text(change(text))
+    artifact.seal(manifests.read(saved), saved)
+    with pytest.raises(ArtifactError, match=told):
+        mgzoo.load(saved)
+
+
+def test_a_manifest_with_an_adapter_and_no_base_is_refused(trained, place):
+    saved = artifact.save(trained, place / "model", golden=False)
+    content = json.loads((saved / "mgzoo.json").read_text())
+    del content["parts"]["backbone"]["base"]
+    with pytest.raises(ArtifactError, match="parts.backbone: an adapter is one file, backbone/adapter_model.safetensors, and its base"):
+        manifests.parse(json.dumps(content).encode())
+
+
+def test_weights_beside_the_adapter_that_are_not_the_base_s_are_not_lost(trained, place):
+    with torch.no_grad():
+        trained.backbone.blocks[0].attention.qkv.weight[0, 0] += 1
+    with pytest.raises(MgzooError, match=r"the weights of backbone beside its adapter are not those of registry/base@\w+, and an adapter stores no others"):
+        artifact.save(trained, place / "model")
+    assert not (place / "model").exists()
+
+
+def test_a_merged_model_answers_the_same_and_is_a_fine_tune_of_its_base(trained, place):
+    before = ask(trained.eval())
+    assert adapters.merge(trained) is trained and not adapters.layers(trained.backbone)
+    assert torch.allclose(ask(trained), before, atol=1e-5)
+    assert all(p.requires_grad for p in trained.backbone.parameters())
+    saved = artifact.save(trained, place / "merged")
+    entry = manifests.read(saved).parts["backbone"]
+    assert entry.weights == ("backbone/model.safetensors",) and entry.base == reference() and entry.needs is None
+    assert hub.verify(saved) == [] and torch.allclose(ask(mgzoo.load(saved)), before, atol=1e-5)
+    assert "adapter" not in (saved / "recipe.yaml").read_text()
+
+
+def test_an_adapter_can_be_the_base_of_another(trained, place):
+    """What starts from it starts from the merged weights."""
+    hub.push(artifact.save(trained, place / "model", golden=False), "registry/lora@v1", probe=False)
+    text = ADAPTED.replace("{use: backbones.llama3.v1, weights: registry/base@v1", "{use: backbones.llama3.v1, weights: registry/lora@v1")
+    (place / "second.yaml").write_text(text)
+    second = build(compose("second.yaml")).eval()
+    assert meta_problems(compose("second.yaml")) == [] and torch.allclose(ask(second), ask(trained.eval()), atol=1e-5)
+    stir(second.backbone, seed=5)
+    saved = artifact.save(second, place / "second")
+    assert manifests.read(saved).parts["backbone"].base == reference("lora") and hub.verify(saved) == []
+    assert torch.allclose(ask(mgzoo.load(saved)), ask(second), atol=1e-5)
+
+
+# fine-tunes
+
+
+def test_a_fine_tune_records_what_it_started_from_and_loads_without_it(place):
+    model = build(compose("lora.yaml").adapted("backbone", None))
+    stir(model.backbone, seed=2)
+    saved = artifact.save(model, place / "tuned")
+    parts = manifests.read(saved).parts
+    assert parts["backbone"].base == reference() and parts["backbone"].weights == ("backbone/model.safetensors",)
+    assert parts["encoders.text"].weights == reference(part="encoders.text") and parts["encoders.text"].base is None
+    assert f"trained, in this artifact, from `{reference()}`" in (saved / "README.md").read_text()
+    again = artifact.save(mgzoo.load(saved), place / "again", golden=False)
+    assert manifests.read(again).parts["backbone"] == parts["backbone"]
+    assert "base" not in json.loads((refs.local("registry/base") / "mgzoo.json").read_text())["parts"]["backbone"]
+
+
+# plan
+
+
+def test_a_plan_counts_the_adapter_as_trained_and_its_base_as_frozen(place):
+    (place / "data.yaml").write_text("defaults: [lora.yaml]\ndata: {use: video.clips.v1, config: {path: x, frames: 8, height: 32, width: 32}}\ntrain: {batch: 4}\n")
+    adapted, whole = plan(compose("data.yaml")), plan(compose("data.yaml").adapted("backbone", None))
+    total = sum(p.numel() for p in build(compose("lora.yaml"), device="meta").backbone.parameters())
+    (stage,), (plain,) = adapted.stages, whole.stages
+    assert stage.trained_parameters == 2 * PER_BLOCK == sum(x.numel() for x in adapters.state(build(compose("lora.yaml"), device="meta").backbone).values())
+    assert plain.trained_parameters + stage.trained_parameters == total
+    assert stage.frozen_parameters == plain.frozen_parameters + plain.trained_parameters
+    assert adapted.artifact == 4 * stage.trained_parameters and adapted.checkpoint < whole.checkpoint / 3
+    assert stage.step_flops < plain.step_flops
+    assert "backbone" in stage.trained and "adapter of rank 2" in adapted.render()
+    narrow = plan(compose("data.yaml", ["parts.backbone.adapter.targets=[qkv]"]))
+    assert narrow.stages[0].trained_parameters == 2 * 2 * (32 + 96)
+
+
+def test_the_shipped_recipe_holds(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    recipe = compose("tiny/emoji_lora")
+    assert meta_problems(recipe) == []
+    (stage,) = plan(recipe).stages
+    built = build(recipe, device="meta").backbone
+    assert stage.trained_parameters == sum(p.numel() for p in built.parameters() if p.requires_grad) == 454_656
+    assert len(adapters.layers(built)) == 7 * 8

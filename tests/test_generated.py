@@ -1,0 +1,170 @@
+"""A generated file says what made it, can be made again bit for bit, and is found out where it was changed."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mgzoo import media
+from mgzoo.cli import run
+from mgzoo.hub import artifact, generated, manifest
+from mgzoo.media import Media
+from mgzoo.model import build
+from mgzoo.recipe import compose
+from mgzoo.spec import MgzooError
+
+RECIPE = """
+schema: 1
+description: smallest text to video
+parts:
+  autoencoder:
+    use: autoencoders.tae.v1
+    config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0], decoder_blocks: [0, 0, 1, 0], attention: false}
+  encoders:
+    text: {use: encoders.bytes.v1, config: {width: 16, depth: 1, heads: 2, buckets: 32, max_len: 16}}
+  backbone: {use: backbones.llama3.v1, config: {depth: 1, width: 32, heads: 2, ffn: 32, max_len: [4, 4, 4], frequency_dim: 16}}
+  objective: {use: samplers.flow_matching.v1}
+  sampler: {use: samplers.euler.v1, config: {steps: 2, guidance: 2.0}}
+  task: {use: video.text_to_video.v1, config: {frames: 8, height: 32, width: 32, fps: 8.0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """The artifact of an untrained model, in a folder called run."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return artifact.save(build(compose(folder / "recipe.yaml")), folder / "run", golden=False)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MGZOO_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("name", ["again.mp4", "again.png"])
+def test_from_a_file_the_same_file_is_made_again(model, here, capsys, name):
+    words = ["generate", str(model), "a red heart", "--seed", "7", "--steps", "1", "--guidance", "3", "--out", name]
+    assert run(words) == 0
+    first = Path(name).read_bytes()
+    (here / "runs").mkdir()
+    (here / "runs" / "run").symlink_to(model)
+    capsys.readouterr()
+    assert run(["generate", "--from", name]) == 0
+    second, err = capsys.readouterr()
+    second = second.strip()
+    assert second == name.replace(".", "-2.") and Path(second).read_bytes() == first and err == ""
+    assert run(["generate", str(model), "--from", second, "--out", name]) == 0 and Path(name).read_bytes() == first
+    assert run(["generate", "--from", name, "--seed", "8"]) == 2
+    assert "--from repeats what the file says: leave out seed" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_here_or_is_another_is_told(model, here, capsys):
+    assert run(["generate", str(model), "x", "--steps", "1", "--out", "a.png"]) == 0
+    commit = manifest.commit_of(model)
+    capsys.readouterr()
+    assert run(["generate", "--from", "a.png"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: a.png: it was made with run at commit {commit}, which is not on this machine\n    -> name its folder: mgzoo generate FOLDER --from a.png\n"
+    )
+    shutil.copytree(model, "run")
+    artifact.describe(here / "run", metrics={"minutes": 1})
+    assert run(["generate", "run", "--from", "a.png"]) == 1
+    assert f"run is at commit {manifest.commit_of('run')}, the file was made with run at {commit}" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["a.png", "run"]
+
+
+def test_verify_a_generated_file(model, here, capsys, monkeypatch):
+    assert run(["generate", str(model), "x", "--steps", "1", "--out", "a.mp4"]) == 0
+    capsys.readouterr()
+    shutil.copytree(model, "run")
+    assert run(["verify", "a.mp4"]) == 0
+    out = said(capsys)
+    assert "mgzoo-video 0.1.0" in out and "prompt   x" in out and out.endswith("a.mp4: OK")
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "mgzoo-video" else real(name))
+    shutil.rmtree("run")
+    data = Path("a.mp4").read_bytes()
+    Path("a.mp4").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert run(["verify", "a.mp4", "--json"]) == 1
+    found = json.loads(said(capsys))
+    assert [one["kind"] for one in found["problems"]] == ["content", "model", "plugin"] and found["made"]["model"] == "run"
+    assert found["problems"][2]["what"] == "made with mgzoo-video 0.1.0, installed is 9.9"
+    Path("b.txt").write_text("hello")
+    assert run(["verify", "b.txt"]) == 1
+
+
+def test_what_a_file_says_holds_the_request_the_model_and_the_plugins(model, here):
+    assert run(["generate", str(model), "a red heart", "--frames", "4", "--size", "32x32", "--fps", "4", "--steps", "1", "--seed", "9", "--out", "a.mp4"]) == 0
+    made = generated.read("a.mp4")
+    asked = {"prompt": "a red heart", "frames": 4, "width": 32, "height": 32, "fps": 4.0, "steps": 1, "seed": 9}
+    assert dict(made.request) == asked
+    assert (made.model, made.commit, made.manifest) == ("run", manifest.commit_of(model), manifest.digest_file(model / "mgzoo.json"))
+    assert list(made.plugins) == ["mgzoo-autoencoders", "mgzoo-backbones", "mgzoo-encoders", "mgzoo-samplers", "mgzoo-video"]
+    assert str(here) not in json.dumps(media.meta("a.mp4")) and str(model.parent) not in json.dumps(media.meta("a.mp4"))
+
+
+def test_a_pulled_model_is_found_by_its_name_and_commit(model, here, capsys):
+    assert run(["push", str(model), "./hub/heart"]) == 0 and run(["generate", "./hub/heart", "x", "--steps", "1", "--out", "a.png"]) == 0
+    first = Path("a.png").read_bytes()
+    assert run(["pull", "./hub/heart"]) == 0
+    shutil.rmtree("hub")
+    capsys.readouterr()
+    assert run(["verify", "a.png"]) == 0 and run(["generate", "--from", "a.png", "--out", "b.png"]) == 0
+    assert Path("b.png").read_bytes() == first
+
+
+GOOD = {"model": "run", "commit": "a" * 12, "manifest": "a" * 64, "mgzoo": "0.1.0", "plugins": {}, "machine": {}, "request": {"prompt": "x"}}
+
+
+@pytest.mark.parametrize("change, what", [
+    ({"model": "../../etc"}, "'model'"),
+    ({"model": "a\x1b[2J"}, "'model'"),
+    ({"commit": "0" * 12}, "'commit'"),
+    ({"manifest": 5}, "'manifest'"),
+    ({"revision": "main"}, "'revision'"),
+    ({"plugins": {"evil; rm -rf /": "1"}}, "plugins.evil"),
+    ({"plugins": []}, "'plugins'"),
+    ({"request": {}}, "'request.prompt'"),
+    ({"request": {"prompt": "x", "seed": -1}}, "'request.seed'"),
+    ({"request": {"prompt": "x", "frames": True}}, "'request.frames'"),
+    ({"request": {"prompt": "x", "fps": 10**400}}, "'request.fps'"),
+    ({"request": {"prompt": "x", "task": "os:system"}}, "'request.task'"),
+    ({"request": {"prompt": "x", "on_step": "print"}}, "'request.on_step'"),
+])
+def test_what_a_strangers_file_says_is_checked(here, change, what):
+    frame = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    assert generated.read(Media(video=frame, meta=GOOD).save("good.png")).model == "run"
+    Media(video=frame, meta={**GOOD, **change}).save("bad.png")
+    with pytest.raises(MgzooError) as caught:
+        generated.read("bad.png")
+    assert what in caught.value.what and caught.value.remedy and "\x1b" not in str(caught.value)
+
+
+def test_a_file_that_says_nothing_of_its_making_is_told(here):
+    Media(video=torch.zeros(1, 4, 4, 3, dtype=torch.uint8), meta={"model": "run"}).save("a.png")
+    with pytest.raises(MgzooError, match="a.png: the file does not say what made it"):
+        generated.read("a.png")
+
+
+def test_a_plugin_that_is_not_here_is_named_without_a_pip_line():
+    made = generated.Made(model="run", commit="a" * 12, manifest="a" * 64, request={}, mgzoo="0.1.0", plugins={"evil-package": "6.6.6"})
+    (found,) = generated.drift(made, "a.png")
+    assert found.what == "made with evil-package 6.6.6, which is not installed" and "pip install" not in found.remedy
+    assert generated.drift(dataclasses.replace(made, plugins={}), "a.png") == []
+
+
+def test_without_a_model_or_a_prompt_the_usage_is_shown(here, capsys):
+    assert run(["generate", "run"]) == 2
+    assert capsys.readouterr().err.startswith("mgzoo generate: the following arguments are required: PROMPT\n    -> usage: mgzoo generate ")

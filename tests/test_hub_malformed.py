@@ -1,0 +1,101 @@
+"""Malformed weights: each gives a clear error, and nothing of them is loaded, pushed or pulled."""
+
+import os
+import shutil
+
+import malformed
+import pytest
+import torch
+
+from mgzoo import hub
+from mgzoo.cli import run
+from mgzoo.hub import artifact, headers, tensors
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub.manifest import ArtifactError
+from mgzoo.model import build
+from mgzoo.recipe import compose
+from mgzoo.spec import MgzooError
+
+TAE = """
+schema: 1
+parts:
+  autoencoder:
+    use: autoencoders.tae.v1
+    config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0], decoder_blocks: [0, 0, 1, 0], attention: false}
+  task: {use: autoencoders.reconstruct.v1}
+"""
+WEIGHTS = "autoencoder/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An artifact whose weights each test replaces, with a manifest that says so."""
+    place = tmp_path_factory.mktemp("malformed")
+    (place / "recipe.yaml").write_text(TAE)
+    return artifact.save(build(compose(place / "recipe.yaml")), place / "model", golden=False)
+
+
+def test_the_corpus_has_at_least_fifteen_files_and_a_good_one_is_read(tmp_path):
+    assert len(malformed.FILES) >= 15
+    (tmp_path / "good.safetensors").write_bytes(malformed.GOOD)
+    assert tensors.read([tmp_path / "good.safetensors"])["a"].tolist() == [1, 2]
+    assert headers.read(tmp_path / "good.safetensors") == {"a": malformed.entry()}
+
+
+@pytest.mark.parametrize("name", malformed.FILES)
+def test_a_malformed_file_is_refused_by_name_wherever_weights_are_read(folder, name, capsys):
+    path = folder / WEIGHTS
+    path.write_bytes(malformed.FILES[name])
+    artifact.seal(manifests.read(folder), folder)
+    for use in (lambda: tensors.read([path]), lambda: artifact.weights_for(folder, "autoencoder"), lambda: artifact.load(folder)):
+        with pytest.raises(MgzooError) as caught:
+            use()
+        assert str(path) in str(caught.value) and caught.value.remedy and len(str(caught.value)) < 500
+    found = hub.verify(folder)
+    assert found and all(one.what and one.remedy for one in found)
+    assert any(str(path) in str(one) or "not finite" in one.what or one.kind == "shape" for one in found)
+    with pytest.raises(ArtifactError):
+        hub.push(folder, f"{folder.parent}/hub/model")
+    assert not (folder.parent / "hub").exists()
+    run(["show", str(path)])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_header_is_not_read_beyond_its_limit(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with open(path, "wb") as file:
+        file.write((headers.MAX_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(1 << 33)
+    with pytest.raises(MgzooError, match="its header has 50,000,001 bytes, more than 50,000,000"):
+        tensors.read([path])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 0.0])
+def test_one_value_that_is_not_finite_is_seen(dtype, value):
+    if dtype == torch.float8_e4m3fn and value == value:
+        value = 0.0  # it knows no infinity
+    tensor = torch.ones(3, 5).to(dtype)
+    tensor[1, 2] = value
+    assert tensors.is_finite(tensor) == (value == 0.0)
+    assert tensors.is_finite(torch.zeros(0)) and tensors.is_finite(torch.ones(2, dtype=torch.int64))
+
+
+def test_two_shards_with_one_name_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(malformed.GOOD)
+    for read in (tensors.read, tensors.headers):
+        with pytest.raises(MgzooError, match="a is also in another shard"):
+            read([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
+
+
+def test_pulling_malformed_weights_leaves_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder / WEIGHTS).write_bytes(malformed.FILES["trailing bytes"])
+    artifact.seal(manifests.read(folder), folder)
+    commit = manifests.commit_of(folder)
+    shutil.copytree(folder, tmp_path / "hub" / "model" / commit)
+    (tmp_path / "hub" / "model" / "refs.json").write_text(f'{{"main": "{commit}"}}')
+    with pytest.raises(MgzooError, match="model.safetensors is damaged"):
+        hub.pull("./hub/model", "pulled")
+    assert sorted(os.listdir(tmp_path)) == ["hub"]

@@ -1,0 +1,140 @@
+"""What a person demands of a model before it may come here: its licence, its author, its requirements."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mgzoo import hub
+from mgzoo.cli import output, run
+from mgzoo.hub import artifact, refs
+from mgzoo.hub import manifest as manifests
+from mgzoo.hub.manifest import ArtifactError, Requirement
+from mgzoo.model import build
+from mgzoo.recipe import compose
+from mgzoo.spec import MgzooError, RecipeError
+
+FROM = """
+schema: 1
+parts:
+  autoencoder: {use: autoencoders.tae.v1, weights: REF, config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0],
+                                                                 decoder_blocks: [0, 0, 1, 0], attention: false}}
+  task: {use: autoencoders.reconstruct.v1}
+policy: {licenses: [LICENSES]}
+"""
+
+
+def recipe(ref: str, licenses: str) -> Path:
+    path = Path("recipe.yaml")
+    path.write_text(FROM.replace("REF", ref).replace("LICENSES", licenses))
+    return path
+
+
+def weights_fetched(loopback) -> list[str]:
+    return [line for line in loopback.lines() if line.startswith("GET") and ("safetensors" in line or "/-/objects/" in line)]
+
+
+@pytest.fixture
+def noncommercial(model, repo):
+    """A repository whose artifact is under cc-by-nc-4.0."""
+    artifact.describe(model, license="cc-by-nc-4.0")
+    hub.push(model, f"{repo}@v1", probe=False)
+    return f"{repo}@v1"
+
+
+def test_a_licence_that_is_not_allowed_stops_a_pull_before_any_weight(loopback, noncommercial, capsys):
+    loopback.log()
+    with pytest.raises(ArtifactError) as caught:
+        hub.pull(noncommercial, licenses=("apache-2.0", "mit"))
+    assert [one.kind for one in caught.value.problems] == ["license"] and weights_fetched(loopback) == []
+    assert refs.local(noncommercial) is None
+    assert run(["pull", noncommercial, "--licenses", "apache-2.0, mit"]) == 1
+    assert "its licence 'cc-by-nc-4.0' is not allowed" in capsys.readouterr().err and weights_fetched(loopback) == []
+    assert run(["pull", noncommercial, "--licenses", "CC-BY-NC-4.0"]) == 0 and weights_fetched(loopback)
+
+
+def test_policy_licenses_of_a_recipe_hold_for_the_weights_it_starts_from(loopback, noncommercial):
+    loopback.log()
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
+        build(compose(recipe(noncommercial, "apache-2.0")))
+    assert weights_fetched(loopback) == [] and refs.local(noncommercial) is None
+    assert build(compose(recipe(noncommercial, "apache-2.0, cc-by-nc-4.0")))
+    with pytest.raises(RecipeError) as caught:  # now it is here, and the check of the recipe itself can tell
+        compose(recipe(noncommercial, "apache-2.0"))
+    assert [(one.key, one.kind) for one in caught.value.problems] == [("parts.autoencoder.weights", "license")]
+
+
+def test_a_base_of_another_licence_is_refused_too(loopback, noncommercial, repo, monkeypatch):
+    """The fine-tune is free, what it stands on is not."""
+    based = artifact.save(build(compose(recipe(noncommercial, ""))), Path("based"), golden=False)
+    assert manifests.read(based).parts["autoencoder"].needs.repo == repo
+    hub.push(based, f"{repo}-based", probe=False)
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
+        hub.pull(f"{repo}-based", "here", licenses=("apache-2.0",))
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(Path("another-cache").resolve()))
+    loopback.log()
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
+        hub.pull(f"{repo}-based", "here", licenses=("apache-2.0",))
+    assert weights_fetched(loopback) == [] and not Path("here").exists()
+
+
+def test_a_licence_is_held_offline_as_well(loopback, noncommercial, monkeypatch):
+    from huggingface_hub import constants
+
+    hub.pull(noncommercial)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
+        hub.pull(noncommercial, licenses=("mit",))
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"), refs.licensed(["mit"]):
+        artifact.load(noncommercial)
+
+
+def test_a_signature_travels_over_the_network_and_is_held_before_any_weight(loopback, model, repo):
+    pytest.importorskip("model_signing.signing", reason="pip install model-signing pyopenssl", exc_type=ImportError)
+    from test_hub_signing import keys
+
+    keys(Path("."), "ann")
+    keys(Path("."), "bob")
+    hub.push(model, f"{repo}@unsigned", probe=False)
+    hub.push(model, f"{repo}@signed", sign="ann.pem", probe=False)
+    for ref, key, said in ((f"{repo}@unsigned", "ann.pub", "the artifact is not signed"), (f"{repo}@signed", "bob.pub", "Key mismatch")):
+        loopback.log()
+        with pytest.raises(ArtifactError, match=said) as caught:
+            hub.pull(ref, "pulled", require_signature=key)
+        assert caught.value.problems[-1].kind == "signature" and weights_fetched(loopback) == [] and not Path("pulled").exists()
+    hub.pull(f"{repo}@signed", "pulled", require_signature="ann.pub")
+    assert hub.verify("pulled", probe=False, require_signature="ann.pub") == []
+
+
+def test_requirements_are_those_of_the_parts_and_no_others_may_leave(loopback, model):
+    manifest = manifests.read(model)
+    evil = Requirement(distribution="evil-package", version="6.6.6")
+    for requires, said in (((*manifest.requires, evil), "evil-package is required and supplies no part"),
+                           ((), "mgzoo-autoencoders supplies a part and is not required")):
+        artifact.seal(dataclasses.replace(manifest, requires=requires), model)
+        with pytest.raises(ArtifactError, match=said):
+            hub.push(model, "./hub/tae", probe=False)
+    assert not Path("hub").exists()
+
+
+def test_a_hubs_folder_is_verified_whole(loopback, model):
+    first = hub.push(model, "./hub/tae@v1", probe=False)
+    artifact.describe(model, metrics={"steps": 1})
+    second = hub.push(model, "./hub/tae", probe=False)
+    artifact.describe(model, metrics={"steps": 2})
+    hub.push(model, "./hub/other", probe=False)
+    assert hub.verify("hub", probe=False) == [] == hub.verify("./hub/tae", probe=False)
+    (Path("hub/tae") / first / "LICENSE").write_text("mine")
+    (Path("hub/tae") / second / "README.md").unlink()
+    assert sorted(one.kind for one in hub.verify("hub", probe=False)) == ["missing-file", "size"]
+    shutil.rmtree("hub/tae")
+    assert hub.verify(Path("hub"), probe=False) == []
+
+
+def test_what_strangers_wrote_cannot_move_the_cursor(capsys):
+    output.error(MgzooError("bad \x1b[2J\x9b1m name", remedy="right \u202e left", origin="a\rb"))
+    assert capsys.readouterr().err == "error: a�b: bad �[2J�1m name\n    -> right � left\n"
+    assert output.table([("a\x1b", "b\nc")]) == "  a�  b\nc"

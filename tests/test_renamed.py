@@ -1,0 +1,124 @@
+"""A component that is called otherwise now: what names it as it was called still loads, with one line that says so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mgzoo import scaffold
+from mgzoo.discovery import entry_points, survey
+
+RECIPE = """\
+schema: 1
+parts:
+  autoencoder: {use: autoencoders.tae.v1, config: {size: tiny, widths: [16, 16, 16, 16], groups: 1}, frozen: true}
+  encoders:
+    text: {use: encoders.bytes.v1, config: {size: tiny}}
+  backbone: {use: ren.mixer.v1, config: {size: tiny}}
+  objective: {use: samplers.flow_matching.v1}
+  sampler: {use: samplers.euler.v1, config: {steps: 2}}
+  task: {use: video.text_to_video.v1, config: {frames: 8, height: 16, width: 16}}
+"""
+LINE = "ren.mixer.v1 is now called ren.blender.v1; the old name still works, write the new one\n"
+
+
+def plugin(folder: Path, name: str, components: str, version: str = "1.0") -> Path:
+    """A plugin as pip would leave it."""
+    info = folder / f"mgzoo_{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mgzoo-{name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[mgzoo]\n{name} = {name}_plugin\n")
+    (folder / f"{name}_plugin.py").write_text(
+        "from mgzoo.hooks import hookimpl\nfrom mgzoo.spec import Component\n"
+        f"def part(id, **more):\n    return Component(id=id, kind='sampler', config='{name}_configs:Config', target='{name}_parts:Part', summary='', **more)\n"
+        f"@hookimpl\ndef mgzoo_components():\n    return [{components}]\n"
+    )
+    return folder
+
+
+def python(code: str, plugins: Path, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(plugins), "DS_ACCELERATOR": "cpu"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """old/ and new/: a plugin before and after its backbone was renamed. saved/ and hub/: what was saved and pushed before."""
+    root = tmp_path_factory.mktemp("renamed")
+    for age, change in (("old", lambda text: text), ("new", lambda text: text.replace('id="ren.mixer.v1",', 'id="ren.blender.v1",\n            formerly=("ren.mixer.v1",),'))):
+        folder = scaffold.new("backbone", "ren", root / age)
+        declared = folder / "mgzoo_ren" / "plugin.py"
+        declared.write_text(change(declared.read_text()))
+        info = folder / f"mgzoo_ren-{'1.0' if age == 'old' else '2.0'}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mgzoo-ren\nVersion: {'1.0' if age == 'old' else '2.0'}\n")
+        (info / "entry_points.txt").write_text("[mgzoo]\nren = mgzoo_ren.plugin\n")
+    (root / "old.yaml").write_text(RECIPE)
+    (root / "layered.yaml").write_text("schema: 1\ndefaults: [old.yaml]\nparts:\n  backbone: {use: ren.blender.v1}\n")
+    (root / "start.yaml").write_text("schema: 1\ndefaults: [old.yaml]\nparts:\n  backbone: {weights: ./saved, config: {depth: 3}}\n")
+    code = "import mgzoo; mgzoo.build(mgzoo.compose('old.yaml')).save('saved'); print(mgzoo.push('saved', './hub/ren@v1'))"
+    done = python(code, root / "old", root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((root / "saved" / "mgzoo.json").read_text())["parts"]["backbone"]["use"] == "ren.mixer.v1"
+    return root
+
+
+def test_an_old_recipe_checks_with_one_line(world):
+    done = python("from mgzoo.cli import run; print(run(['check', 'old.yaml', '--meta']), run(['show', 'ren.mixer.v1']))", world / "new", world)
+    assert done.stdout.startswith("old.yaml: OK\n") and done.stdout.endswith("0 0\n"), done.stdout
+    assert "id        ren.blender.v1\n" in done.stdout and "formerly  ren.mixer.v1\n" in done.stdout
+    assert done.stderr == LINE
+
+
+def test_a_later_layer_with_the_new_name_keeps_the_config(world):
+    code = "from mgzoo import compose; print(compose('layered.yaml').parts['backbone'].config.depth, compose('layered.yaml', ['parts.backbone.use=backbones.dit.v1']).parts['backbone'].config.depth)"
+    kept, dropped = map(int, python(code, world / "new", world).stdout.split())
+    assert kept == 3 and dropped == 48  # tiny()'s, and the default of another component
+
+
+def test_an_artifact_saved_under_the_old_id_loads_verifies_and_is_pulled(world):
+    code = (
+        "from mgzoo.cli import run; import mgzoo, torch\n"
+        "for words in (['verify', 'saved'], ['pull', './hub/ren@v1'], ['generate', './hub/ren@v1', 'a disc', '--out', 'disc.mp4'], ['check', 'start.yaml', '--meta']):\n"
+        "    assert run(words) == 0, words\n"
+        "model = mgzoo.load('saved')\n"
+        "print(model.recipe.parts['backbone'].component.id, torch.equal(mgzoo.build(mgzoo.compose('start.yaml')).backbone.embed.weight, model.backbone.embed.weight))\n"
+        "print(model.save('again'))\n"
+    )
+    done = python(code, world / "new", world)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "ren.blender.v1 True" in done.stdout and done.stderr.count("is now called") == 1
+    again = json.loads((world / "again" / "mgzoo.json").read_text())
+    assert again["parts"]["backbone"]["use"] == "ren.blender.v1"
+    before = python("from mgzoo.cli import run; print(run(['verify', 'again']))", world / "old", world)
+    assert before.stdout.endswith("1\n") and "ren.blender.v1" in before.stdout  # the older plugin does not know the new name
+
+
+@pytest.mark.parametrize(
+    "components, reason",
+    [
+        ("part('bad.a.v1'), part('bad.b.v1', formerly=('bad.a.v1',))", "the old id 'bad.a.v1' of bad.b.v1 is also the id of bad.a.v1; an id means one component"),
+        ("part('bad.b.v1', formerly=('bad.b.v1',))", "the old id 'bad.b.v1' of bad.b.v1 is also the id of bad.b.v1; an id means one component"),
+        (
+            "part('bad.a.v2', formerly=('bad.a.v1',)), part('bad.b.v1', formerly=('bad.a.v1',))",
+            "the old id 'bad.a.v1' of bad.b.v1 is also an old id of bad.a.v2; an id means one component",
+        ),
+        (
+            "part('bad.b.v1', formerly=('samplers.euler.v1',))",
+            "the old id 'samplers.euler.v1' of bad.b.v1 is outside its namespace: it must start with 'bad.'",
+        ),
+        ("part('bad.b.v1', formerly=('bad.a',))", "an old id of bad.b.v1, 'bad.a', is not of the form plugin.name.vN"),
+        ("part('bad.b.v1', formerly='bad.a.v1')", "the old ids of bad.b.v1, 'bad.a.v1', are not a tuple"),
+    ],
+    ids=["live", "its own", "two", "foreign", "form", "text"],
+)
+def test_an_old_id_that_means_two_things_is_an_error_that_names_both(components, reason, tmp_path, monkeypatch):
+    plugin(tmp_path, "bad", components)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bad_plugin", raising=False)
+    registry = survey(list(entry_points([str(tmp_path)])))
+    assert [str(bad) for bad in registry.set_aside] == [f"bad (mgzoo-bad 1.0): {reason}"]
+    assert not registry.components and not registry.renamed

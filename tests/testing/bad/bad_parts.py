@@ -1,0 +1,289 @@
+"""Parts that break one law each: the kit's own parts with one thing wrong."""
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mgzoo.testing import reference
+
+
+def told(condition, values):
+    return dataclasses.replace(condition, values=values)
+
+
+# every part
+
+
+class Jitters(reference.Letters):
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, condition.values + 1e-7 * torch.rand_like(condition.values))
+
+
+class Forgets(reference.Letters):
+    def __init__(self, config, name="text"):
+        super().__init__(config, name)
+        self.shift = torch.randn(config.width)  # no parameter and no buffer
+
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, condition.values + self.shift)
+
+
+class OnlyFloat32(reference.Letters):
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, condition.values + torch.ones(1, self.config.width) @ self.out.weight)
+
+
+class Telephones(reference.Straight):
+    def __init__(self, config):
+        super().__init__(config)
+        try:
+            socket.create_connection(("127.0.0.1", 9), timeout=0.1).close()
+        except OSError:
+            pass
+
+
+class KeepsADiary(reference.Contrast):
+    def __call__(self, media):
+        Path("diary.txt").write_text("scored again")
+        return super().__call__(media)
+
+
+class CarriesASpare(reference.Letters):
+    def __init__(self, config, name="text"):
+        super().__init__(config, name)
+        self.spare = nn.Parameter(torch.zeros(5))
+
+
+class Contrary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Unlearns(reference.Letters):
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, Contrary.apply(condition.values))
+
+
+class NamesTooFew(reference.Captioned):
+    def trained(self, model):
+        return ["backbone"]
+
+
+# autoencoders
+
+
+class KeepsThePadding(reference.Blocks):
+    def decode(self, latents, like):
+        return super().decode(latents, [-(-size // stride) * stride for size, stride in zip(like, self.spec.stride)])
+
+
+class LooksAtOthers(reference.Blocks):
+    def encode(self, media):
+        latents = super().encode(media)
+        return latents + 0.1 * latents.mean(0)
+
+
+class Backwards(reference.Blocks):
+    def decode(self, latents, like):
+        return super().decode(latents, like).flip(2)
+
+
+class CountsTheTile(reference.Blocks):
+    def posterior(self, media):
+        mean, logvar = super().posterior(media)
+        return mean * media.shape[2] / 8, logvar
+
+
+# encoders
+
+
+class KnowsItsName(reference.Letters):
+    def forward(self, inputs):
+        return dataclasses.replace(super().forward(inputs), name="text")
+
+
+class SeesPadding(reference.Letters):
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, condition.values + condition.values.mean(1, keepdim=True))
+
+
+class OnlyCounts(reference.Letters):
+    def __init__(self, config, name="text"):
+        super().__init__(config, name)
+        self.table.register_forward_hook(lambda table, given, found: table.weight.mean(0).expand_as(found))
+
+
+# backbones
+
+
+class StacksLists(reference.Mixing):
+    def forward(self, latents, t, conditions=None):
+        found = super().forward(latents, t, conditions)
+        return torch.stack(found) if isinstance(found, list) and len({x.shape for x in found}) == 1 else found
+
+
+class AveragesTheBatch(reference.Mixing):
+    def tokens(self, x, told_BD):
+        return super().tokens(x + 0.1 * x.mean(0), told_BD)
+
+
+class TellsAllTheFirst(reference.Mixing):
+    def forward(self, latents, t, conditions=None):
+        if not isinstance(latents, list):
+            return super().forward(latents, t, conditions)
+        first = {name: dataclasses.replace(one, values=one.values[:1], mask=one.mask[:1]) for name, one in (conditions or {}).items()}
+        return [super(TellsAllTheFirst, self).forward(x[None], t[i : i + 1], first)[0] for i, x in enumerate(latents)]
+
+
+class Deaf(reference.Mixing):
+    def __init__(self, config, **wires):
+        super().__init__(config, **wires)
+        self.told["style"].register_forward_hook(lambda module, given, found: 1e-6 * found)
+
+
+class CountsPadding(reference.Mixing):
+    def __init__(self, config, **wires):
+        super().__init__(config, **wires)
+        self.told["text"].register_forward_pre_hook(self.everything)
+
+    @staticmethod
+    def everything(module, given):
+        condition, batch = given
+        if condition is None:
+            return given
+        return dataclasses.replace(condition, mask=condition.mask.any(1, keepdim=True).expand_as(condition.mask)), batch
+
+
+class HearsFeeds(reference.Mixing):
+    def __init__(self, config, **wires):
+        super().__init__(config, **wires)
+        with torch.no_grad():
+            self.embed.weight.normal_()
+
+
+# objectives
+
+
+class Doubles(reference.Straight):
+    def pair(self, latents, generator, t=None):
+        noisy, t, target = super().pair(latents, generator, t)
+        return noisy, t, [x.double() for x in target] if isinstance(target, list) else target.double()
+
+
+class NeverClean(reference.Straight):
+    def pair(self, latents, generator, t=None):
+        noisy, t, velocity = super().pair(latents, generator, t)
+        clean, left = list(latents), []
+        for i, (x, v) in enumerate(zip(clean, velocity)):
+            noise = 0.4 * (x.float() - v)  # x1 - (x1 - x0) = x0
+            left.append((noisy[i] + t[i] * noise, v + noise))
+        noisy, velocity = [x for x, _ in left], [v for _, v in left]
+        return (noisy, t, velocity) if isinstance(latents, list) else (torch.stack(noisy), t, torch.stack(velocity))
+
+
+class LeavesOneOut(reference.Straight):
+    def loss(self, prediction, target, t):
+        return super().loss(prediction[:-1], target[:-1], t)
+
+
+class PointsAway(reference.Straight):
+    def pair(self, latents, generator, t=None):
+        noisy, t, velocity = super().pair(latents, generator, t)
+        return noisy, t, [-v for v in velocity] if isinstance(latents, list) else -velocity
+
+
+# samplers
+
+
+class CountsFromZero(reference.Equal):
+    def sample(self, denoise, shape, generator, *, on_step=None, **given):
+        return super().sample(denoise, shape, generator, on_step=on_step and (lambda step, steps: on_step(step - 1, steps)), **given)
+
+
+class Overdoes(reference.Equal):
+    def velocity(self, denoise, x, t, conditions):
+        return super().velocity(denoise, x, t, conditions) * (1.2 if conditions else 1)
+
+
+class StopsShort(reference.Equal):
+    def velocity(self, denoise, x, t, conditions):
+        return super().velocity(denoise, x, t, conditions) * (t < 1 - 1 / self.config.steps)
+
+
+# tasks
+
+
+class HoldsOn(reference.Captioned):
+    def loss(self, model, example, generator):
+        loss = super().loss(model, example, generator)
+        return dataclasses.replace(loss, terms={"loss": loss.total})
+
+
+class FeedsInSecret(reference.Captioned):
+    def prepare(self, model, clips):
+        example = super().prepare(model, clips)
+        return dataclasses.replace(example, feeds=torch.zeros_like(example.latents))
+
+
+class ValidatesNothing(reference.Captioned):
+    def validate(self, model, example, generator):
+        return {"error": super().validate(model, example, generator)["loss"]}
+
+
+class AnswersInFloats(reference.Captioned):
+    def generate(self, model, *, prompt, seed=0, on_step=None):
+        media = super().generate(model, prompt=prompt, seed=seed, on_step=on_step)
+        return dataclasses.replace(media, video=media.video.float())
+
+
+# data
+
+
+class PeeksAtHeldOut(reference.Waves):
+    def held_out(self):
+        return [self.clip(i) for i in range(3)]
+
+
+class StartsAnew(reference.Waves):
+    def load_state_dict(self, state):
+        self.taken = 0
+
+
+class GivesAllToAll(reference.Waves):
+    def batches(self, size):
+        while True:
+            first = self.taken * size
+            self.taken += 1
+            yield [self.drawn(n) for n in range(first, first + size)]
+
+
+# filters and metrics
+
+
+class ScoresNothing(reference.Motion):
+    def __call__(self, clips):
+        return super().__call__(clips) or [0.0]
+
+
+class GradesOnACurve(reference.Contrast):
+    def __call__(self, media):
+        scores = super().__call__(media)
+        return [score - sum(scores) / len(scores) for score in scores]
+
+
+class LikesEverything(reference.Motion):
+    def score(self, video):
+        return 1.0

@@ -1,0 +1,33 @@
+"""Configs of parts that hold all laws and are unlike the kit's own: for sound, and for pictures. No torch."""
+
+from dataclasses import dataclass
+
+from mgzoo.spec import LatentSpec, option
+from mgzoo.testing.reference_configs import ColoursConfig, MixingConfig
+from mgzoo.testing.subject import LATENTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundMixing(MixingConfig):
+    patch: tuple[int, ...] = option((1,), "latents per token: always one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundBlocksConfig:
+    """A linear codec of blocks of samples."""
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def latent(self) -> LatentSpec:
+        return LATENTS[1]
+
+    def parameters(self):
+        return None
+
+
+class ClipColours(ColoursConfig):
+    @classmethod
+    def tiny(cls):
+        return cls(video=True)

@@ -1,0 +1,107 @@
+"""What a third party sees of the kit: a class of tests, messages, and errors where there is no plugin."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import pytest
+
+from mgzoo.discovery import SetAside, discover
+from mgzoo.spec import KINDS, MgzooError
+from mgzoo.testing import Subject, conformance, elsewhere, laws, models, suite, uses
+from mgzoo.testing.reference import COMPONENTS
+
+
+def test_a_plugin_gets_one_test_per_law_with_the_law_as_its_docstring():
+    made = conformance("samplers")
+    wanted = {f"test_{law.name}": law.text for law in laws() if {"objective", "sampler"} & set(law.kinds)}
+    assert {name: test.__doc__ for name, test in vars(made).items() if name.startswith("test_")} == wanted
+    assert made.__name__ == "TestSamplers" and [name for name in vars(made) if name.startswith("test_")][:2] == ["test_light", "test_named"]
+
+
+def test_each_test_runs_for_the_components_that_its_law_is_about():
+    for name, test in vars(conformance("samplers")).items():
+        if name.startswith("test_"):
+            (mark,) = test.pytestmark
+            ids = {str(subject) for subject in mark.args[1]}
+            kinds = next(law.kinds for law in laws() if f"test_{law.name}" == name)
+            assert ids == {c.id for c in discover().components.values() if c.namespace == "samplers" and c.kind in kinds}
+
+
+def test_a_broken_law_is_told_without_a_traceback():
+    subject = Subject(component=COMPONENTS["sampler"], namespace="acme")
+    law = next(law for law in laws("sampler") if law.name == "named")
+    with pytest.raises(pytest.fail.Exception) as failure:
+        suite._test(law, [subject])(None, subject)
+    assert failure.value.pytrace is False
+    assert failure.value.msg == (
+        "reference.equal.v1 breaks a law: Its id is namespace.name.vN in its plugin's namespace; a one-line summary and a licence in lower case are given.\n"
+        "    the id 'reference.equal.v1' does not start with 'acme.'"
+    )
+
+
+def test_an_error_of_the_part_itself_keeps_its_traceback():
+    subject = Subject(component=dataclasses.replace(COMPONENTS["sampler"], target="nowhere:Nothing"), namespace="reference")
+    law = next(law for law in laws("sampler") if law.name == "samples_are_as_specified")
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        suite._test(law, [subject])(None, subject)
+
+
+def test_a_plugin_that_is_not_installed_is_named():
+    with pytest.raises(MgzooError, match="no plugin nobodys is installed\n    -> pip install -e . first"):
+        conformance("nobodys")
+
+
+def test_a_plugin_that_is_set_aside_says_why(monkeypatch):
+    monkeypatch.setattr(discover(), "set_aside", [SetAside(name="acme", distribution="mgzoo-acme 1.0", reason="acme.plugin imports torch")])
+    with pytest.raises(MgzooError, match="mgzoo-acme 1.0: the plugin acme is set aside: acme.plugin imports torch"):
+        conformance("acme")
+
+
+def test_importing_the_kit_imports_neither_torch_nor_pytest():
+    code = "import sys, json, mgzoo.testing, mgzoo.testing.subject; print(json.dumps([m for m in ('torch', 'numpy', 'pytest') if m in sys.modules]))"
+    assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []
+
+
+def test_a_request_that_the_kit_cannot_make_is_skipped_and_said():
+    class Strange:
+        def generate(self, model, *, melody): ...
+
+    subject = Subject(component=COMPONENTS["task"], namespace="reference")
+    subject.__dict__["target"] = Strange
+    with pytest.raises(unittest.SkipTest, match="must be told melody, which the kit does not know"):
+        models.request(subject)
+
+
+def test_a_process_that_ends_says_so_and_another_takes_its_place(tmp_path, monkeypatch):
+    (tmp_path / "ends_there.py").write_text(
+        "import os, mgzoo.testing.reference\nclass Ends(mgzoo.testing.reference.Equal):\n    pass\n"
+        "if os.environ['HOME'].endswith('home'):\n    print('no more', flush=True)\n    os._exit(3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    subject = Subject(component=dataclasses.replace(COMPONENTS["sampler"], target="ends_there:Ends"), namespace="reference")
+    error = elsewhere.report(subject).error
+    assert error.startswith("the process ended with exit code 3\n") and "no more" in error
+    assert not elsewhere.report(Subject(component=COMPONENTS["sampler"], namespace="reference")).error
+
+
+def test_clips_of_the_kit_are_all_different():
+    clips = [uses.clip(i).load() for i in range(6)]
+    assert len({clip.numpy().tobytes() for clip in clips}) == 6
+    assert clips[0].float().diff(dim=0).abs().mean() > 1
+
+
+def test_the_documentation_lists_every_law():
+    page = (Path(__file__).parents[2] / "docs" / "plugin.md").read_text()
+    table = page.partition("## Check it")[2]
+    listed = {word: row.split("|")[1] for row in table.splitlines() if row.startswith("| ") for word in re.findall(r"`(\w+)`", row)}
+    assert set(listed) == {law.name for law in laws()}
+    for law in laws():
+        told, _, but = listed[law.name].partition("but ")
+        kinds = set(re.findall(r"\w+", told)) - {"every"} or set(KINDS) - set(re.findall(r"\w+", but))
+        assert kinds == set(law.kinds), law.name

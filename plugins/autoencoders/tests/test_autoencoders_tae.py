@@ -117,7 +117,7 @@ def test_full_convolution_pads_zeros_in_space_and_outer_frames_in_time():
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 8, 9])
-@pytest.mark.parametrize("how", [{}, dict(stride=(2, 2)), dict(stride=(2, 1)), dict(stride=(1, 2)), dict(up=(2, 2)), dict(up=(2, 1)), dict(up=(1, 2))])
+@pytest.mark.parametrize("how", [{}] + [{name: pair} for name in ("stride", "up") for pair in ((2, 2), (2, 1), (1, 2))], ids=str)
 def test_full_convolution_starts_as_the_pair_does(frames, how):
     """The same strides, upsampling and padding as the 2.5-D pair: with the pair's spatial weights on the centre tap it is the pair."""
     full, pair, x = VolumeConv(4, 6, **how), Conv(4, 6, **how), torch.randn(2, frames, 5, 6, 4)
@@ -232,7 +232,8 @@ def test_still_latents_are_tiled_without_a_trace(frames):
 
 
 SHORT_SIGHTED = dict(
-    widths=(8, 8), time_strides=(2,), space_strides=(2,), patch=1, encoder_blocks=(0, 1), decoder_blocks=(1, 0), norm="rms", attention=False,
+    widths=(8, 8), time_strides=(2,), space_strides=(2,), patch=1, encoder_blocks=(0, 1), decoder_blocks=(1, 0),
+    norm="rms", attention=False,
 )  # sees 8 latents = 16 pixels in each direction, a quarter of the default overlap
 
 

@@ -201,7 +201,7 @@ def main() -> None:
             row |= {f"{ours} is x faster": ratios(seconds[ours], seconds[name]) for ours in OURS}
             row |= {f"error {what}": value for what, value in errors.items()} if dtype == torch.bfloat16 else {}
             rows.append(row)
-    path = write(options.out, "backbone", {"rows": rows, "seconds": rounds})
+    path = write(options.out, "backbone", {"rows": rows, "seconds": rounds}, ("dtype", "block", "GFLOP/s"))
 
     def shown(row):
         between = {ours: row.get(f"{ours} is x faster") for ours in OURS}

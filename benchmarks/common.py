@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -67,9 +68,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(out: Path, name: str, report: Mapping[str, Any]) -> Path:
-    """Write `name`.json into `out`, with the command that made it, and return its path."""
+def write(out: Path, name: str, report: Mapping[str, Any], draw: tuple[str, str, str] | None = None) -> Path:
+    """Write `name`.json into `out`, with the command that made it, and return its path.
+
+    draw: the columns of ``report["rows"]`` that `name`.png shows: of the groups (empty: one group; several, with commas), of the bars, of their lengths."""
     out.mkdir(parents=True, exist_ok=True)
+    if draw:
+        group, label, value = draw
+        groups: dict[str, dict[str, float]] = {}
+        for row in report["rows"]:
+            groups.setdefault(", ".join(str(row[column]) for column in group.split(", ") if column), {})[str(row[label])] = float(row[value])
+        if all(len(drawn) == len(report["rows"]) for drawn in groups.values()):  # one group: its bars are the groups
+            groups = {label: {value: length} for label, length in groups[""].items()}
+        bars(out, name, groups, unit=value, title=sys.modules["__main__"].__doc__.splitlines()[0])
     path = out / f"{name}.json"
     command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     path.write_text(json.dumps({"command": command, "machine": machine(), **report}, indent=2) + "\n")
@@ -105,7 +116,7 @@ def bars(out: Path, name: str, groups: Mapping[str, Mapping[str, float]], *, uni
         axes.axvline(value, linestyle="--", color="0.4", linewidth=1)
         axes.text(value, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="0.4")
     axes.set_xlabel(unit)
-    axes.set_title(title, fontsize=10, pad=16 if limits else 6)
+    axes.set_title("\n".join(textwrap.wrap(title, 90)), fontsize=10, pad=16 if limits else 6)
     if len(labels) > 1:
         axes.legend(fontsize=8, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)

@@ -203,7 +203,7 @@ def main() -> None:
                 })  # fmt: skip
     print(table(rows))
     versions = {"av": av.__version__, "decord": decord.__version__ if decord else None}
-    print(write(options.out, "data", {"runs": options.runs, "clips": options.clips, "versions": versions, "rows": rows, "figures": figures}))
+    print(write(options.out, "data", {"runs": options.runs, "clips": options.clips, "versions": versions, "rows": rows, "figures": figures}, ("source", "reader", "clips/s")))
 
 
 if __name__ == "__main__":

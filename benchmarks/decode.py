@@ -159,7 +159,7 @@ def main() -> None:
     for row in rows[: len(names)]:
         exact = outputs["float32", row["decoder"]]
         row["error"] = ((outputs["bfloat16", row["decoder"]] - exact).norm() / exact.norm()).item()
-    path = write(options.out, "decode", {"rows": rows, "seconds": rounds})
+    path = write(options.out, "decode", {"rows": rows, "seconds": rounds}, ("dtype", "decoder", "s"))
 
     def shown(row):
         wanted = ("dtype", "decoder", "s", "median s", "extra MB", "GFLOP", "kFLOP a pixel", "M parameters", "of peak", "error")

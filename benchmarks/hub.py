@@ -228,7 +228,7 @@ def main() -> None:
         finally:
             os.chdir(home)
     print(table(first + second))
-    print(write(out, "hub", {"runs": options.runs, "bytes": size, "load": loaded, "transfer": moved}))
+    print(write(out, "hub", {"runs": options.runs, "bytes": size, "rows": first + second, "load": loaded, "transfer": moved}, ("", "case", "seconds")))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def main() -> None:
             "measured, steps": round(found["steps"]), "measured, start": round(found["start"]), "steps / plan": f"{1 + off:.3f}"
         })  # fmt: skip
     print(table(rows))
-    print(write(options.out, "memory", {"ranks": RANKS, "batch": options.batch, "rows": rows, "figures": figures}))
+    print(write(options.out, "memory", {"ranks": RANKS, "batch": options.batch, "rows": rows, "figures": figures}, ("", "ZeRO", "measured, steps")))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def main() -> None:
                 row |= {"packed is x faster": ratios(seconds["packed"], seconds[name]), "difference": apart}
                 rows.append(row | {"gradients' difference": grads_apart})
     tokens = [math.prod(size) // 4 for size in SIZES]
-    path = write(options.out, "packing", {"tokens": tokens, "text": TEXT_LENGTHS, "rows": rows, "seconds": rounds})
+    path = write(options.out, "packing", {"tokens": tokens, "text": TEXT_LENGTHS, "rows": rows, "seconds": rounds}, ("dtype, pass", "way", "s"))
 
     def shown(row):
         r = row["packed is x faster"]

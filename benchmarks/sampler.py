@@ -105,7 +105,7 @@ def main() -> None:
                 f"< {TARGET_MS:g} ms": "" if "diffusers" in name else "met" if shown["median"] < TARGET_MS else "MISSED",
             })  # fmt: skip
     print(table(rows))
-    print(write(options.out, "sampler", {"runs": options.runs, "steps": options.steps, "rows": rows, "figures": figures}))
+    print(write(options.out, "sampler", {"runs": options.runs, "steps": options.steps, "rows": rows, "figures": figures}, ("latents", "sampler", "cpu ms/step")))
 
 
 if __name__ == "__main__":

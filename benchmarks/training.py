@@ -160,7 +160,7 @@ def main() -> None:
             figures[name], more = report(measured(), first)
             rows += [{"what": name, **row} for row in more]
     print(table(rows))
-    print(write(options.out, "training", {"rounds": options.rounds, "block": options.block, "batch": options.batch, "rows": rows, "seconds": figures}))
+    print(write(options.out, "training", {"rounds": options.rounds, "block": options.block, "batch": options.batch, "rows": rows, "seconds": figures}, ("what", "loop", "s/step")))
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def main() -> None:
             } | {"goal": f"<= {goal}: {'met' if over['median'] <= goal else 'MISSED'}" if goal else "is 1"})  # fmt: skip
     print(table(rows))
     sizes = {key: getattr(options, key) for key in ("rounds", "block", "micro")}
-    print(write(options.out, "zero", {"ranks": RANKS, **sizes, "rows": rows, "seconds": figures}))
+    print(write(options.out, "zero", {"ranks": RANKS, **sizes, "rows": rows, "seconds": figures}, ("precision", "case", "s/step")))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def says(name: str) -> str:
 
 def cell(value) -> str:
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+        return "–" if value != value else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, dict) and {"median", "min", "max"} <= set(value):
         return f"{cell(value['median'])} ({cell(value['min'])} to {cell(value['max'])})"
     return str(value)

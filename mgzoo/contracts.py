@@ -9,7 +9,7 @@ from mgzoo.discovery import current_id, discover
 from mgzoo.guard import guarded
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Problem, RecipeError
 
-MEDIA = {"video": ("frames", "height", "width")}
+MEDIA = {"video": ("frames", "height", "width"), "sound": ("samples",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ def problems(recipe) -> list[Problem]:
     wires = check.wires()
     check.roles()
     check.encoders(wires)
+    check.layout(wires)
     check.objective()
     for name, part in recipe.parts.items():
         check.weights(name, part, wires)
@@ -91,6 +92,8 @@ def absent(recipe) -> list[Problem]:
 
 def meta_problems(recipe) -> list[Problem]:
     """Builds the parts on the meta device (this imports torch) and holds them against the headers of their weights."""
+    import torch
+
     from mgzoo import adapters
     from mgzoo.hub import bases, checking, refs
     from mgzoo.model import build
@@ -110,6 +113,9 @@ def meta_problems(recipe) -> list[Problem]:
         except MgzooError as error:
             check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
             continue
+        if hasattr(model.part(name), "widened"):
+            state, _ = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+            shapes = {key: tuple(value.shape) for key, value in state.items()}
         for found in checking.check_shapes(part.weights, shapes, model.part(name)):
             check.problem(f"in {part.weights}, {found.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
                           f"parts.{name}.weights", "shape")
@@ -192,6 +198,16 @@ class _Check:
             makers = f"{sources[name]} and the task" if name in sources else "two of its parts"
             self.problem(f"the condition {name!r} is made twice, by {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
 
+    def layout(self, wires: Wiring) -> None:
+        """A task that makes sound needs an autoencoder of sound."""
+        task = self.recipe.parts.get("task")
+        if task and wires.latent and hasattr(task.config, "layout"):
+            wanted = self.ask(task, "layout")
+            if wanted != wires.latent.layout:
+                autoencoder = self.recipe.parts["autoencoder"].component.id
+                self.problem(f"{task.component.id} works on latents of {wanted}, those of {autoencoder} are of {wires.latent.layout}",
+                             f"choose an autoencoder of {wanted}", "parts.autoencoder.use", "layout")
+
     def objective(self) -> None:
         objective, sampler = self.recipe.parts.get("objective"), self.recipe.parts.get("sampler")
         if objective and sampler:
@@ -228,8 +244,9 @@ class _Check:
         theirs, ours = {c.name: c for c in made.conditions}, {c.name: c for c in wires.conditions}
         if name == "backbone":
             differs += [("condition", f"the condition {c!r}, which the recipe lacks") for c in theirs if c not in ours]
-            differs += [("condition", f"no condition {c!r}") for c in ours if c not in theirs]
-            if made.feeds > wires.feeds:
+            widens = getattr(part.config, "widens", bool)()  # then what the base lacks is added to it
+            differs += [("condition", f"no condition {c!r}") for c in ours if c not in theirs and not widens]
+            if made.feeds > wires.feeds or made.feeds < wires.feeds and not widens:
                 differs.append(("feeds", f"{made.feeds} extra input channels, the recipe has {wires.feeds}"))
         elif part.kind == "encoder":
             theirs = {c: theirs[c] for c in theirs if c == name.removeprefix("encoders.")}
@@ -254,6 +271,9 @@ class _Check:
             return set()
         names, said = MEDIA.get(latent.layout), {}
         for size in self.ask(part, "sizes", default=()) if names else ():
+            if len(size) != len(names):
+                said.setdefault(f"it has {len(size)} sizes, and latents of {latent.layout} want {', '.join(names)}", []).append("x".join(map(str, size)))
+                continue
             # Time need not divide: an image is a video of one frame, and the last latent is padded.
             found = [f"{name} {n} does not divide by the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
             if backbone and not found:

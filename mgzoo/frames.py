@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -78,3 +79,9 @@ def fit(video: Tensor, height: int, width: int) -> Tensor:
         video = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return video[:, top : top + height, left : left + width].contiguous()
+
+
+def evenly(times: Sequence[float]) -> list[int]:
+    """Frames shown at these times, ascending -> as many indices of frames, equally spaced in time: at each, what was on screen."""
+    step = (times[-1] - times[0]) / max(1, len(times) - 1)
+    return [bisect.bisect_right(times, times[0] + i * step + 1e-6) - 1 for i in range(len(times))]

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from mgzoo import seal
-from mgzoo.frames import ORIENTATION, fit, picture, threads, upright
+from mgzoo.frames import ORIENTATION, evenly, fit, picture, threads, upright
 from mgzoo.spec import MgzooError
 
 if TYPE_CHECKING:
@@ -202,16 +202,21 @@ def _opened(source: str | Path | bytes, name: str):
         raise MgzooError(f"this is not a readable video, image or sound, or it is damaged ({reason})", remedy="open it in a player, and make it again or leave it out", origin=name) from None
 
 
-def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[int] | None = None) -> Media:
+def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[int] | None = None, even: bool = False) -> Media:
     """Decode a file. Turned videos are set upright, transparency is laid on white, more than 8 bits become 8.
 
     frames: indices to keep, ascending (others are dropped, and decoding stops after the last); default all. A file whose frames
-    are not equally spaced keeps them as they are, with their mean rate as fps, and says ``meta["variable_frame_rate"]``.
+    are not equally spaced keeps them as they are, with their mean rate as fps, and says in ``meta["variable_frame_rate"]`` when, in seconds.
     cover: (height, width) that a video's frames are scaled to cover as they are decoded, which is much cheaper than scaling
     them afterwards; `fit` then cuts. Pictures, and frames with transparency, keep their size.
     Raises MgzooError where there is no such file, it is damaged, or it holds neither frames nor sound.
     """
-    return _read(path, str(path), frames, cover)
+    found = _read(path, str(path), frames, cover)
+    times = found.meta.get("variable_frame_rate")
+    if not even or frames is not None or not isinstance(times, list):
+        return found
+    meta = {key: value for key, value in found.meta.items() if key != "variable_frame_rate"}
+    return replace(found, video=found.video[evenly(times)], meta=meta)
 
 
 def read_bytes(data: bytes, name: str = "bytes", frames: Sequence[int] | None = None, cover: Sequence[int] | None = None) -> Media:
@@ -238,7 +243,7 @@ def _read_pictures(image: Image.Image, wanted: Sequence[int] | None) -> Media:
         pictures.append(numpy.asarray(upright(image, turned)))
         durations.append(image.info.get("duration", 0))  # known once it is decoded
     if len(set(durations)) > 1:
-        meta = {**meta, "variable_frame_rate": True}
+        meta = {**meta, "variable_frame_rate": [sum(durations[:i]) / 1000 for i in range(len(durations))]}
     fps = len(durations) * 1000 / sum(durations) if count > 1 and sum(durations) else None
     video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
     return Media(video=video, fps=fps, caption=meta.get("caption", ""), meta=meta)
@@ -276,7 +281,8 @@ def _read_container(container, name: str, wanted: Sequence[int] | None, cover: S
     video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
     audio = torch.from_numpy(numpy.concatenate(sounds, 1))[:, : facts["samples"] or None] if sounds else None
     if len(gaps := {b - a for a, b in zip(times, times[1:]) if a is not None and b is not None}) > 1 and max(gaps) - min(gaps) > 1 + 0.01 * max(gaps):
-        meta = {**meta, "variable_frame_rate": True}
+        seconds = [float(a * container.streams.video[0].time_base) for a in times if a is not None]
+        meta = {**meta, "variable_frame_rate": seconds if len(seconds) == len(times) else True}
     fps, rate = facts["fps"] if video is not None else None, facts["rate"] if audio is not None else None
     return Media(video=video, fps=fps, audio=audio, rate=rate, caption=meta.get("caption", ""), meta=meta)
 

@@ -18,7 +18,7 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
-from mgzoo import adapters
+from mgzoo import adapters, asks
 from mgzoo import cache as caches
 from mgzoo.contracts import wiring
 from mgzoo.discovery import discover
@@ -31,21 +31,28 @@ PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "ta
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Text:
-    """A text as the cache knows it."""
+class Input:
+    """One input of a frozen encoder as the cache knows it.
 
-    words: str
+    value: what the encoder's forward takes in its list, or a function of nothing that gives it when it is needed. digest: hex,
+    of exactly that.
+    """
 
-    @property
-    def digest(self) -> str:
-        return blake3(self.words.encode()).hexdigest()
+    value: Any
+    digest: str
+
+    @classmethod
+    def text(cls, words: str) -> Input:
+        """A text."""
+        return cls(value=words, digest=blake3(words.encode()).hexdigest())
 
 
 class Model(nn.Module):
     """The parts of one recipe. Roles that the recipe leaves empty are None; encoders is an `nn.ModuleDict`.
 
     recipe: the composed recipe. cache: `mgzoo.cache.Cache` for outputs of frozen parts. bases: part name ->
-    `mgzoo.hub.manifest.Reference` to what its weights were when they were read.
+    `mgzoo.hub.manifest.Reference` to what its weights were when they were read. widened: part name -> its tensors that the base
+    did not have, or not as wide.
     """
 
     def __init__(self, recipe, parts: Mapping[str, Any], cache: caches.Cache):
@@ -57,6 +64,7 @@ class Model(nn.Module):
             if role != "encoders":
                 setattr(self, role, parts.get(role))
         self.bases: dict[str, Any] = {}
+        self.widened: dict[str, tuple[str, ...]] = {}
         self._identities: dict[str, tuple[str, ...]] = {}
 
     def part_names(self) -> list[str]:
@@ -92,11 +100,13 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def encode_clips(self, clips: Sequence[Clip]) -> list[Tensor]:
-        """Latents (C, T, H, W) float32 of each clip from the frozen autoencoder; clips found in the cache are never decoded."""
+        """Latents (C, *axes) float32 of each clip from the frozen autoencoder, of its picture or, where the autoencoder's layout is
+        ``sound``, of the mean of its sound's channels; clips found in the cache are never decoded."""
+        sound = self.autoencoder.spec.layout == "sound"
 
         def compute(missing: Sequence[Clip]) -> list[Tensor]:
             device = next(self.autoencoder.parameters()).device
-            media = [to_pixels(clip.load()) for clip in missing]
+            media = [clip.sound().mean(0, keepdim=True) if sound else to_pixels(clip.load()) for clip in missing]
             # Few at a time: one clip's activations are much larger than the clip.
             step = ENCODE_CLIPS if len({m.shape for m in media}) == 1 else 1
             batches = [torch.stack(media[i : i + step]).to(device) for i in range(0, len(media), step)]
@@ -109,33 +119,41 @@ class Model(nn.Module):
         conditions = [self.encoders[name](values) for name, values in inputs.items()]
         return {condition.name: condition for condition in conditions}
 
-    @torch.no_grad()
     def encode_texts(self, name: str, texts: Sequence[str]) -> Condition:
         """The condition of a frozen text encoder, each text through the cache: a text that was met before costs nothing."""
+        return self.encode_inputs(name, [Input.text(words) for words in texts])
+
+    @torch.no_grad()
+    def encode_inputs(self, name: str, inputs: Sequence[Input]) -> Condition:
+        """The condition of a frozen encoder, each input through the cache. Rows of ``tokens`` and ``frames`` may differ in length:
+        shorter ones are filled up with what does not count."""
         encoder = self.encoders[name]
-        tokens = encoder.spec.kind == "tokens"
+        vector = encoder.spec.kind == "vector"
 
-        def compute(missing: Sequence[Text]) -> list[Tensor]:
-            condition = encoder([text.words for text in missing])
-            rows = zip(condition.values, condition.mask, strict=True)
-            return [values[mask] if tokens else values for values, mask in rows]
+        def compute(missing: Sequence[Input]) -> list[Tensor]:
+            condition = encoder([one.value() if callable(one.value) else one.value for one in missing])
+            if encoder.spec.kind == "tokens":
+                return [values[mask] for values, mask in zip(condition.values, condition.mask, strict=True)]
+            return list(condition.values)
 
-        rows = self.cache.cached(self.identity(f"encoders.{name}"), [Text(words=words) for words in texts], compute)
-        values = nn.utils.rnn.pad_sequence(rows, batch_first=True) if tokens else torch.stack(rows)
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(values.shape[1]) < lengths[:, None] if tokens else torch.ones(len(rows), dtype=torch.bool)
+        rows = self.cache.cached(self.identity(f"encoders.{name}"), inputs, compute)
+        values = torch.stack(rows) if vector else nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = torch.ones(len(rows), dtype=torch.bool)
+        if encoder.spec.kind == "tokens":
+            mask = torch.arange(values.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
         return Condition(name=encoder.spec.name, values=values, mask=mask).to(self.device)
 
-    def denoiser(self, conditions: Conditions, feeds: Tensor | None = None) -> Denoise:
+    def denoiser(self, conditions: Conditions, feeds: Mapping[str, Tensor] | None = None) -> Denoise:
         """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
 
-        feeds: (B, C', *axes) extra input channels that a task head concatenates, the same in every branch.
+        feeds: name -> (B, C', *axes) extra input channels that a task head concatenates, in this order; a branch that drops the
+        name has zeros there.
         """
-        device = self.device
+        device, feeds = self.device, feeds or {}
 
         @functools.cache  # the same in every step
-        def joined(branches: tuple[frozenset[str], ...]) -> dict[str, Condition]:
-            return {
+        def joined(branches: tuple[frozenset[str], ...]) -> tuple[dict[str, Condition], Tensor | None]:
+            many = {
                 name: Condition(
                     name=name,
                     values=torch.cat([condition.values.to(device)] * len(branches)),
@@ -143,10 +161,15 @@ class Model(nn.Module):
                 )
                 for name, condition in conditions.items()
             }
+            fed = [torch.cat([feed * (name not in branch) for branch in branches]).to(device) for name, feed in feeds.items()]
+            return many, torch.cat(fed, 1) if fed else None
 
         def denoise(latents: Tensor, t: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
-            one = latents.to(device) if feeds is None else torch.cat([latents.to(device), feeds.to(device, latents.dtype)], 1)
-            many = self.backbone(torch.cat([one] * len(branches)), torch.cat([t.to(device)] * len(branches)), joined(tuple(branches)))
+            known, fed = joined(tuple(branches))
+            many = torch.cat([latents.to(device)] * len(branches))
+            if fed is not None:
+                many = torch.cat([many, fed.to(many.dtype)], 1)
+            many = self.backbone(many, torch.cat([t.to(device)] * len(branches)), known)
             return [prediction.float() for prediction in many.chunk(len(branches))]
 
         return denoise
@@ -155,13 +178,15 @@ class Model(nn.Module):
     def generate(self, prompt: str | None = None, **request):
         """Answer a request through the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
 
-        What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say.
+        What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say; what it asks for as a file may
+        be a path or a `mgzoo.media.Media`.
         """
         self.eval()
         if prompt is not None:
             request["prompt"] = prompt
         if self.task is None:
             raise MgzooError("this model has no task head, so it can be asked for nothing", remedy="add parts.task to its recipe")
+        request = asks.read(asks.of(getattr(self.task, "config", None)), request)
         takes = dict(list(inspect.signature(self.task.generate).parameters.items())[1:])
         if not any(one.kind is one.VAR_KEYWORD for one in takes.values()):
             if "on_step" not in takes:  # a task without steps has no progress to tell
@@ -222,12 +247,14 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Ca
 
 
 def load_part(model: Model, name: str, ref: str) -> None:
-    """Fill one part from the artifact ``ref``, which is its base from then on; names and shapes must agree exactly. An adapter on
-    the part stays as it is."""
+    """Fill one part from the artifact ``ref``, which is its base from then on. Names and shapes must agree exactly, but for what a
+    part that has ``widened`` adds to a narrower base. An adapter on the part stays as it is."""
     from mgzoo.hub.artifact import base_of, weights_for
 
     _, state = weights_for(ref, name)
-    part, base = model.part(name), base_of(ref, name)
+    part, base, new = model.part(name), base_of(ref, name), ()
+    if hasattr(part, "widened"):
+        state, new = part.widened(state)
     try:
         part.load_state_dict({**state, **adapters.state(part)}, strict=True)
     except RuntimeError as error:
@@ -237,6 +264,7 @@ def load_part(model: Model, name: str, ref: str) -> None:
             origin=str(model.recipe.source),
         ) from None
     model.bases.pop(name, None)
+    model.widened[name] = tuple(new)
     if base:
         model.bases[name] = base
 

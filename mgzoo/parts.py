@@ -53,22 +53,26 @@ Conditions = Mapping[str, Condition]
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One sample of a data stream, not yet decoded.
+    """One sample of a data stream, not yet decoded: a picture that moves or not, a sound, or both.
 
-    key: unique name in its data set. digest: hex digest of exactly what `load` will return (file bytes and the cut, size
-    and rate asked for), so that frozen parts' outputs can be found without decoding.
-    frames, height, width, fps: of the media that `load` returns; frames = 1 is an image.
-    load: decodes and returns uint8 (F, Y, X, 3).
+    key: unique name in its data set. digest: hex digest of exactly what `load` and `sound` will return (file bytes and the cut,
+    size and rate asked for), so that frozen parts' outputs can be found without decoding.
+    frames, height, width, fps: of the media that `load` returns; frames = 1 is an image; all 0 where there is no picture.
+    load: decodes and returns uint8 (F, Y, X, 3); None where there is no picture.
+    sound: decodes and returns float32 (channels, samples) in [-1, 1], None where there is none. samples, rate: of what it returns.
     """
 
     key: str
     digest: str
     caption: str
-    frames: int
-    height: int
-    width: int
-    fps: float
-    load: Callable[[], Tensor]
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: float = 0.0
+    load: Callable[[], Tensor] | None = None
+    sound: Callable[[], Tensor] | None = None
+    samples: int = 0
+    rate: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,20 +102,21 @@ class Loss:
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """An `nn.Module` built as ``Target(config)``."""
+    """An `nn.Module` built as ``Target(config)``. A sound has one channel: (B, 1, samples) in place of (B, 3, F, Y, X)."""
 
     spec: LatentSpec
 
     def encode(self, media: Tensor) -> Tensor:
-        """Media float (B, 3, F, Y, X) in [-1, 1] -> normalised latents (B, C, T, H, W), posterior mean."""
+        """Media float (B, 3, F, Y, X) in [-1, 1] -> normalised latents (B, C, T, H, W), posterior mean; sound -> (B, C, T)."""
 
     def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
-        """Normalised latents -> media of size ``like`` = (F, Y, X): frames and pixels beyond it are dropped."""
+        """Normalised latents -> media of size ``like`` = (F, Y, X), or (samples,): what lies beyond it is dropped."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """An `nn.Module` built as ``Target(config)``; its forward takes a list of strings (or media) of length B."""
+    """An `nn.Module` built as ``Target(config)``; its forward takes a list of length B: strings, or what else its config's
+    ``takes()`` names (image, video, sound) as the task gives it."""
 
     spec: ConditionSpec
 
@@ -122,7 +127,10 @@ class Encoder(Protocol):
 class Backbone(Protocol):
     """An `nn.Module` built as ``Target(config, latent=LatentSpec, conditions=tuple[ConditionSpec, ...], feeds=0)``.
 
-    feeds: extra input channels that a task head concatenates; their new input weights start at zero.
+    feeds: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
+    from weights of a narrower one has ``widened(state) -> (state, names of the tensors that are new, or new in part)``.
+    One that can be told where a sample lies takes ``forward(…, starts=None)``: (B,) whole numbers, the place along the first axis
+    of each sample's first latent; a task asks whether its backbone's forward has it.
     """
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions) -> Latents:
@@ -167,7 +175,8 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """Built as ``Target(config)``. What a user asks a model to do, and how that is trained."""
+    """Built as ``Target(config)``. What a user asks a model to do, and how that is trained. It may be an `nn.Module` with weights
+    of its own. Its config's ``asks()`` says what a request may hold besides the usual, ``emits()`` what it can give."""
 
     def trained(self, model) -> Sequence[str]:
         """Names of the parts this task trains unless the recipe freezes them (e.g. ``backbone``, ``encoders.text``)."""

@@ -97,6 +97,31 @@ class ConditionSpec:
     optional: bool = True
 
 
+ASKED = ("image", "video", "sound", "text", "number", "whole", "choice")
+FILES = ("image", "video", "sound")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One thing that a request to a task may hold, besides what every request may.
+
+    name: the keyword of the task's ``generate``; on the command line ``--name``, underscores as hyphens.
+    kind: one of `ASKED`. image, video, sound: a file, which the task is given as a `mgzoo.media.Media`; whole: a whole number.
+    help: one line, with its unit. required: whether a request must have it. choices: what a ``choice`` may be.
+    """
+
+    name: str
+    kind: str
+    help: str
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """How it is written on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a value was written: a file (or ``command line``) and its 1-based line, None where there is none."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mgzoo import cli
 from mgzoo.cli import doctor, doing, output, run
 from mgzoo.cli.verbs import VERBS, parser
 
@@ -34,7 +35,7 @@ def test_every_verb_has_a_function_and_examples_that_parse(name):
     for example in VERBS[name].examples:
         words = shlex.split(example)
         assert words[words.index("mgzoo") + 1] == name
-        parser(name).parse_intermixed_args(words[words.index("mgzoo") + 2 :])
+        cli._parse(name, words[words.index("mgzoo") + 2 :])
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -135,7 +136,7 @@ def test_wrong_usage_says_what_was_meant(argv, message, capsys):
             ["generate", "registry/x", "a cat", "--out", "cat.avi"],
             "error: cat.avi is no name of a media file\n    -> end it in one of .mp4, .png, .gif, .webp, .wav\n",
         ),
-        (["cp", "tiny/circel", "a.yaml"], "error: there is no recipe 'tiny/circel'\n    -> did you mean tiny/circle?\n"),
+        (["cp", "tiny/circel", "a.yaml"], "error: there is no recipe 'tiny/circel'\n    -> did you mean tiny/circle"),
         (
             ["show", "samplers.eulr.v1"],
             "error: 'samplers.eulr.v1' is no component, model, run or file\n    -> did you mean samplers.euler.v1",

@@ -96,7 +96,10 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
         (["--task", "samplers.euler.v1"], "samplers.euler.v1 is of kind sampler, not task"),
         (["--task", "video.text_to_vdeo.v1"], "did you mean video.text_to_video.v1"),
         (["--out", "a.png", "--frames", "2"], "a .png holds one frame, --frames asks for 2"),
-        (["--out", "a.wav"], "there is no sound to write"),
+        (["--out", "a.wav"], "video.text_to_video.v1 gives video or image, and a .wav holds none"),
+            (["--source", "a.mp4"], "video.text_to_video.v1 takes no --source"),
+            (["--sedd", "3"], "did you mean --seed?"),
+            (["--task", "nothing"], "nothing is no task"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_told_and_leaves_no_file(trained, here, capsys, extra, message):

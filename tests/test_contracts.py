@@ -93,7 +93,6 @@ def test_a_backbone_of_other_latents_is_refused(tmp_path, changed, line):
     ((dataclasses.replace(TEXT, dim=96),), "a condition 'text' of dim 96, the recipe's has 128"),
     ((dataclasses.replace(TEXT, kind="vector"),), "a condition 'text' of kind vector, the recipe's has tokens"),
     ((TEXT, dataclasses.replace(TEXT, name="face")), "the condition 'face', which the recipe lacks"),
-    ((), "no condition 'text'"),
 ])
 def test_a_backbone_of_other_conditions_is_refused(tmp_path, conditions, line):
     ref = artifact(tmp_path / "a", contract=Contract(latent=LATENT, conditions=conditions))
@@ -103,6 +102,15 @@ def test_a_backbone_of_other_conditions_is_refused(tmp_path, conditions, line):
 def test_a_widened_backbone_needs_its_feeds_and_a_plain_one_may_be_widened(tmp_path):
     ref = artifact(tmp_path / "a", contract=Contract(latent=LATENT, conditions=(TEXT,), feeds=17))
     assert lines([f"parts.backbone.weights={ref}"]) == [f"parts.backbone.weights: {ref} was made for 17 extra input channels, the recipe has 0{TAKE}"]
+
+
+def test_a_backbone_that_widens_goes_on_from_one_with_fewer_conditions_and_another_does_not(tmp_path, monkeypatch):
+    ref = artifact(tmp_path / "a", contract=Contract(latent=LATENT, conditions=()))
+    assert lines([f"parts.backbone.weights={ref}"]) == []
+    from mgzoo_backbones.configs import Llama3Config
+
+    monkeypatch.setattr(Llama3Config, "widens", lambda self: False)
+    assert lines([f"parts.backbone.weights={ref}"]) == [f"parts.backbone.weights: {ref} was made for no condition 'text'{TAKE}"]
 
 
 def test_an_autoencoder_whose_config_leaves_its_weights_space_is_refused(tmp_path):

@@ -152,8 +152,17 @@ def test_a_variable_frame_rate_is_said():
     video = moving(6).numpy()
     uneven = media.read_bytes(raw_video(video, "yuv444p", "ffv1", pts=[0, 40, 80, 500, 540, 1000]))
     even = media.read_bytes(raw_video(video, "yuv444p", "ffv1"))
-    assert len(uneven.video) == 6 and uneven.meta["variable_frame_rate"] is True
+    assert len(uneven.video) == 6 and uneven.meta["variable_frame_rate"] == pytest.approx([0, 0.04, 0.08, 0.5, 0.54, 1], abs=0.002)
     assert "variable_frame_rate" not in even.meta and even.fps == pytest.approx(8)
+
+
+def test_an_uneven_video_can_be_read_evenly(tmp_path):
+    video, path = moving(6), tmp_path / "uneven.mkv"
+    path.write_bytes(raw_video(video.numpy(), "yuv444p", "ffv1", pts=[0, 40, 80, 500, 540, 1000]))
+    asread, even = media.read(path), media.read(path, even=True)
+    assert "variable_frame_rate" not in even.meta and even.fps == asread.fps
+    shown = [0, 2, 2, 4, 4, 5]  # at 0, 200, … 1000 ms
+    assert torch.equal(even.video, asread.video[shown]) and not torch.equal(even.video, asread.video)
 
 
 def test_a_picture_turned_by_its_exif_is_set_upright():

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import mgzoo
-from mgzoo.model import build, load_part, to_frames, to_pixels
-from mgzoo.spec import MgzooError
+from mgzoo.cache import Cache
+from mgzoo.model import Input, build, load_part, to_frames, to_pixels
+from mgzoo.parts import Clip, Condition
+from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 
 RECIPE = """
 schema: 1
@@ -85,6 +87,83 @@ def test_all_branches_of_a_guided_step_equal_calls_of_their_own(model):
     assert torch.allclose(told, denoise(latents, t, [frozenset()])[0], atol=1e-5)
     assert torch.allclose(blind, denoise(latents, t, [frozenset({"text"})])[0], atol=1e-5)
     assert not torch.allclose(told, blind, atol=1e-3)
+
+
+def fed(feeds: int, conditions=()):
+    """A small backbone, its weights moved from their start."""
+    from mgzoo_backbones.configs import Llama3Config
+    from mgzoo_backbones.llama3 import Llama3
+
+    torch.manual_seed(0)
+    latent = LatentSpec(space="x", channels=4, stride=(8, 8, 8))
+    part = Llama3(Llama3Config(depth=1, width=32, heads=2, ffn=64, patch=(1, 1, 1), max_len=(4, 4, 4)), latent=latent, conditions=conditions, feeds=feeds)
+    with torch.no_grad():
+        for weight in part.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape))
+    return part
+
+
+TEXT = ConditionSpec(name="text", dim=6)
+
+
+def test_a_feed_is_zero_in_the_branches_that_drop_it(model):
+    made, (x, t) = model(), (torch.randn(2, 4, 1, 2, 2), torch.rand(2))
+    made.backbone = fed(4)
+    source = torch.randn(2, 4, 1, 2, 2)
+    with torch.no_grad():
+        given, dropped = made.denoiser({}, {"source": source})(x, t, [frozenset(), frozenset({"source"})])
+        assert torch.allclose(given, made.backbone(torch.cat([x, source], 1), t), atol=1e-6)
+        assert torch.allclose(dropped, made.backbone(torch.cat([x, 0 * source], 1), t), atol=1e-6) and not torch.allclose(given, dropped)
+
+
+def test_a_backbone_goes_on_from_a_narrower_one_and_says_what_is_new():
+    base, wide = fed(0, (TEXT,)), fed(4, (TEXT, ConditionSpec(name="shift", dim=3, kind="vector")))
+    state, new = wide.widened(base.state_dict())
+    assert set(new) == {"embed.weight", "conditions.shift.project.weight", "conditions.shift.null"}
+    wide.load_state_dict(state)
+    with torch.no_grad():
+        wide.conditions["shift"].null.zero_()  # a vector is added to the timestep: nothing but this may differ
+    x, t = torch.randn(2, 4, 1, 2, 2), torch.rand(2)
+    text = {"text": Condition(name="text", values=torch.randn(2, 3, 6), mask=torch.ones(2, 3, dtype=torch.bool))}
+    with torch.no_grad():
+        assert torch.allclose(wide(torch.cat([x, torch.randn(2, 4, 1, 2, 2)], 1), t, text), base(x, t, text), atol=1e-5)
+    other, added = base.widened(wide.state_dict())  # a wider one stays what it is, for the caller to refuse
+    assert added == [] and other["embed.weight"].shape == wide.embed.weight.shape
+
+
+def test_a_sound_is_encoded_as_the_mean_of_its_channels(model):
+    made, given = model(), []
+
+    class Ear(torch.nn.Module):
+        spec = LatentSpec(space="ear", channels=1, stride=(4,), layout="sound")
+
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(()))
+
+        def encode(self, media):
+            given.append(media)
+            return self.gain * media.unflatten(2, (-1, 4)).mean(-1)
+
+    made.autoencoder, made.cache = Ear(), Cache(disk=False)
+    made.forget_identities()
+    sound = torch.tensor([[1.0] * 8, [0.0] * 8])
+    (latent,) = made.encode_clips([Clip(key="a", digest="00", caption="", sound=lambda: sound, samples=8, rate=8)])
+    assert given[0].shape == (1, 1, 8) and torch.equal(latent, torch.full((1, 2), 0.5))
+
+
+def test_a_frozen_encoder_sees_an_input_once(model):
+    made, asked = model(), []
+    made.cache = Cache(disk=False)
+
+    def later():
+        asked.append(1)
+        return "a red heart"
+
+    one = Input(value=later, digest=Input.text("a red heart").digest)
+    first, again = made.encode_inputs("text", [one, Input.text("x")]), made.encode_inputs("text", [one])
+    assert asked == [1] and first.mask.sum(1).tolist()[0] == again.mask.sum().item() > first.mask.sum(1).tolist()[1]
+    assert torch.equal(made.encode_texts("text", ["a red heart"]).values, again.values) and asked == [1]
 
 
 def test_frames_become_pixels_and_come_back_unchanged():

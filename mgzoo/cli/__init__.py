@@ -6,10 +6,11 @@ imported, so `mgzoo --help` costs no more than argparse.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mgzoo.cli import output
 from mgzoo.cli.verbs import VERBS, Usage, help_text, parser, unknown_verb
@@ -80,8 +81,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, rest = argv[0], argv[1:]
     if name in VERBS:
-        arguments = parser(name).parse_intermixed_args(rest)
-        return _load(VERBS[name].run)(arguments)
+        return _load(VERBS[name].run)(_parse(name, rest))
     from mgzoo.cli.plugins import commands
     from mgzoo.discovery import discover
 
@@ -92,6 +92,32 @@ def _dispatch(argv: list[str]) -> int:
     for one in left_out:
         output.note(str(one))
     raise Usage(unknown_verb(name, [command for command, _, _ in usable]))
+
+
+def _parse(name: str, words: Sequence[str]) -> argparse.Namespace:
+    """A verb's arguments from the words after it."""
+    made, more = parser(name), []
+    if VERBS[name].open:
+        words, more = _apart(words, made._option_string_actions)
+    arguments = made.parse_intermixed_args(words)
+    arguments.more = more
+    return arguments
+
+
+def _apart(words: Sequence[str], known: Collection[str]) -> tuple[list[str], list[str]]:
+    """(words that the parser reads, ``--option`` and the value after it where the parser does not know the option)."""
+    own, more, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*own, word, *rest], more
+        if not word.startswith("--") or word.partition("=")[0] in known:
+            own.append(word)
+            continue
+        more.append(word)
+        if "=" not in word and rest and not rest[0].startswith("--"):
+            more.append(rest.pop(0))
+    return own, more
 
 
 def _load(target: str):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from mgzoo.cli import output
 from mgzoo.cli.reading import drift, lock_path
 from mgzoo.cli.verbs import parser
-from mgzoo.spec import MgzooError, RecipeError
+from mgzoo.spec import FILES, MgzooError, RecipeError
 
 SLUG = 60
 
@@ -41,38 +43,51 @@ def generate(arguments) -> int:
     """`mgzoo generate MODEL "PROMPT" …`, or `mgzoo generate [MODEL] --from FILE`: the file written goes to stdout."""
     request = _request(arguments)
     out = Path(arguments.out) if arguments.out else None
+    if out:
+        _writable(out)
 
+    from mgzoo import asks
     from mgzoo.hub import generated, refs
+    from mgzoo.recipe import compose
 
     if arguments.source:
         made = generated.read(arguments.source)
-        folder, request = generated.find(made, arguments.model, origin=arguments.source), dict(made.request)
+        folder, told = generated.find(made, arguments.model, origin=arguments.source), dict(made.request)
         name = made.model, made.revision
         for one in generated.drift(made, arguments.source):
             output.note(f"note: {one.what}: the bits may differ")
         out = out or _unused(Path(Path(arguments.source).name))
-        _frames(out, request.get("frames"))
     else:
-        frames = _frames(out, arguments.frames)
-        request |= {"frames": frames} if frames else {}
-        folder = refs.resolve(arguments.model)
+        folder, told = refs.resolve(arguments.model), request
         name = generated.named(arguments.model, folder)
+    own = compose(folder / "recipe.yaml").parts.get("task")
+    task, config = _task(told.pop("task", None), own)
+    asked, flags = asks.of(config), [action for action in parser("generate")._option_string_actions]
+    words = asks.parse(asked, arguments.more, task, flags)
+    request = asks.found(asked, told, words, Path(arguments.source).parent) if arguments.source else told | words
+    if asks.needs_prompt(config) and "prompt" not in request:
+        parser("generate").error("the following arguments are required: PROMPT")
+    _emits(out, request.get("frames"), task, asks.emits(config))
+    request = asks.read([ask for ask in asked if ask.kind not in FILES], request)
+    tells = ({"task": task} if own is None or task != own.component.id else {}) | asks.recorded(asked, request)
 
     import torch
 
     from mgzoo.model import load
 
     model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    if "task" in request:
-        model.task = _task(model, request["task"])
+    if "task" in tells:
+        model.task = _other_task(model, task, config)
     machine = {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads()}
     if arguments.source and (differs := [f"{key} {made.machine.get(key)!r}, here {machine[key]!r}" for key in machine if made.machine.get(key) != machine[key]]):
         output.note(f"note: made with {'; '.join(differs)}: the bits may differ")
+    if out and out.suffix.lower() == ".png" and "frames" in inspect.signature(model.task.generate).parameters:
+        tells["frames"] = request["frames"] = 1
     with _progress("sampling") as on_step:
-        asked = {**request, "on_step": on_step}
-        media = model.generate(**{key: value for key, value in asked.items() if key != "task" and value is not None})
-    media = dataclasses.replace(media, meta={**media.meta, **generated.record(name, folder, model.recipe, request, machine)})
-    print(media.save(out or _unused(Path(slug(request["prompt"]) + _suffix(media)))))
+        media = model.generate(**request, on_step=on_step)
+    media = dataclasses.replace(media, meta={**media.meta, **generated.record(name, folder, model.recipe, tells, machine)})
+    called = request.get("prompt") or next((Path(request[ask.name]).stem for ask in asked if ask.kind in FILES and ask.name in request), "")
+    print(media.save(out or _unused(Path(slug(called) + _suffix(media)))))
     return 0
 
 
@@ -87,19 +102,17 @@ def _request(arguments) -> dict:
         if given:
             parser("generate").error(f"--from repeats what the file says: leave out {', '.join(given)}")
         return {}
-    if lacks := [name for name, value in (("MODEL", arguments.model), ("PROMPT", arguments.prompt)) if value is None]:
+    nothing = arguments.prompt is None and not arguments.more  # a task may do with a file instead
+    if lacks := ["MODEL"] * (arguments.model is None) + ["PROMPT"] * nothing:
         parser("generate").error(f"the following arguments are required: {', '.join(lacks)}")
-    if not arguments.prompt.strip():
+    if not given.get("prompt", "x").strip():
         raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
     return {"seed": 0, **given}
 
 
-def _frames(out: Path | None, frames: int | None) -> int | None:
-    """How many frames to ask for: a name that can hold only one means one. Raises `MgzooError` where the name and --frames disagree."""
+def _writable(out: Path) -> None:
     from mgzoo.media import WRITTEN
 
-    if out is None:
-        return frames
     if out.suffix.lower() not in WRITTEN:
         raise MgzooError(f"{out} is no name of a media file", remedy=f"end it in one of {', '.join(WRITTEN)}")
     if out.is_dir():
@@ -107,9 +120,19 @@ def _frames(out: Path | None, frames: int | None) -> int | None:
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise MgzooError(f"{out} cannot be written: {above} is no folder that can be written", remedy="choose another path")
-    if out.suffix.lower() == ".png" and frames not in (None, 1):
+
+
+def _emits(out: Path | None, frames: int | None, task: str, emits: Collection[str]) -> None:
+    """Raises `MgzooError` where a file of this name cannot hold what the task gives, or --frames disagrees with it."""
+    if out is None:
+        return
+    suffix = out.suffix.lower()
+    holds = {".wav": ("sound",), ".png": ("image",)}.get(suffix, ("video", "image"))
+    if not set(holds) & set(emits):
+        can = ", ".join(name for name, kinds in ((".mp4", {"video"}), (".png", {"image"}), (".wav", {"sound"})) if kinds & set(emits))
+        raise MgzooError(f"{task} gives {' or '.join(emits)}, and a {suffix} holds none", remedy=f"end the name in {can}")
+    if suffix == ".png" and frames not in (None, 1):
         raise MgzooError(f"a .png holds one frame, --frames asks for {frames}", remedy="end the name in .mp4, or ask for --frames 1")
-    return 1 if out.suffix.lower() == ".png" else frames
 
 
 def _suffix(media) -> str:
@@ -152,18 +175,43 @@ def _unused(path: Path) -> Path:
     return free
 
 
-def _task(model, component_id: str):
-    """Another task head for a loaded model; what its config shares with the model's own task (sizes, rate) is kept."""
-    from mgzoo.discovery import discover
+def _task(word: str | None, own) -> tuple[str, Any]:
+    """(id, config) of the task that a word names: an id, a plugin's namespace, or the middle of an id. The model's own where it is
+    that one, or nothing is said; another keeps what its config shares with the own task's (sizes, rate)."""
+    from mgzoo.discovery import discover, nearest
 
     registry = discover()
-    component = registry.get(component_id)
-    if component.kind != "task":
-        tasks = ", ".join(one.id for one in registry.kind("task"))
-        raise MgzooError(f"{component_id} is of kind {component.kind}, not task", remedy=f"tasks are {tasks}")
-    config, own = registry.config_class(component_id), model.task.config
-    kept = {field.name: getattr(own, field.name) for field in dataclasses.fields(config) if hasattr(own, field.name)}
-    return registry.build_class(component_id)(config(**kept))
+    tasks = [one.id for one in registry.kind("task")]
+    found = [one for one in tasks if word in (one, *one.split(".")[:2])]
+    if own is not None and (word is None or own.component.id in found):
+        return own.component.id, own.config
+    if len(found) != 1:
+        if word is None:
+            raise MgzooError("this model has no task head", remedy=f"choose one with --task: {', '.join(tasks)}")
+        near = found or nearest(word, tasks, 1)
+        hint = f"name one of {', '.join(found)}" if found else f"did you mean {near[0]}?" if near else f"tasks are {', '.join(tasks)}"
+        if "." in word:
+            component = registry.get(word)  # says what is near, or who would have it
+            raise MgzooError(f"{word} is of kind {component.kind}, not task", remedy=f"tasks are {', '.join(tasks)}")
+        raise MgzooError(f"{word} is {'more than one' if found else 'no'} task", remedy=hint)
+    config = registry.config_class(found[0])
+    kept = {field.name: getattr(own.config, field.name) for field in dataclasses.fields(config) if own is not None and hasattr(own.config, field.name)}
+    return found[0], config(**kept)
+
+
+def _other_task(model, component_id: str, config):
+    """A task head that the loaded model was not made with. Raises `MgzooError` for one that needs what the model lacks."""
+    import torch
+
+    from mgzoo.discovery import discover
+
+    there = {name.partition(".")[0].removesuffix("s") for name in model.recipe.parts}
+    if missing := [kind for kind in config.parts() if kind not in there]:
+        raise MgzooError(f"{component_id} needs {', '.join(missing)}, which this model has not", remedy="take a model that was made for it")
+    task = discover().build_class(component_id)(config)
+    if isinstance(task, torch.nn.Module) and any(True for _ in task.parameters()):
+        raise MgzooError(f"{component_id} has learned weights of its own, which this model has not", remedy="take a model that was trained for it")
+    return task
 
 
 @contextmanager

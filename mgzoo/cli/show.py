@@ -8,6 +8,7 @@ import json
 import typing
 from pathlib import Path
 
+from mgzoo import asks
 from mgzoo.cli import output
 from mgzoo.discovery import discover, nearest
 from mgzoo.spec import Component, MgzooError
@@ -82,10 +83,16 @@ def _contract(declared: Component, config: type) -> dict:
         "backbone": lambda: {"patch": made.patch},
         "objective": lambda: {"predicts": made.predicts()},
         "sampler": lambda: {"accepts": made.accepts()},
-        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions()},
+        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions(), "makes": asks.emits(made), **_asks(made)},
         "data": lambda: {"gives": made.gives()},
     }.get(declared.kind, dict)
     return {"of": "tiny()" if required else "the default config", **output.plain(ask())}
+
+
+def _asks(config) -> dict:
+    """What a request to a task may hold besides the usual, by flag."""
+    told = {ask.flag: " | ".join(ask.choices or (ask.kind,)) + f": {ask.help}" + " (required)" * ask.required for ask in asks.of(config)}
+    return {"asks": told} if told else {}
 
 
 def _type(hint) -> str:
@@ -102,8 +109,13 @@ def model(folder: Path) -> dict:
     """An artifact's manifest, the commit that its content is, and where its parts come from."""
     from mgzoo import provenance
     from mgzoo.hub import manifest
+    from mgzoo.recipe import compose
 
-    return {"commit": manifest.commit_of(folder), **output.plain(manifest.read(folder)), "provenance": provenance.of_artifact(folder)}
+    said = {"commit": manifest.commit_of(folder), **output.plain(manifest.read(folder)), "provenance": provenance.of_artifact(folder)}
+    with contextlib.suppress(MgzooError):  # a plugin that is not here does not say what its task asks for
+        task = compose(folder / "recipe.yaml").parts.get("task")
+        said |= _asks(task.config) if task else {}
+    return said
 
 
 def run(folder: Path) -> dict:
@@ -181,7 +193,8 @@ def _model_text(said: dict) -> str:
     requires = [(one["distribution"], one["version"]) for one in said["requires"]]
     files = [(name, output.size(one["size"]), one["blake3"][:12]) for name, one in said["files"].items()]
     blocks = [output.table(head, indent=0)]
-    for title, rows in (("parts", parts), (PROVENANCE, _came_from(said)), ("contract", contract), ("requires", requires), ("files", files)):
+    told = list(said.get("asks", {}).items())
+    for title, rows in (("parts", parts), ("asks (mgzoo generate MODEL --NAME VALUE)", told), (PROVENANCE, _came_from(said)), ("contract", contract), ("requires", requires), ("files", files)):
         if rows:
             blocks.append(f"{title}\n{output.table(rows)}")
     return "\n\n".join(blocks)

@@ -29,13 +29,15 @@ class Verb:
     """One verb of the command line.
 
     help: one line. run: ``module:function`` that takes the parsed arguments and returns an exit code.
-    arguments: adds the verb's words and options to its parser. examples: command lines that work.
+    arguments: adds the verb's words and options to its parser. examples: command lines that work. open: it also takes options
+    that depend on a model; they are left in the arguments' ``more``.
     """
 
     help: str
     run: str
     arguments: Callable[[argparse.ArgumentParser], None]
     examples: tuple[str, ...]
+    open: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -173,7 +175,7 @@ def _generate(parser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, a run, registry/NAME, or org/name@revision")
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to generate")
     parser.add_argument("--from", metavar="FILE", type=_path, dest="source", help="repeat what a generated file says made it")
-    parser.add_argument("--task", metavar="ID", help="a task other than the model's own")
+    parser.add_argument("--task", metavar="ID", help="another task than the model's own: its id, or its plugin's name")
     parser.add_argument("--seed", metavar="N", type=_seed, help="of every random draw (default 0)")
     parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
@@ -181,6 +183,7 @@ def _generate(parser) -> None:
     parser.add_argument("--steps", metavar="N", type=_count, help="sampling steps (default: the recipe's)")
     parser.add_argument("--guidance", metavar="G", type=_number, help="guidance scale (default: the recipe's)")
     parser.add_argument("--out", metavar="FILE", type=_path, help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
+    parser.epilog = "What its task asks for besides is written --NAME VALUE (--source clip.mp4); `mgzoo show MODEL` lists it.\n\n" + parser.epilog
 
 
 def _push(parser) -> None:
@@ -341,13 +344,15 @@ VERBS = {
         ),
     ),
     "generate": Verb(
-        help="generate a video or an image from a prompt",
+        help="generate a video, an image or a sound",
         run="mgzoo.cli.doing:generate",
         arguments=_generate,
+        open=True,
         examples=(
             'mgzoo generate registry/emoji-t2v "a rabbit hopping" --seed 1',
             'mgzoo generate runs/first "a red heart" --frames 1 --out heart.png',
             "mgzoo generate --from heart.png --out again.png",
+            'mgzoo generate runs/edit "make it blue" --source clip.mp4 --out blue.mp4',
         ),
     ),
     "push": Verb(

@@ -83,7 +83,8 @@ def save(
                     trained = model.task is not None and name in model.task.trained(model)
                 else:
                     base = None
-            entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights, base=base)
+            widened = model.widened.get(name, ()) if base else ()
+            entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights, base=base, widened=widened)
         if state:
             name, key = sorted(state)[0]
             what = f"the state to save holds {key!r} of {name}, which has no such tensor"
@@ -121,12 +122,12 @@ def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None)
     """
     from mgzoo.recipe import compose
 
-    folder = refs.resolve(ref)
+    folder, files = refs.resolve(ref), stored.Mapped()
     manifest = manifests.read(folder)
-    checking.refuse(checking.check_files(folder, manifest) + checking.check_plugins(manifest, folder))
+    checking.refuse(checking.check_files(folder, manifest, digest_of=files.digest) + checking.check_plugins(manifest, folder))
     recipe = compose(folder / "recipe.yaml")
     checking.refuse(peft.check(folder, manifest, recipe))
-    tensors = {name: _tensors_of(folder, entry) for name, entry in manifest.parts.items() if entry.weights}
+    tensors = {name: _tensors_of(folder, entry, files) for name, entry in manifest.parts.items() if entry.weights}
     # Without memory at first: a recipe that asks for more than its weights hold is refused before it is given any.
     shapes = {name: {key: tuple(value.shape) for key, value in state.items()} for name, state in tensors.items()}
     model = shell(recipe, device)
@@ -135,20 +136,20 @@ def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None)
         fill(model.part(name), tensors.pop(name), dtype, device)
         entry = manifest.parts[name]
         if base := entry.needs or entry.base:
-            model.bases[name] = base
+            model.bases[name], model.widened[name] = base, entry.widened
     return model.eval()
 
 
 def weights_for(ref: str | Path, part: str) -> tuple[dict, dict[str, Tensor]]:
     """Config and plain weights of one part of an artifact, its digests checked; a reference is followed to its base, and an
     adapter is merged into its base."""
-    folder = refs.resolve(ref)
+    folder, files = refs.resolve(ref), stored.Mapped()
     manifest = manifests.read(folder)
     entry = manifests.entry_of(manifest, part, str(ref))
     if not entry.weights:
         raise MgzooError(f"{part} has no weights in {ref}", remedy="drop `weights` from that part of the recipe")
-    checking.refuse(checking.check_files(folder, manifest, [f"{part}/config.json", *_files_of(entry)]))
-    return manifests.part_config(folder, part), _plain_of(folder, entry)
+    checking.refuse(checking.check_files(folder, manifest, [f"{part}/config.json", *_files_of(entry)], files.digest))
+    return manifests.part_config(folder, part), _plain_of(folder, entry, files)
 
 
 def base_of(ref: str | Path, part: str) -> Reference | None:
@@ -171,15 +172,18 @@ def adapted_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
 def fill(part: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, device: str = "cpu") -> None:
     """Give a built part its weights, in their stored dtype (parameters: in ``dtype``) and the part's memory layout.
 
-    ``tensors`` is emptied on the way: a shard's file is let go as soon as the last tensor of it was copied.
+    Those that are so already become the part's as they are. ``tensors`` is emptied on the way: a shard's file is let go as soon
+    as the last tensor of it was copied.
     """
-    target = part.state_dict()
+    target, device = part.state_dict(), torch.device(device)
     parameters = {name for name, _ in part.named_parameters()}
     for key in list(tensors):
-        value = tensors.pop(key)
+        value, own = tensors.pop(key), target[key]
         cast = dtype if dtype is not None and key in parameters and value.is_floating_point() else value.dtype
         # The part's strides keep channels_last: a convolution in the default layout is slower and rounds differently.
-        target[key] = torch.empty_strided(target[key].shape, target[key].stride(), dtype=cast, device=device).copy_(value)
+        if (value.dtype, value.stride(), value.device) != (cast, own.stride(), device):
+            value = torch.empty_strided(own.shape, own.stride(), dtype=cast, device=device).copy_(value)
+        target[key] = value
     part.load_state_dict(target, strict=True, assign=True)
 
 
@@ -258,32 +262,32 @@ def _files_of(entry: PartEntry) -> list[str]:
     return [*own, own[0].replace(manifests.ADAPTER_FILE, peft.CONFIG)] if entry.is_adapter else own
 
 
-def _tensors_of(folder: Path, entry: PartEntry) -> dict[str, Tensor]:
+def _tensors_of(folder: Path, entry: PartEntry, files: stored.Mapped) -> dict[str, Tensor]:
     """A part's tensors as the model that its artifact's recipe builds has them: an adapter's beside its base's."""
     if entry.is_adapter:
-        return {**_referenced(entry.base), **peft.read((folder / entry.weights[0]).parent)[1]}
-    return _plain_of(folder, entry)
+        return {**_referenced(entry.base), **peft.read((folder / entry.weights[0]).parent, files)[1]}
+    return _plain_of(folder, entry, files)
 
 
-def _plain_of(folder: Path, entry: PartEntry) -> dict[str, Tensor]:
+def _plain_of(folder: Path, entry: PartEntry, files: stored.Mapped) -> dict[str, Tensor]:
     """A part's weights without an adapter beside them: it is merged into its base."""
     if isinstance(entry.weights, Reference):
         return _referenced(entry.weights)
-    if not entry.is_adapter:
-        return stored.read(folder / name for name in entry.weights)
-    adapter, own = peft.read((folder / entry.weights[0]).parent)
+    if not entry.is_adapter:  # finite as they were when they were saved, pushed and pulled: a look at each value again takes as long as a digest
+        return files.tensors([folder / name for name in entry.weights], finite=False)
+    adapter, own = peft.read((folder / entry.weights[0]).parent, files)
     return adapters.merged(_referenced(entry.base), own, adapter.scale)
 
 
 def _referenced(reference: Reference) -> dict[str, Tensor]:
     """The plain weights behind a reference, all digests compared."""
-    base = base_folder(reference)
+    base, files = base_folder(reference), stored.Mapped()
     manifest = manifests.read(base)
     entry = manifests.entry_of(manifest, reference.part, str(reference))
     if not isinstance(entry.weights, tuple) or not entry.weights:
         raise MgzooError(f"{reference} holds no weights of {reference.part}", remedy="reference the artifact that holds them")
-    checking.refuse(checking.check_files(base, manifest, _files_of(entry)))
-    return _plain_of(base, entry)
+    checking.refuse(checking.check_files(base, manifest, _files_of(entry), files.digest))
+    return _plain_of(base, entry, files)
 
 
 def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> list[str]:

@@ -21,6 +21,7 @@ from mgzoo.spec import SEEDS, MgzooError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _COMMIT, _DIGEST, _REVISION = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+_FILE = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _DISTRIBUTION, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,98}"), re.compile(r"[A-Za-z0-9.+!_-]{1,64}")
 _ASKED = {
     "prompt": lambda value: isinstance(value, str) and 0 < len(value) <= 100_000,
@@ -29,7 +30,9 @@ _ASKED = {
     "fps": lambda value: _number(value) and value > 0,
     "guidance": lambda value: _number(value),
     **dict.fromkeys(("frames", "height", "width", "steps"), lambda value: _whole(value) and value >= 1),
+    "on_step": lambda value: False,  # a function: no file may say it
 }
+_NAMED = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +84,9 @@ def read(path: str | Path) -> Made:
     texts = {"model": _NAME, "commit": _COMMIT, "manifest": _DIGEST, "mgzoo": _VERSION} | ({"revision": _REVISION} if "revision" in said else {})
     wrong += [key for key, pattern in texts.items() if not _fits(said.get(key), pattern)]
     if not wrong:
-        wrong += [f"request.{key}" for key, value in request.items() if key not in _ASKED or not _ASKED[key](value)]
+        wrong += [f"request.{key}" for key, value in request.items() if not _ASKED.get(key, _own)(value) or not _NAMED.fullmatch(key)]
         wrong += [f"plugins.{key}" for key, value in plugins.items() if not (_fits(key, _DISTRIBUTION) and _fits(value, _VERSION))]
-        wrong += ["commit"] * (not said["manifest"].startswith(said["commit"])) + ["request.prompt"] * ("prompt" not in request)
+        wrong += ["commit"] * (not said["manifest"].startswith(said["commit"]))
     if wrong:
         what = f"what the file says of its making cannot be read: {', '.join(map(ascii, wrong))[:200]}"
         raise MgzooError(what, remedy="do not use what it says", origin=str(path))
@@ -155,6 +158,13 @@ def _version(distribution: str) -> str | None:
 
 def _fits(value, pattern: re.Pattern) -> bool:
     return isinstance(value, str) and ".." not in value and pattern.fullmatch(value) is not None
+
+
+def _own(value) -> bool:
+    """Whether a value may be what a task asks for: a text, a number, or an input file's name and digest."""
+    if isinstance(value, dict):
+        return value.keys() == {"file", "blake3"} and _fits(value["blake3"], _DIGEST) and _fits(value["file"], _FILE)
+    return _number(value) or isinstance(value, str) and len(value) <= 100_000
 
 
 def _whole(value) -> bool:

@@ -62,13 +62,14 @@ class PartEntry:
 
     weights: the files in this artifact, a `Reference`, or () for a part that has none. base: what the part's training started
     from, None where it started from nothing or from a folder that only one machine knows; an adapter's files mean nothing
-    without it.
+    without it. widened: tensors that the base did not have, or not as wide.
     """
 
     use: str
     trained: bool = False
     weights: tuple[str, ...] | Reference = ()
     base: Reference | None = None
+    widened: tuple[str, ...] = ()
 
     @property
     def is_adapter(self) -> bool:
@@ -133,7 +134,8 @@ class Manifest:
     def to_json(self) -> str:
         """The text of mgzoo.json: sorted keys, so that equal content gives an equal commit."""
         content = dataclasses.asdict(self)
-        for entry, optional in [*((part, "base") for part in content["parts"].values()), *((one, "source") for one in content["requires"])]:
+        parts = content["parts"].values()
+        for entry, optional in [*((part, name) for part in parts for name in ("base", "widened")), *((one, "source") for one in content["requires"])]:
             if not entry[optional]:
                 del entry[optional]
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -265,7 +267,7 @@ class _Checker(Checker):
             if not PART_NAME.fullmatch(name):
                 self.problem(key, "not the name of a part", "autoencoder, encoders.NAME, backbone, objective, sampler or task")
                 continue
-            entry = self.mapping(entry, key, ("use", "trained", "weights"), ("base",))
+            entry = self.mapping(entry, key, ("use", "trained", "weights"), ("base", "widened"))
             trained = entry.get("trained", False)
             if not isinstance(trained, bool):
                 self.problem(f"{key}.trained", "must be true or false")
@@ -274,10 +276,17 @@ class _Checker(Checker):
                 trained=trained is True,
                 weights=self.weights(entry.get("weights", []), f"{key}.weights", name, files),
                 base=self.reference(entry["base"], f"{key}.base") if "base" in entry else None,
+                widened=self.names(entry.get("widened", []), f"{key}.widened"),
             )
             if entries[name].is_adapter and (entries[name].base is None or len(entries[name].weights) > 1):
                 self.problem(key, f"an adapter is one file, {name}/{ADAPTER_FILE}, and its base")
         return entries
+
+    def names(self, value, key: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > MAX_FILES:
+            self.problem(key, "must be a list of names of tensors")
+            return ()
+        return tuple(self.text(name, key, limit=500) for name in value)
 
     def weights(self, value, key: str, part: str, files) -> tuple[str, ...] | Reference:
         if isinstance(value, dict):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgzoo import asks
 from mgzoo.cache import Cache
 from mgzoo.media import Media
 from mgzoo.model import Model
@@ -16,9 +17,9 @@ from mgzoo.parts import Clip
 from mgzoo.recipe import Recipe
 from mgzoo.resolve import Part
 from mgzoo.schema import Policy, Train, Zero
-from mgzoo.spec import Component, Provider
+from mgzoo.spec import FILES, Ask, Component, Provider
 from mgzoo.testing import reference, uses
-from mgzoo.testing.subject import LATENTS, Subject, require
+from mgzoo.testing.subject import Subject, require
 
 ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 MODALITIES = {"text": reference.LettersConfig(), "image": reference.ColoursConfig(), "video": reference.ColoursConfig(video=True)}
@@ -40,11 +41,13 @@ def around(subject: Subject, task: Any, frozen: bool = False) -> Model:
                     parts[f"encoders.{takes}"] = _part(f"encoders.{takes}", reference.COMPONENTS[kind], MODALITIES[takes], frozen)
                     made[f"encoders.{takes}"] = _made(target, MODALITIES[takes], name=takes)
         elif kind in config.parts():
-            component, cls = reference.COMPONENTS[kind], getattr(reference, reference.COMPONENTS[kind].target.rpartition(":")[2])
+            component = reference.CHUNKS if kind == "autoencoder" and subject.latent.layout == "sound" else reference.COMPONENTS[kind]
+            cls = getattr(reference, component.target.rpartition(":")[2])
             part, wires = getattr(reference, component.config.rpartition(":")[2]).tiny(), {}
             if kind == "backbone":
                 conditions = tuple(parts[name].config.condition(name.partition(".")[2]) for name in parts if name.startswith("encoders."))
-                wires = {"latent": LATENTS[0], "conditions": (*conditions, *config.conditions()), "feeds": config.feeds(LATENTS[0])}
+                part = type(part)(patch=(1,) * len(subject.latent.stride))
+                wires = {"latent": subject.latent, "conditions": (*conditions, *config.conditions()), "feeds": config.feeds(subject.latent)}
             parts[role], made[role] = _part(role, component, part), _made(cls, part, **wires)
     recipe = Recipe(
         source="the conformance kit", description="", seed=0, parts=parts, data=None, train=Train(precision="fp32"), zero=Zero(), stages=(),
@@ -76,12 +79,21 @@ def request(subject: Subject) -> dict[str, Any]:
     """
     takes = dict(list(inspect.signature(subject.target.generate).parameters.items())[2:])
     known = {"prompt": "a red ball rolls over the grass", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
-    needed = {"video": uses.clip(0, SIZE).load(), "image": uses.clip(0, SIZE).load()[0]}
+    needed = {ask.name: _asked(ask) for ask in asks.of(subject.config) if ask.required}
     named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
     needs = [name for name, one in named.items() if one.default is one.empty]
     if strange := [name for name in needs if name not in known and name not in needed]:
         raise unittest.SkipTest(f"{subject} must be told {', '.join(strange)}, which the kit does not know; test its generate yourself")
-    return {**{name: value for name, value in known.items() if name in named}, **{name: needed[name] for name in needs if name in needed}}
+    return {**{name: value for name, value in known.items() if name in named}, **needed}
+
+
+def _asked(ask: Ask) -> Any:
+    """Something of the kind that a task asks for."""
+    clip = uses.clip(0, SIZE)
+    if ask.kind in FILES:
+        video = None if ask.kind == "sound" else clip.load()[: 1 if ask.kind == "image" else None]
+        return Media(video=video, fps=clip.fps if ask.kind == "video" else None, audio=clip.sound(), rate=clip.rate)
+    return {"text": "a red ball", "number": 1.0, "whole": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
 
 
 def answers(subject: Subject, model: Model) -> list[Media]:

@@ -20,6 +20,7 @@ from mgzoo.testing import uses
 from mgzoo.testing.reference_configs import (
     BlocksConfig,
     CaptionedConfig,
+    ChunksConfig,
     ColoursConfig,
     ContrastConfig,
     EqualConfig,
@@ -63,6 +64,24 @@ class Blocks(nn.Module):
         return blocks.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)[:, :, :frames]
 
 
+class Chunks(nn.Module):
+    """A linear autoencoder of stretches of sound."""
+
+    def __init__(self, config: ChunksConfig):
+        super().__init__()
+        self.config, self.spec = config, config.latent()
+        self.analysis = nn.Linear(*self.spec.stride, self.spec.channels, bias=False)
+        self.synthesis = nn.Linear(self.spec.channels, *self.spec.stride, bias=False)
+
+    def encode(self, media: Tensor) -> Tensor:
+        (stride,) = self.spec.stride
+        stretches = F.pad(media, (0, -media.shape[-1] % stride))[:, 0].unflatten(1, (-1, stride))
+        return self.analysis(stretches.to(self.analysis.weight.dtype)).mT.float()
+
+    def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
+        return self.synthesis(latents.to(self.synthesis.weight.dtype).mT).float().flatten(1)[:, None, : like[0]]
+
+
 class Letters(nn.Module):
     """Texts -> one token per byte; an empty text is one token."""
 
@@ -91,7 +110,8 @@ class Colours(nn.Module):
         self.config, self.spec = config, config.condition(name)
         self.out = nn.Linear(3, 8)
 
-    def forward(self, inputs: Tensor) -> Condition:
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> Condition:
+        inputs = torch.stack(list(inputs))
         values = self.out(inputs.to(self.out.weight).flatten(2).mean(2))
         return Condition(name=self.spec.name, values=values, mask=torch.ones(len(values), dtype=torch.bool, device=values.device))
 
@@ -291,3 +311,6 @@ COMPONENTS = {
     "metric": _component("metric", ContrastConfig, Contrast),
 }
 """The kit's own parts by kind."""
+
+CHUNKS = _component("autoencoder", ChunksConfig, Chunks)
+"""The autoencoder of a task whose layout is sound."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mgzoo.spec import ConditionSpec, LatentSpec, option
-from mgzoo.testing.subject import LATENTS
+from mgzoo.testing.subject import LATENTS, RATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,23 @@ class BlocksConfig:
 
     def parameters(self) -> int:
         return 2 * 3 * math.prod(self.latent().stride) * self.latent().channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunksConfig:
+    """A linear codec of stretches of sound."""
+
+    rate: int = option(RATE, "samples per second")
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def latent(self) -> LatentSpec:
+        return LATENTS[1]
+
+    def parameters(self) -> int:
+        return 2 * math.prod(self.latent().stride) * self.latent().channels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,9 @@ CONDITIONS = (
 )
 """One condition of each kind."""
 
+RATE = 800
+"""Samples per second of the kit's sounds."""
+
 NAME = "prompt"  # of an encoder under test: not the default of any signature
 
 
@@ -71,9 +74,11 @@ class Subject:
 
     @cached_property
     def latent(self) -> LatentSpec:
-        """The space that a backbone is tried in, or an autoencoder's own."""
+        """The space that a backbone or a task is tried in, or an autoencoder's own."""
         if self.kind == "autoencoder":
             return self.config.latent()
+        if self.kind == "task" and hasattr(self.config, "layout"):
+            return next(latent for latent in LATENTS if latent.layout == self.config.layout())
         if self.kind != "backbone":
             return LATENTS[0]
         found = [latent for latent in LATENTS if not self.config.check(latent, CONDITIONS)]
@@ -130,7 +135,7 @@ def questions(subject: Subject) -> Iterator[tuple[str, Any]]:
         yield ask("parts")
         yield ask("gives")
         yield ask("conditions")
-        yield ask("feeds", LATENTS[0])
+        yield ask("feeds", subject.latent)
     elif kind == "data":
         yield ask("sizes")
         yield ask("gives")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Condition
 from mgzoo.spec import ConditionSpec, LatentSpec
-from mgzoo.testing.subject import CONDITIONS, Subject, require
+from mgzoo.testing.subject import CONDITIONS, RATE, Subject, require
 
 TEXTS = ("a red ball rolls over the grass", "rabbit", 'a sign that says "open", 3 s', "")
 LONG_TEXT = " ".join(f"word{i}" for i in range(3000))
@@ -126,7 +126,7 @@ def latents(subject: Subject, size: Sequence[int], batch: int = 3, feeds: int = 
 
 
 def clip(i: int = 0, size: tuple[int, int, int] = (8, 16, 16)) -> Clip:
-    """Clip i of the kit: smooth, moving, captioned."""
+    """Clip i of the kit: smooth, moving, captioned, with a sound as long as the picture."""
     frames, height, width = size
 
     def load() -> Tensor:
@@ -134,7 +134,11 @@ def clip(i: int = 0, size: tuple[int, int, int] = (8, 16, 16)) -> Clip:
 
     caption = TEXTS[i % 3]
     digest = f"{i:08x}{frames:04x}{height:04x}{width:04x}"
-    return Clip(key=f"clip-{i}", digest=digest, caption=caption, frames=frames, height=height, width=width, fps=8.0, load=load)
+    samples = RATE * frames // 8
+    return Clip(
+        key=f"clip-{i}", digest=digest, caption=caption, frames=frames, height=height, width=width, fps=8.0, load=load,
+        sound=lambda: media((samples,), 1, SEED + i)[0].float(), samples=samples, rate=RATE,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------- outputs
@@ -214,7 +218,7 @@ def scored(subject: Subject, count: int) -> list[Clip] | list[Media]:
     clips = [clip(i, (1 if i % 3 == 2 else 8, 16, 16)) for i in range(count)]
     if subject.kind == "filter":
         return clips
-    return [Media(video=one.load(), fps=None if one.frames == 1 else one.fps, caption=one.caption) for one in clips]
+    return [Media(video=one.load(), fps=None if one.frames == 1 else one.fps, audio=one.sound(), rate=one.rate, caption=one.caption) for one in clips]
 
 
 USES = {

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 
 from mgzoo.parts import Example, Loss
 from mgzoo.testing import models, uses
-from mgzoo.testing.subject import LATENTS, Subject, require
+from mgzoo.testing.subject import Subject, require
 
 
 def examples_are_as_specified(subject: Subject) -> None:
-    """prepare gives an Example of latents, inputs of the model's own encoders, and the conditions that its config names; loss gives a
-    scalar and detached terms."""
+    """prepare gives an Example of latents, inputs of the model's own encoders, and the conditions that its config names (but for those
+    that it computes with learned weights of its own); loss gives a scalar and detached terms."""
     task = uses.build(subject)
     model = models.around(subject, task)
     clips = models.clips()
@@ -23,11 +24,12 @@ def examples_are_as_specified(subject: Subject) -> None:
     strange = sorted(set(example.inputs) - set(model.encoders))
     require(not strange, f"prepare gives inputs for {', '.join(strange)}; the model's encoders are {', '.join(model.encoders) or 'none'}")
     own = {spec.name: spec for spec in subject.config.conditions()}
-    lacking = sorted(set(own) - set(example.conditions))
+    learned = isinstance(task, nn.Module) and any(True for _ in task.parameters())
+    lacking = sorted(set(own) - set(example.conditions)) if not learned else []
     require(not lacking, f"its config names the conditions {', '.join(own)}, but prepare does not give {', '.join(lacking)}")
     unknown = sorted(set(example.conditions) - set(own) - {encoder.spec.name for encoder in model.encoders.values()})
     require(not unknown, f"prepare gives the conditions {', '.join(unknown)}, which nothing names")
-    for name, spec in own.items():
+    for name, spec in ((name, own[name]) for name in own if name in example.conditions):
         require(example.conditions[name].values.shape[-1] == spec.dim,
                 f"the condition {name} has width {example.conditions[name].values.shape[-1]}, its spec says {spec.dim}")
     loss = task.loss(model, example, uses.generator())
@@ -37,7 +39,7 @@ def examples_are_as_specified(subject: Subject) -> None:
 
 def feeds_agree_with_prepare(subject: Subject) -> None:
     """prepare feeds exactly as many extra channels as its config's feeds() says, of the latents' size."""
-    task, said = uses.build(subject), subject.config.feeds(LATENTS[0])
+    task, said = uses.build(subject), subject.config.feeds(subject.latent)
     model = models.around(subject, task)
     example = task.prepare(model, models.clips())
     if example.feeds is None:

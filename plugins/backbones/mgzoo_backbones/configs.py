@@ -52,6 +52,10 @@ class TransformerConfig:
         """About 1 M parameters, for clips of up to 8 x 16 x 16 patches."""
         return cls(depth=4, width=128, heads=4, ffn=768 // (cls.ffn_inputs + 1), max_len=(8, 16, 16))
 
+    def widens(self) -> bool:
+        """It can go on from weights of a backbone with fewer conditions or fed channels."""
+        return True
+
     def tokens(self, axes: Sequence[int]) -> int:
         """Tokens of one latent of these sizes (latent units along each axis)."""
         return math.prod(size // patch for size, patch in zip(axes, self.patch, strict=True))

@@ -151,12 +151,17 @@ class Positions(nn.Module):
         for axis, length in enumerate(lengths):
             self.register_parameter(f"axis{axis}", nn.Parameter(torch.empty(length, width)))
 
-    def forward(self, grid: Sequence[int]) -> Tensor:
-        """Positions of all tokens of a grid of patches -> (1, S, D)."""
+    def forward(self, grid: Sequence[int], starts_B: Tensor | None = None) -> Tensor:
+        """Positions of all tokens of a grid of patches -> (1, S, D); (B, S, D) where each sample's first axis begins at a place
+        of its own, in patches."""
         total = 0
         for axis, (table, size) in enumerate(zip(self.parameters(recurse=False), grid)):
-            total = total + table[:size].reshape(*[1] * axis, size, *[1] * (len(grid) - axis - 1), -1)
-        return total.reshape(1, math.prod(grid), -1)
+            if axis == 0 and starts_B is not None:
+                places = table[starts_B[:, None] + torch.arange(size, device=table.device)]
+            else:
+                places = table[None, :size]
+            total = total + places.reshape(len(places), *[1] * axis, size, *[1] * (len(grid) - axis - 1), -1)
+        return total.flatten(1, -2)
 
 
 class Transformer(nn.Module):
@@ -208,19 +213,37 @@ class Transformer(nn.Module):
         self.output.weight.zero_()
         self.embed.weight[:, self.latent.channels * math.prod(self.config.patch) :].zero_()
 
-    def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None) -> Latents:
+    def widened(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """The weights of a backbone with fewer conditions or fed channels -> this one's, and the names of what is new in them.
+
+        New input channels get zero weights, so that at first they change nothing; new conditions are as they were initialised.
+        What else does not fit stays as it is, for the caller to refuse.
+        """
+        whole, own = dict(state), self.state_dict()
+        new = [key for key in own if key.startswith("conditions.") and key not in whole]
+        whole |= {key: own[key] for key in new}
+        embed_DI = whole.get("embed.weight")
+        missing = 0 if embed_DI is None else self.embed.in_features - embed_DI.shape[1]
+        if missing > 0 and self.feeds:
+            whole["embed.weight"] = F.pad(embed_DI, (0, missing))
+            new.append("embed.weight")
+        return whole, new
+
+    def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None, starts: Tensor | None = None) -> Latents:
         """Latents (B, C + feeds, *axes), or a list of (C + feeds, *axes) of mixed sizes; t (B,) in [0, 1], 0 noise, 1 data.
 
-        conditions: by name; one that is absent counts as dropped. Returns the prediction, (B, C, *axes) or a list, in the
-        model's dtype. Raises MgzooError for sizes, names or widths that this model was not built for.
+        conditions: by name; one that is absent counts as dropped. starts: (B,) whole numbers, where along the first axis each
+        sample's first latent lies, multiples of the patch; default 0. Returns the prediction, (B, C, *axes) or a list, in the
+        model's dtype. Raises MgzooError for sizes, names, widths or places that this model was not built for.
         """
         dtype = self.table.dtype
         if isinstance(latents, list) and len({x.shape for x in latents}) == 1:
-            return list(self.forward(torch.stack(latents), t, conditions))
+            return list(self.forward(torch.stack(latents), t, conditions, starts))
         batches = [x[None] for x in latents] if isinstance(latents, list) else [latents]
         grids = [self._grid(x.shape) for x in batches]
+        places = self._places(starts, batches)
         x_BSD = torch.cat([self.embed(patchify(x.to(dtype), self.config.patch)) for x in batches], dim=1)
-        positions_1SD = torch.cat([self.positions(grid) for grid in grids], dim=1)
+        positions_1SD = torch.cat([self.positions(grid, place) for grid, place in zip(grids, places)], dim=1)
 
         lengths = tuple(math.prod(grid) for x, grid in zip(batches, grids) for _ in x)
         queries = Segments(lengths=lengths, device=x_BSD.device)
@@ -254,6 +277,20 @@ class Transformer(nn.Module):
         if problems := self.config.check(self.latent, (), shape[2:]):
             raise MgzooError("; ".join(problems), remedy="choose another size, or grow the tables with expand_positions")
         return tuple(size // patch for size, patch in zip(shape[2:], self.config.patch))
+
+    def _places(self, starts: Tensor | None, batches: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """The starts of each tensor's samples, in patches."""
+        if starts is None:
+            return [None] * len(batches)
+        sizes, patch = [len(x) for x in batches], self.config.patch[0]
+        if starts.shape != (sum(sizes),) or starts.is_floating_point() or int(starts.min()) < 0:
+            raise MgzooError(f"starts of shape {tuple(starts.shape)} given for {sum(sizes)} samples", remedy="give one whole number from 0 for each")
+        problems = [f"a start of {place} is not a multiple of the patch {patch}" for place in starts.tolist() if place % patch]
+        for start, x in zip(starts.split(sizes), batches):
+            problems = problems or self.config.check(self.latent, (), (int(start.max()) + x.shape[2], *x.shape[3:]))
+        if problems:
+            raise MgzooError("; ".join(problems), remedy="start earlier, at a multiple of the patch")
+        return (starts.to(self.table.device) // patch).split(sizes)
 
     def _condition(self, time_BD: Tensor, x_BSD: Tensor, conditions: Mapping[str, Condition], grids):
         """Add vectors to the timestep and frames to the tokens; concatenate and pack token conditions -> tokens (M, D), keys."""

@@ -83,6 +83,7 @@ class ShapesConfig:
     width: int = option(64, "pixels")
     fps: float = option(8.0, "frames per second")
     clips: int = option(384, "different clips; every eighth is held out")
+    speed: float = option(0.125, "how far a shape moves in a frame: share of the picture's smaller side")
     license: str = option("apache-2.0", "licence of the media, held against policy.licenses")
 
     def __post_init__(self):

@@ -67,11 +67,11 @@ class Shapes:
         )  # fmt: skip
 
     def _draw(self, i: int, colour: str, shape: str, direction: str) -> Tensor:
-        """uint8 (F, Y, X, 3): the shape on white, half the picture's smaller side across, moving an eighth of it each frame, around the edges."""
+        """uint8 (F, Y, X, 3): the shape on white, half the picture's smaller side across, moving ``speed`` of it each frame, around the edges."""
         c = self.config
         side, (down, right) = min(c.height, c.width), DIRECTIONS[direction]
         y0, x0 = torch.rand(2, generator=torch.Generator().manual_seed(i)).tolist()
-        t_F11 = torch.arange(c.frames)[:, None, None] * side / 8
+        t_F11 = torch.arange(c.frames)[:, None, None] * side * c.speed
         y_FYX = around(torch.arange(c.height)[:, None] - y0 * c.height - down * t_F11, c.height)
         x_FYX = around(torch.arange(c.width) - x0 * c.width - right * t_F11, c.width)
         far_FYX = torch.maximum(y_FYX.abs(), x_FYX.abs()) if shape == "square" else (y_FYX.square() + x_FYX.square()).sqrt()

@@ -5,25 +5,26 @@ Shape letters as in `mgzoo.parts`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from mgzoo.latent_task import (
+    conditions_of,
+    decode_frames,
+    drop_conditions,
+    fields,
+    frozen_encoders,
+    noise_of,
+    prompt_with_fps,
+    prompts_of,
+    sampler_with,
+    size_of,
+    validation_loss,
+)
 from mgzoo.media import Media
-from mgzoo.model import to_frames
-from mgzoo.parts import Clip, Condition, Example, Latents, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.parts import Clip, Example, Loss
 from mgzoo_video.configs import TextToVideoConfig
-
-VALIDATION_TIMES = tuple((i + 0.5) / 10 for i in range(10))
-
-
-def prompt_with_fps(prompt: str, fps: float) -> str:
-    """``FPS-16 a rabbit hopping``: the frame rate goes before the prompt (Movie Gen, section 3), rounded to whole frames."""
-    return f"FPS-{round(fps)} {prompt}"
 
 
 class TextToVideo:
@@ -46,7 +47,7 @@ class TextToVideo:
         if len({latent.shape for latent in latents}) == 1:
             latents = torch.stack(latents)
         words = [self.text(clip.caption, clip.fps) for clip in clips]
-        frozen = [key for key in model.encoders if model.recipe.parts[f"encoders.{key}"].frozen]
+        frozen = frozen_encoders(model)
         conditions = [model.encode_texts(key, words) for key in frozen]
         return Example(
             latents=latents,
@@ -56,7 +57,7 @@ class TextToVideo:
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss with the conditions of a random share of samples dropped for guidance."""
-        conditions = self._drop(self._conditions(model, example), model.recipe.train.condition_dropout, generator)
+        conditions = drop_conditions(conditions_of(model, example), model.recipe.train.condition_dropout, generator)
         noisy, t, target = model.objective.pair(example.latents, generator)
         prediction = model.backbone(noisy, t.to(model.device), conditions)
         total = model.objective.loss(prediction, target, t)
@@ -65,12 +66,8 @@ class TextToVideo:
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise (section 4: it falls in step with ratings)."""
-        conditions, losses = self._conditions(model, example), []
-        for time in VALIDATION_TIMES:
-            t = torch.full((len(example.latents),), time)
-            noisy, t, target = model.objective.pair(example.latents, generator, t=t)
-            losses.append(model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t).item())
-        return {"loss": sum(losses) / len(losses)}
+        conditions = conditions_of(model, example)
+        return {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
 
     def generate(
         self,
@@ -93,15 +90,12 @@ class TextToVideo:
         autoencoder's stride times the backbone's patch. frames = 1 makes an image. fps: told to the model and written to
         the file. steps, guidance: override the recipe's sampler.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-            raise MgzooError("the prompt is empty", remedy="say what to generate, e.g. mgzoo generate MODEL \"a rabbit hopping\"")
-        size, fps = self._size(model, frames, height, width), fps or self.config.fps
-        shape = (model.recipe.parts["autoencoder"].config.latent().channels, *self._latent_axes(model, size))
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))])
+        prompts = prompts_of(prompt)
+        size, fps = size_of(model, self.config.sizes()[0], frames, height, width), fps or self.config.fps
+        noise = noise_of(model, size, seed, len(prompts))
         words = [self.text(p, fps) for p in prompts]
         conditions = model.encode_conditions({key: words for key in model.encoders})
-        sampler = _with(model.sampler, steps=steps, guidance=guidance)
+        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
         latents = sampler.sample(
             model.denoiser(conditions),
             noise.shape,
@@ -110,54 +104,9 @@ class TextToVideo:
             noise=noise.to(model.device),
             on_step=on_step,
         )
-        request = {"seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": _fields(sampler.config)}
+        request = {"seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
         media = [
-            Media(video=_decode(model, latent[None], size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": seed + i})
+            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": seed + i})
             for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
         ]
         return media[0] if isinstance(prompt, str) else media
-
-    def _conditions(self, model, example: Example) -> dict[str, Condition]:
-        return {**model.encode_conditions(example.inputs), **example.conditions}
-
-    def _drop(self, conditions: dict[str, Condition], share: float, generator: torch.Generator) -> dict[str, Condition]:
-        if not conditions or not share:
-            return conditions
-        batch = len(next(iter(conditions.values())).values)
-        rows = torch.rand(batch, generator=generator) < share
-        return {name: condition.dropped(rows) for name, condition in conditions.items()}
-
-    def _size(self, model, frames: int | None, height: int | None, width: int | None) -> tuple[int, int, int]:
-        trained = (self.config.frames, self.config.height, self.config.width)
-        size = tuple(given if given is not None else default for given, default in zip((frames, height, width), trained))
-        if min(size) < 1:
-            raise MgzooError(f"cannot generate {size[0]} frames of {size[2]}x{size[1]}", remedy="ask for at least one frame and one pixel")
-        problems = []
-        latent = model.recipe.parts["autoencoder"].config.latent()
-        for axis, pixels, stride in zip(("height", "width"), size[1:], latent.stride[1:]):
-            if pixels % stride:
-                problems.append(f"{axis} {pixels} does not divide by the autoencoder's stride {stride}")
-        problems += model.recipe.parts["backbone"].config.check(latent, (), latent.axes(*size))
-        if problems:
-            raise MgzooError(
-                f"cannot generate {size[0]} frames of {size[2]}x{size[1]}: " + "; ".join(problems),
-                remedy=f"ask for a size that divides; this model was trained on {trained[0]} frames of {trained[2]}x{trained[1]}",
-            )
-        return size
-
-    def _latent_axes(self, model, size: tuple[int, int, int]) -> tuple[int, ...]:
-        return model.recipe.parts["autoencoder"].config.latent().axes(*size)
-
-
-def _with(sampler, **overrides: Any):
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return type(sampler)(dataclasses.replace(sampler.config, **given)) if given else sampler
-
-
-def _fields(config) -> dict:
-    return dataclasses.asdict(config)
-
-
-def _decode(model, latents: Latents, size: tuple[int, int, int]) -> Tensor:
-    dtype = next(model.autoencoder.parameters()).dtype
-    return to_frames(model.autoencoder.decode(latents.to(dtype), size)[0])

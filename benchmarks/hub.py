@@ -2,13 +2,15 @@
 
     python benchmarks/hub.py [--megabytes 2000] [--shard-megabytes 500] [--runs 5]
 
-Load: every case is a process of its own, in turn, with the files in the page cache; counted from after the imports until every
-page of every tensor was read once. The peers load the same tensors (a transformer of ours, bfloat16): `diffusers` with
-`from_pretrained` into the same module, `bytes` reads the files into memory and does nothing with them, `bytes and blake3` digests
-them too, as loading an artifact does. Peak memory is the growth of the process's highest resident set over what it held before; mapped files count.
+Load: every case is a process of its own, in turn, with the files in the page cache. Seconds count from after the imports of the
+library and of the model's class (what `mgzoo.load` imports itself, the reader of the recipe and the other parts, does count) until every page of every tensor was read once; `process` is the
+whole life of the process, interpreter and imports included. The peers load the same tensors (a transformer of ours, bfloat16):
+`diffusers` with `from_pretrained` into the same class, `safetensors` with `load_file` into a dict, `bytes` reads the files
+into memory and does nothing with them, `bytes and blake3` digests them too. Of these only mgzoo and the last compare digests.
+Peak memory is the growth of the process's highest resident set over what it held before; mapped files count.
 Push and pull: to the hub of the tests on loopback and back, through LFS; a new repository, an empty hub and an empty cache each time.
 The peer is plain `huggingface_hub`: create_repo and upload_folder, snapshot_download, of the same files. `mgzoo push` checks digests,
-headers and every value before it sends; `mgzoo pull` checks digests and headers after. Everything lies in a temporary folder,
+headers and every value before it sends; `mgzoo pull` checks them after. Everything lies in a temporary folder,
 which needs six times the megabytes and is removed. Left out: a cold disk, Xet, a real network, GPUs, the golden probe.
 """
 
@@ -36,12 +38,12 @@ parts:
   objective: {use: samplers.flow_matching.v1}
   sampler: {use: samplers.euler.v1}
 """
-LOADS = ("mgzoo", "diffusers", "bytes", "bytes and blake3")
+LOADS = ("mgzoo", "diffusers", "safetensors", "bytes", "bytes and blake3")
 MOVES = ("mgzoo push", "huggingface_hub upload_folder", "mgzoo pull", "huggingface_hub snapshot_download")
 
 
 def same(part):
-    """A diffusers model that holds the same module."""
+    """A diffusers model that holds the same module, made by ``part``."""
     from diffusers import ConfigMixin, ModelMixin
     from diffusers.configuration_utils import register_to_config
 
@@ -49,16 +51,20 @@ def same(part):
         @register_to_config
         def __init__(self, depth: int = 1):
             super().__init__()
-            self.part = part(depth)
+            self.part = part()
 
     return Same
 
 
 def backbone(depth: int):
-    """Our backbone of this depth, as a recipe builds it."""
-    from mgzoo.model import build
+    """What makes our backbone of this depth, with nothing left to import or to look up."""
+    from mgzoo.contracts import wiring
+    from mgzoo.discovery import discover
 
-    return build(recipe(depth)).backbone
+    known = recipe(depth)
+    part, wires = known.parts["backbone"], wiring(known)
+    target = discover().build_class(part.component.id)
+    return lambda: target(part.config, latent=wires.latent, conditions=wires.conditions, feeds=wires.feeds)
 
 
 def recipe(depth: int):
@@ -88,7 +94,7 @@ def prepare(megabytes: int, shard_megabytes: int) -> int:
         state = {key: torch.empty(value.shape, dtype=torch.bfloat16).normal_(generator=generator).mul_(0.02) for key, value in part.state_dict().items()}
         part.load_state_dict(state, assign=True)
     artifact.save(model, "artifact", golden=False, shard_bytes=shard_megabytes * 10**6, dtype=torch.bfloat16)
-    peer = same(lambda _: model.backbone)(depth=depth)
+    peer = same(lambda: model.backbone)(depth=depth)
     peer.save_pretrained("peer", max_shard_size=f"{shard_megabytes}MB")
     return depth
 
@@ -98,18 +104,22 @@ def load(case: str, depth: int) -> dict:
     import torch
     from blake3 import blake3
 
-    import mgzoo
-    from mgzoo.hub import artifact  # noqa: F401: what is imported first is not counted
-
     torch.set_num_threads(1)
-    if case == "diffusers":
-        Same = same(backbone)
+    if case == "mgzoo":
+        import mgzoo
+        from mgzoo.hub import artifact  # noqa: F401: what is imported first is not counted
+    elif case == "diffusers":
+        Same = same(backbone(depth))
+    elif case == "safetensors":
+        from safetensors.torch import load_file
     files = sorted(Path("artifact/backbone").glob("*.safetensors"))
     before, started = held_now(), time.perf_counter()
     if case == "mgzoo":
         held = mgzoo.load("artifact")
     elif case == "diffusers":
         held = Same.from_pretrained("peer", torch_dtype=torch.bfloat16)
+    elif case == "safetensors":
+        held = {f"{path}/{key}": value for path in files for key, value in load_file(path).items()}
     else:
         held = [path.read_bytes() for path in files]
         if "blake3" in case:
@@ -117,9 +127,10 @@ def load(case: str, depth: int) -> dict:
                 blake3(data).hexdigest()
     loaded = time.perf_counter() - started
     if not isinstance(held, list):
-        for value in held.state_dict().values():
+        for value in (held if isinstance(held, dict) else held.state_dict()).values():
             value.view(-1)[:: 4096 // value.element_size()].sum()
-    return {"loaded": loaded, "read": time.perf_counter() - started, "bytes": peak() - before}
+    read = time.perf_counter() - started
+    return {"loaded": loaded, "read": read, "process": time.time() - float(os.environ["STARTED"]), "bytes": peak() - before}
 
 
 def held_now() -> int:
@@ -161,7 +172,7 @@ def move(case: str, number: int) -> dict:
 def child(*words, **variables) -> dict:
     """Run one case in a process of its own."""
     command = [sys.executable, str(HERE / "hub.py"), "--case", *map(str, words)]
-    done = subprocess.run(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, "STARTED": str(time.time()), **variables}, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -190,9 +201,11 @@ def rows(samples: dict[str, list[dict]], against: dict[str, str], size: int) -> 
         seconds = spread([one["read"] for one in found])
         memory = spread([one["bytes"] / size for one in found])
         report[case] = {"seconds": seconds, "peak_over_size": memory}
-        if "loaded" in found[0]:
-            report[case]["seconds_until_returned"] = spread([one["loaded"] for one in found])
+        for key, name in (("loaded", "seconds_until_returned"), ("process", "seconds_of_the_process")):
+            if key in found[0]:
+                report[case][name] = spread([one[key] for one in found])
         line = {"case": case, "seconds": seconds["median"], "least": seconds["min"], "most": seconds["max"], "GB/s": size / 1e9 / seconds["median"],
+                "process": report[case].get("seconds_of_the_process", {"median": ""})["median"],
                 "peak / size": memory["median"], "mgzoo is faster by": ""}  # fmt: skip
         if case in against:
             ours = [one["read"] for one in samples[against[case]]]
@@ -228,7 +241,8 @@ def main() -> None:
         finally:
             os.chdir(home)
     print(table(first + second))
-    print(write(out, "hub", {"runs": options.runs, "bytes": size, "rows": first + second, "load": loaded, "transfer": moved}, ("", "case", "seconds")))
+    print("load average", ", ".join(f"{one:.1f}" for one in os.getloadavg()))
+    print(write(out, "hub", {"runs": options.runs, "bytes": size, "load_average": os.getloadavg(), "rows": first + second, "load": loaded, "transfer": moved}, ("", "case", "seconds")))
 
 
 if __name__ == "__main__":

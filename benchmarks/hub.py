@@ -1,4 +1,4 @@
-"""How long a large sharded artifact takes to load, to push and to pull, and how much memory, beside diffusers, huggingface_hub and plain reading.
+"""Loading, pushing and pulling a large sharded artifact: time and memory, beside diffusers, huggingface_hub and plain reading.
 
     python benchmarks/hub.py [--megabytes 2000] [--shard-megabytes 500] [--runs 5]
 

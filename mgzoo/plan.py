@@ -296,7 +296,10 @@ def _forward(recipe, name: str, count: int | None, wires, size: tuple[int, ...] 
     if part.kind == "encoder":
         # An upper estimate: every weight meets every token once.
         condition = part.config.condition(name.split(".", 1)[1])
-        return None if count is None or condition.max_len is None else 2 * count * condition.max_len
+        tokens, frames = condition.max_len, getattr(recipe.data.config, "frames", None) if recipe.data else None
+        if condition.kind == "frames" and frames:  # each frame of the data, in as many tokens as the encoder makes of one
+            tokens = frames * (part.config.tokens() if hasattr(part.config, "tokens") else 1)
+        return None if count is None or tokens is None else 2 * count * tokens
     if size is None or not hasattr(part.config, "flops"):
         return None
     if part.kind == "backbone":

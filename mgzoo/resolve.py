@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import threading
 import types
 import typing
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, 
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
 ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
+_CONVERTING = threading.Lock()  # what converts values is shared by threads that compose at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,15 +348,15 @@ class _Resolution:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        template = _template(cls)
         try:
-            OmegaConf.update(template, name, value, merge=False)
-            held = template[name]
+            with _CONVERTING:
+                OmegaConf.update(template := _template(cls), name, value, merge=False)
+                held = template[name]
+                held = OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
         except OmegaConfBaseException as error:
             says = next((f.metadata.get("help", "") for f in dataclasses.fields(cls) if f.name == name), "")
             self.problem(str(error).split("\n")[0][:300], f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
             return False, None
-        held = OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
         try:
             json.dumps(held, allow_nan=False)
         except ValueError:

@@ -507,5 +507,5 @@ def test_the_shipped_recipe_holds(monkeypatch):
     assert meta_problems(recipe) == []
     (stage,) = plan(recipe).stages
     built = build(recipe, device="meta").backbone
-    assert stage.trained_parameters == sum(p.numel() for p in built.parameters() if p.requires_grad) == 454_656
+    assert stage.trained_parameters == sum(p.numel() for p in built.parameters() if p.requires_grad) == 909_312
     assert len(adapters.layers(built)) == 7 * 8

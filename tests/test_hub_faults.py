@@ -162,6 +162,7 @@ def test_a_pull_goes_on_in_the_middle_of_a_file_and_fetches_no_file_twice(loopba
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+    monkeypatch.setattr(endpoint, "AT_ONCE", 1)
     hub.push(model, repo, probe=False)
     loopback.log()
     loopback.faults({"on": "GET /-/objects/", "do": "drop", "after": 60_000, "times": 1})
@@ -236,7 +237,8 @@ def test_a_file_that_changes_while_it_is_pushed_is_not_published(loopback, model
 # ------------------------------------------------------------------------------------------- damage and attacks
 
 
-def test_a_file_with_another_digest_is_refused_and_not_kept(loopback, model, repo, tmp_path):
+def test_a_file_with_another_digest_is_refused_and_not_kept(loopback, model, repo, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "AT_ONCE", 1)  # so that it is the first shard
     commit = hub.push(model, repo, probe=False)
     loopback.faults({"on": "GET /-/objects/", "do": "flip", "times": 1})
     with pytest.raises(ArtifactError) as caught:

@@ -109,10 +109,11 @@ def test_a_good_file_is_read_as_the_formats_own_library_reads_it(tmp_path):
     """Every type; a tensor without values, one without axes, and one at an address that its type cannot begin at."""
     from safetensors.torch import load_file, save_file
 
-    state = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in tensors._DTYPES.values()}
+    state = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in tensors.DTYPES.values()}
     state |= {"none": torch.zeros(0, 4), "one": torch.tensor(5.0), "x": torch.ones(1, dtype=torch.int8)}
     path = tmp_path / "a.safetensors"
     save_file(state, path, metadata={"said": "so"})
+    assert {name: dtype.itemsize for name, dtype in tensors.DTYPES.items()} == headers.SIZES
     back, known = tensors.read([path]), load_file(path)
     assert back.keys() == known.keys() and headers.metadata(path) == {"said": "so"}
     for key, value in known.items():

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from test_hub_faults import planted
 
 from mgzoo import hub
 from mgzoo.cli import output, run
@@ -13,7 +14,7 @@ from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import ArtifactError, Requirement
 from mgzoo.model import build
 from mgzoo.recipe import compose
-from mgzoo.spec import MgzooError, RecipeError
+from mgzoo.spec import ConditionSpec, MgzooError, RecipeError
 
 FROM = """
 schema: 1
@@ -52,6 +53,69 @@ def test_a_licence_that_is_not_allowed_stops_a_pull_before_any_weight(loopback, 
     assert run(["pull", noncommercial, "--licenses", "apache-2.0, mit"]) == 1
     assert "its licence 'cc-by-nc-4.0' is not allowed" in capsys.readouterr().err and weights_fetched(loopback) == []
     assert run(["pull", noncommercial, "--licenses", "CC-BY-NC-4.0"]) == 0 and weights_fetched(loopback)
+
+
+def changed_contract(model, **changes):
+    manifest = manifests.read(model)
+    artifact.seal(dataclasses.replace(manifest, contract=dataclasses.replace(manifest.contract, **changes)), model)
+
+
+def other_latents(model):
+    changed_contract(model, latent=dataclasses.replace(manifests.read(model).contract.latent, channels=4))
+
+
+def another_task(model):
+    manifest = manifests.read(model)
+    parts = {**manifest.parts, "task": dataclasses.replace(manifest.parts["task"], use="video.text_to_video.v1")}
+    artifact.seal(dataclasses.replace(manifest, parts=parts), model)
+
+
+def written(text):
+    def change(model):
+        with open(model / "recipe.yaml", "a") as file:
+            file.write(text)
+        artifact.seal(manifests.read(model), model)
+
+    return change
+
+
+CONTRACTS = {
+    "latents": (other_latents, "contract", "contract.latent: is space "),
+    "conditions": (lambda model: changed_contract(model, conditions=(ConditionSpec(name="text", dim=8),)), "contract", "contract.conditions: is name text dim 8 "),
+    "feeds": (lambda model: changed_contract(model, feeds=3), "contract", "contract.feeds: is 3, recipe.yaml and the plugins give 0"),
+    "another part": (another_task, "part", "parts.task: the part is video.text_to_video.v1, recipe.yaml has autoencoders.reconstruct.v1"),
+    "a recipe that does not hold": (written("trust_remote_code: true\n"), "unknown-key", "trust_remote_code"),
+    "a recipe without end": (written("# and so on\n" * 20_000), "syntax", "more than 200,000"),
+}
+
+
+@pytest.mark.parametrize("where", ["endpoint", "folder"])
+@pytest.mark.parametrize("case", CONTRACTS)
+def test_a_contract_that_is_not_the_recipes_is_told_with_the_rest_before_any_weight(loopback, model, repo, case, where):
+    change, kind, said = CONTRACTS[case]
+    change(model)
+    if where == "endpoint":
+        planted(model, repo)
+    else:
+        repo, commit = "./hub/tae", manifests.commit_of(model)
+        shutil.copytree(model, Path("hub/tae") / commit)
+        Path("hub/tae/refs.json").write_text(f'{{"main": "{commit}"}}')
+    loopback.log()
+    with pytest.raises(ArtifactError) as caught:
+        hub.pull(repo, "pulled", licenses=("mit",))
+    assert [one.kind for one in caught.value.problems] == ["license", kind] and said in str(caught.value)
+    assert weights_fetched(loopback) == [] and not Path("pulled").exists()
+    assert kind in [one.kind for one in hub.verify(model, probe=False)]
+
+
+def test_a_recipe_that_came_changed_is_not_composed_and_not_kept(loopback, model, repo):
+    planted(model, repo)
+    loopback.faults({"on": "GET .*/recipe.yaml", "do": "flip"})
+    with pytest.raises(ArtifactError) as caught:
+        hub.pull(repo, "pulled", licenses=("mit",))
+    assert [one.kind for one in caught.value.problems] == ["license", "digest"] and weights_fetched(loopback) == []
+    loopback.faults()
+    assert hub.verify(hub.pull(repo, "pulled"), probe=False) == []
 
 
 def test_policy_licenses_of_a_recipe_hold_for_the_weights_it_starts_from(loopback, noncommercial):

@@ -32,16 +32,17 @@ def test_configuration_golden():
         "train_micro_batch_size_per_gpu": 32,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
-        "bf16": {"enabled": True},
+        "bf16": {"enabled": True, "check_grad_overflow": False},
         "data_types": {},
-        "communication_data_type": "fp32",
+        "communication_data_type": "bf16",
         "zero_optimization": {
             "stage": 1,
             "reduce_bucket_size": 50_000_000,
             "allgather_bucket_size": 50_000_000,
             "contiguous_gradients": True,
             "overlap_comm": False,
-            "reduce_scatter": False,
+            "reduce_scatter": True,
+            "use_multi_rank_bucket_allreduce": False,
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -68,10 +69,10 @@ def test_configuration_of_a_large_run_golden():
     assert deepspeed_config(Train(batch=64, micro=2, precision="fp32"), Zero(), 8, "cuda")["data_types"] == {}
 
 
-def test_only_one_rank_that_accumulates_nothing_leaves_its_gradients_in_bfloat16():
-    reduced = lambda world, **train: deepspeed_config(Train(batch=64, **train), Zero(), world, "cpu")["communication_data_type"]
-    assert reduced(1) == "bf16"
-    assert [reduced(2), reduced(1, micro=32), reduced(1, precision="fp32")] == ["fp32"] * 3
+def test_gradients_that_are_not_accumulated_travel_in_bfloat16_where_sums_are_float32_all_the_same():
+    reduced = lambda world, device="cpu", **train: deepspeed_config(Train(batch=64, **train), Zero(), world, device)["communication_data_type"]
+    assert [reduced(1), reduced(1, "cuda"), reduced(2)] == ["bf16"] * 3
+    assert [reduced(2, "cuda"), reduced(2, micro=16), reduced(1, micro=32), reduced(2, precision="fp32")] == ["fp32"] * 4
 
 
 @given(st.integers(1, 256), st.integers(1, 8), st.none() | st.integers(1, 64), st.integers(0, 3), st.sampled_from(["cpu", "cuda"]))

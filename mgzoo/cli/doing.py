@@ -87,7 +87,12 @@ def generate(arguments) -> int:
         media = model.generate(**request, on_step=on_step)
     media = dataclasses.replace(media, meta={**media.meta, **generated.record(name, folder, model.recipe, tells, machine)})
     called = request.get("prompt") or next((Path(request[ask.name]).stem for ask in asked if ask.kind in FILES and ask.name in request), "")
-    print(media.save(out or _unused(Path(slug(called) + _suffix(media)))))
+    path = media.save(out or _unused(Path(slug(called) + _suffix(media))))
+    if media.audio is not None and "sound" in asks.emits(config):
+        from mgzoo import sound
+
+        output.note(f"spectrogram: {sound.spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
+    print(path)
     return 0
 
 

@@ -96,7 +96,7 @@ def save(
             description=recipe.description,
             license=license,
             parts=entries,
-            contract=_contract(recipe),
+            contract=Contract.of(recipe),
             requires=_requirements(recipe),
             metrics=_figures(metrics or {}),
             files={},
@@ -358,13 +358,6 @@ def _keep_data_pin(old: Path, new: Path, recipe) -> None:
     if len(pinned) == 1 and path:
         told = lock.read(new / "recipe.lock.json") | {"data": {path: next(iter(pinned.values()))}}
         folders.write_file(new / "recipe.lock.json", (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
-
-
-def _contract(recipe) -> Contract:
-    from mgzoo.contracts import wiring
-
-    wires = wiring(recipe)
-    return Contract(latent=wires.latent, conditions=tuple(wires.conditions), feeds=wires.feeds)
 
 
 def _requirements(recipe) -> tuple[Requirement, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mgzoo.discovery import current_id, discover, known_distributions
@@ -16,6 +16,7 @@ from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub import refs
 from mgzoo.hub.manifest import ArtifactError, Manifest, Reference, problem
+from mgzoo.hub.strict import short
 from mgzoo.spec import MgzooError, Problem, RecipeError
 
 AGAIN = "pull or save the artifact again"
@@ -27,19 +28,23 @@ def refuse(problems: Sequence[Problem]) -> None:
         raise ArtifactError(problems)
 
 
-def check_files(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> list[Problem]:
-    """Compare files (default all that the manifest lists) with their size and digest."""
+def check_files(
+    folder: Path, manifest: Manifest, names: Iterable[str] | None = None, digest_of: Callable[[Path], str] = manifests.digest_file
+) -> list[Problem]:
+    """Compare files (default all that the manifest lists) with their size and digest. digest_of: takes the digest of a file."""
     problems = []
     for name in manifest.files if names is None else names:
         entry = manifest.files.get(name)
         if entry is None:
             problems.append(problem("unlisted", f"{name} is not listed in {manifests.NAME}", AGAIN, folder))
         else:
-            problems += check_file(folder, name, entry.size, entry.blake3)
+            problems += check_file(folder, name, entry.size, entry.blake3, digest_of=digest_of)
     return problems
 
 
-def check_file(folder: Path, name: str, size: int, digest: str, remedy: str = AGAIN) -> list[Problem]:
+def check_file(
+    folder: Path, name: str, size: int, digest: str, remedy: str = AGAIN, digest_of: Callable[[Path], str] = manifests.digest_file
+) -> list[Problem]:
     """Compare one file with what it should be; a link is only followed inside a hub's cache."""
     path = folder / name
     if not path.is_file():
@@ -49,7 +54,7 @@ def check_file(folder: Path, name: str, size: int, digest: str, remedy: str = AG
     actual = path.stat().st_size
     if actual != size:
         return [problem("size", f"the file has {actual:,} bytes, expected {size:,}", remedy, path)]
-    actual = manifests.digest_file(path)
+    actual = digest_of(path)
     if actual != digest:
         return [problem("digest", f"the file has blake3 {actual}, expected {digest}", remedy, path)]
     return []
@@ -135,6 +140,55 @@ def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
     return problems
 
 
+def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
+    """What recipe.yaml says that the manifest does not: problems of its own, another component of a part, another contract. No weight
+    is needed. Nothing where a plugin is missing, see `check_plugins`, or where there is no recipe."""
+    from mgzoo.recipe import MAX_BYTES, compose
+
+    entry, path = manifest.files.get("recipe.yaml"), folder / "recipe.yaml"
+    if entry is None or check_plugins(manifest, folder):
+        return []
+    if entry.size > MAX_BYTES:
+        return [problem("syntax", f"recipe.yaml has {entry.size:,} bytes, more than {MAX_BYTES:,}", "do not use this artifact", path)]
+    if damaged := check_files(folder, manifest, ["recipe.yaml"]):
+        return damaged
+    try:
+        recipe = compose(path)
+    except RecipeError as error:
+        return list(error.problems)
+    return check_parts(folder, manifest, recipe) + _against_contract(folder, manifest, recipe)
+
+
+def _against_contract(folder: Path, manifest: Manifest, recipe) -> list[Problem]:
+    made, built = manifest.contract, manifests.Contract.of(recipe)
+    return [
+        problem("contract", f"is {_said(getattr(made, key))}, recipe.yaml and the plugins give {_said(getattr(built, key))}",
+                "install the versions that the artifact requires, or save it again", folder / manifests.NAME, f"contract.{key}")
+        for key in ("latent", "conditions", "feeds")
+        if getattr(made, key) != getattr(built, key)
+    ]  # fmt: skip
+
+
+def _said(value) -> str:
+    """A contract's field in words."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_said, value)) or "none"
+    fields = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {}
+    return " ".join(f"{key} {short(str(one))}" for key, one in fields.items()) or str(value)
+
+
+def check_parts(folder: Path, manifest: Manifest, recipe) -> list[Problem]:
+    """Hold the components of the manifest's parts against those of its recipe."""
+    problems = []
+    for name in sorted(recipe.parts.keys() | manifest.parts.keys()):
+        use = current_id(manifest.parts[name].use) if name in manifest.parts else "nothing"
+        wanted = recipe.parts[name].component.id if name in recipe.parts else "nothing"
+        if use != wanted:
+            remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+            problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, folder / manifests.NAME, f"parts.{name}"))
+    return problems
+
+
 def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> list[Problem]:
     """Compare stored names and shapes with those of a built part."""
     problems = []
@@ -166,19 +220,17 @@ def check_config(folder: Path, name: str, config) -> list[Problem]:
 
 def check_model(folder: Path, manifest: Manifest, model, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[Problem]:
     """Hold the manifest's parts, and the shapes of their tensors by part, against the model that the recipe builds."""
-    problems, where = [], folder / manifests.NAME
+    problems = check_parts(folder, manifest, model.recipe)
+    other, with_weights = {one.key for one in problems}, model.part_names()
     remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
-    parts, with_weights = model.recipe.parts, model.part_names()
-    for name in sorted(parts.keys() | manifest.parts.keys()):
-        use = current_id(manifest.parts[name].use) if name in manifest.parts else "nothing"
-        wanted = parts[name].component.id if name in parts else "nothing"
-        if use != wanted:
-            problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, where, f"parts.{name}"))
-        elif name in shapes:
-            problems += check_config(folder, name, parts[name].config) if f"{name}/config.json" in manifest.files else []
+    for name, part in sorted(model.recipe.parts.items()):
+        if f"parts.{name}" in other:
+            continue
+        if name in shapes:
+            problems += check_config(folder, name, part.config) if f"{name}/config.json" in manifest.files else []
             problems += check_shapes(f"{folder / name}", shapes[name], model.part(name))
         elif name in with_weights and not manifest.parts[name].weights:
-            problems.append(problem("part", "the part has no weights", remedy, where, f"parts.{name}"))
+            problems.append(problem("part", "the part has no weights", remedy, folder / manifests.NAME, f"parts.{name}"))
     return problems
 
 
@@ -192,7 +244,8 @@ def check_headers(folder: Path, manifest: Manifest) -> list[Problem]:
     files = {name: [folder / file for file in part.weights] for name, part in manifest.parts.items() if isinstance(part.weights, tuple)}
     shapes = {name: stored.headers(paths) for name, paths in files.items() if paths}
     shapes |= {name: artifact.adapted_shapes(folder, name) for name, part in manifest.parts.items() if part.is_adapter}
-    return check_model(folder, manifest, shell(compose(folder / "recipe.yaml")), shapes)
+    recipe = compose(folder / "recipe.yaml")
+    return _against_contract(folder, manifest, recipe) + check_model(folder, manifest, shell(recipe), shapes)
 
 
 def check_tensors(folder: Path, manifest: Manifest) -> list[Problem]:

@@ -13,6 +13,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _KEPT = frozenset({".gitattributes"})
 _BUSY = (408, 429, 500, 502, 503, 504)
+AT_ONCE = 8
+"""Files that are fetched at the same time, as `huggingface_hub.snapshot_download` does."""
 
 
 def is_commit(revision: str | None) -> bool:
@@ -151,12 +154,16 @@ def check_listing(repo: str, commit: str, manifest: Manifest) -> list[Problem]:
 
 
 def fetch(repo: str, commit: str, names: Sequence[str]) -> None:
-    """Fetch exactly these files of one commit into the cache; those that are there are not asked for."""
+    """Fetch exactly these files of one commit into the cache, several at once; those that are there are not asked for."""
     from huggingface_hub import hf_hub_download
 
-    with _errors(repo):
-        for name in names:
-            hf_hub_download(repo, name, revision=commit)
+    with _errors(repo), ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        try:
+            for done in as_completed([pool.submit(hf_hub_download, repo, name, revision=commit) for name in names]):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def fetch_signature(repo: str, commit: str) -> None:

@@ -1,4 +1,4 @@
-"""`mgzoo.json`: the only file of an artifact that is read before deciding anything. Never imports torch.
+"""`mgzoo.json`: the file of an artifact that is read before any other, and by which it is judged. Never imports torch.
 
 It is strict: an unknown key, an unsafe name or an oversized file is a problem, and all problems are reported together.
 """
@@ -98,6 +98,14 @@ class Contract:
     conditions: tuple[ConditionSpec, ...] = ()
     feeds: int = 0
 
+    @classmethod
+    def of(cls, recipe) -> Contract:
+        """What meets in a composed recipe."""
+        from mgzoo.contracts import wiring
+
+        wires = wiring(recipe)
+        return cls(latent=wires.latent, conditions=tuple(wires.conditions), feeds=wires.feeds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
@@ -143,10 +151,10 @@ class Manifest:
 
 def digest_file(path: str | Path) -> str:
     """blake3 hex digest of a file's content."""
-    hasher = blake3()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            hasher.update(block)
+    hasher, block = blake3(), memoryview(bytearray(1 << 20))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(block):
+            hasher.update(block[:size])
     return hasher.hexdigest()
 
 

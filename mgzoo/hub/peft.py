@@ -60,11 +60,13 @@ def _targets(part: nn.Module, adapter: Adapter, paths: list[str]) -> list[str]:
     return sorted(paths)
 
 
-def read(folder: Path) -> tuple[Adapter, dict[str, Tensor]]:
-    """An adapter and its tensors, by their names in the part. Raises `MgzooError` for what is damaged or no plain adapter."""
+def read(folder: Path, files: stored.Mapped | None = None) -> tuple[Adapter, dict[str, Tensor]]:
+    """An adapter and its tensors, by their names in the part. Raises `MgzooError` for what is damaged or no plain adapter.
+
+    files: where its file is mapped, if its digest was compared."""
     adapter, known = config(folder), {}
     path = folder / manifests.ADAPTER_FILE
-    for key, value in stored.read([path]).items():
+    for key, value in (files or stored.Mapped()).tensors([path]).items():
         known[own_name(key, path)] = value
     layers = sorted({key.rpartition(".lora_")[0] for key in known})
     pairs = {f"{layer}.{name}.weight" for layer in layers for name in adapters.NAMES}

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mgzoo.hub import headers
 from mgzoo.hub import tensors as stored
 from mgzoo.hub.manifest import problem
 from mgzoo.parts import Condition
@@ -92,7 +93,7 @@ def write(model, names: Sequence[str], contract, folder: Path) -> list[str]:
 def compare(model, contract, folder: Path) -> list[Problem]:
     """Run the stored probe again and report every output that is further from the stored one than `TOLERANCE`."""
     path = folder / "probe" / "inputs.safetensors"
-    names = [name for name in json.loads(stored.metadata(path).get("parts", "[]")) if name in model.part_names()]
+    names = [name for name in json.loads(headers.metadata(path).get("parts", "[]")) if name in model.part_names()]
     expected = stored.read([folder / "probe" / "outputs.safetensors"])
     actual = run(model, names, stored.read([path]), contract)
     problems = []

@@ -8,15 +8,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from blake3 import blake3
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mgzoo.hub import folder as folders
 from mgzoo.hub import headers as file_headers
+from mgzoo.hub import manifest as manifests
 from mgzoo.spec import MgzooError
 
 SHARD_BYTES = 2_000_000_000
+DTYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+           "U16": torch.uint16, "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16, "U32": torch.uint32, "I32": torch.int32,
+           "F32": torch.float32, "U64": torch.uint64, "I64": torch.int64, "F64": torch.float64, "C64": torch.complex64}  # fmt: skip
+"""The format's word for a type -> the type; `mgzoo.hub.headers.SIZES` has their sizes."""
 
 
 def write(tensors: Mapping[str, Tensor], folder: Path, *, shard_bytes: int = SHARD_BYTES) -> list[str]:
@@ -66,17 +72,66 @@ def write_one(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
             raise MgzooError(f"{path}: {key} does not read back as it was written", remedy="the disk is faulty; use another")
 
 
+class Mapped:
+    """Weight files as this process sees them. Each is mapped into memory once and not copied, so what is read of it is what was
+    digested; its pages come from the disk when they are first touched, and writing to a tensor does not change the file.
+    """
+
+    def __init__(self):
+        self._files: dict[Path, torch.UntypedStorage] = {}
+
+    def digest(self, path: Path) -> str:
+        """The blake3 digest of a file; one of weights is kept for `tensors`."""
+        if path.suffix != ".safetensors":
+            return manifests.digest_file(path)
+        return blake3(_view(self._mapped(path)), max_threads=blake3.AUTO).hexdigest()
+
+    def tensors(self, paths: Iterable[Path], *, finite: bool = True) -> dict[str, Tensor]:
+        """See `read`; a file is let go when the last tensor of it is."""
+        found: dict[str, Tensor] = {}
+        for path in paths:
+            data = self._mapped(path)
+            start, entries = file_headers.of(_view(data), path)
+            del self._files[path]
+            _new_names(path, entries, found)
+            for key, entry in entries.items():
+                found[key] = _tensor(data, start, entry)
+                if finite and not is_finite(found[key]):
+                    raise MgzooError(f"{path}: {key} holds values that are not finite", remedy="go back to an earlier commit")
+        return found
+
+    def _mapped(self, path: Path) -> torch.UntypedStorage:
+        if path not in self._files:
+            with file_headers.blamed(path):
+                if not (size := path.stat().st_size):
+                    raise ValueError("it is empty")
+                try:
+                    self._files[path] = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+                except RuntimeError as error:
+                    raise ValueError(str(error).partition("\n")[0]) from None
+        return self._files[path]
+
+
+def _view(data: torch.UntypedStorage) -> memoryview:
+    return memoryview(torch.empty(0, dtype=torch.uint8).set_(data).numpy())
+
+
+def _tensor(data: torch.UntypedStorage, start: int, entry: Mapping) -> Tensor:
+    """One tensor of a file, with a storage of its own in the file's memory; a copy where its type cannot begin at that address."""
+    dtype = DTYPES[entry["dtype"]]
+    first, last = (start + offset for offset in entry["data_offsets"])
+    if first == last:
+        return torch.empty(entry["shape"], dtype=dtype)
+    own = data[first:last]
+    if first % dtype.itemsize:
+        return torch.empty(0, dtype=torch.uint8).set_(own).clone().view(dtype).view(entry["shape"])
+    return torch.empty(0, dtype=dtype).set_(own, 0, entry["shape"])
+
+
 def read(paths: Iterable[Path], *, finite: bool = True) -> dict[str, Tensor]:
-    """All tensors of some files, on the CPU. Raises `MgzooError` that names a file that cannot be read, or, with ``finite``,
-    one that holds NaN or infinity."""
-    tensors: dict[str, Tensor] = {}
-    for path in paths:
-        with _opened(path) as file:
-            _new_names(path, file.keys(), tensors)
-            tensors |= {key: file.get_tensor(key) for key in file.keys()}
-            if finite and (wrong := [key for key in file.keys() if not is_finite(tensors[key])]):
-                raise MgzooError(f"{path}: {wrong[0]} holds values that are not finite", remedy="go back to an earlier commit")
-    return tensors
+    """All tensors of some files, on the CPU, see `Mapped`. Raises `MgzooError` that names a file that cannot be read, or, with
+    ``finite``, one that holds NaN or infinity."""
+    return Mapped().tensors(paths, finite=finite)
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -88,19 +143,13 @@ def is_finite(tensor: Tensor) -> bool:
     return all(bool(torch.isfinite(one)) for one in torch.aminmax(wide))
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """The text that stands beside the tensors of a file."""
-    with _opened(path) as file:
-        return file.metadata() or {}
-
-
 def headers(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of some files, reading their headers only."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in paths:
-        with _opened(path) as file:
-            _new_names(path, file.keys(), shapes)
-            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        entries = file_headers.read(path)
+        _new_names(path, entries, shapes)
+        shapes |= {key: tuple(entry["shape"]) for key, entry in entries.items()}
     return shapes
 
 
@@ -108,16 +157,6 @@ def _new_names(path: Path, names: Iterable[str], known: Mapping) -> None:
     for key in names:
         if key in known:
             raise MgzooError(f"{path}: {key} is also in another shard", remedy="pull the artifact again")
-
-
-def _opened(path: Path):
-    file_headers.read(path)
-    try:
-        return safe_open(str(path), framework="pt")
-    except FileNotFoundError:
-        raise MgzooError(f"{path} is missing", remedy="pull or save the artifact again") from None
-    except SafetensorError as error:
-        raise MgzooError(f"{path} is damaged: {error}", remedy="pull or save the artifact again") from None
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: int) -> list[list[str]]:

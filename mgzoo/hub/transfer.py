@@ -59,9 +59,9 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
 def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = (), require_signature: str | Path | None = None, report: Report = None) -> Path:
     """Bring an artifact here and return its folder: ``dest``, or a cache.
 
-    One commit is resolved first; then mgzoo.json alone is read, and every problem (schema, unsafe names, missing plugins,
-    a licence outside ``licenses``, disk space, a signature that is not of the holder of the key ``require_signature``) is
-    reported before any weight is fetched. Every digest is checked.
+    One commit is resolved first; then mgzoo.json is read, and recipe.yaml where its plugins are here, and every problem (schema,
+    unsafe names, missing plugins, a licence outside ``licenses``, another contract, disk space, a signature that is not of the
+    holder of the key ``require_signature``) is reported before any weight is fetched. Every digest and every value is checked before the artifact is in its place.
     Raises `ArtifactError` or `MgzooError`; then ``dest`` does not exist.
     """
     say = report or (lambda line: None)
@@ -74,14 +74,15 @@ def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = 
     source = parsed.folder if parsed.folder is not None else folders.find(parsed.hub, parsed.name, parsed.revision)
     manifest = manifests.read(source)
     place = dest if dest is not None else home() / "hub" / (parsed.name or source.name) / manifests.commit_of(source)
-    checking.refuse(before_fetching(manifest, str(source), place, licenses) + _unsigned(source, require_signature))
+    problems = before_fetching(manifest, str(source), place, licenses) + _unsigned(source, require_signature)
+    checking.refuse(problems + checking.check_contract(source, manifest))
     whole = dest is None and (place / manifests.NAME).is_file() and not checking.check_files(place, manifest)
     if whole and not _unsigned(place, require_signature):
         return place
     say(f"copying {source}: {manifest.size:,} bytes")
     checking.refuse(checking.check_files(source, manifest))
     _fetch_bases(manifest, licenses)
-    checking.refuse(checking.check_headers(source, manifest))
+    checking.refuse(checking.check_tensors(source, manifest))
     with folders.disk_errors(f"pulling {ref}"), folders.written_aside(place) as aside:
         _copy(source, aside, manifest)
         checking.refuse(_unsigned(aside, require_signature, source))
@@ -162,7 +163,8 @@ def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str],
         if key is not None:
             endpoint.fetch_signature(parsed.repo, commit)
         listed += _unsigned(folder, key, f"{parsed.repo}@{commit}")
-        checking.refuse(listed + before_fetching(manifest, f"{parsed.repo}@{commit}", dest or folder, licenses))
+        listed += before_fetching(manifest, f"{parsed.repo}@{commit}", dest or folder, licenses)
+        checking.refuse(listed + _contract_of(parsed.repo, commit, folder, manifest, listed))
     bad = _damaged(folder, manifest)
     if commit and bad:
         for name in bad:
@@ -176,7 +178,7 @@ def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str],
             endpoint.discard(folder, name)
     checking.refuse([one for problems in bad.values() for one in problems])
     _fetch_bases(manifest, licenses)
-    checking.refuse(checking.check_headers(folder, manifest))
+    checking.refuse(checking.check_tensors(folder, manifest))
     if commit:
         endpoint.remember(parsed.repo, parsed.revision, commit)
     if dest is None:
@@ -185,6 +187,23 @@ def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str],
         _copy(folder, aside, manifest)
         _settle(aside, dest)
     return dest
+
+
+def _contract_of(repo: str, commit: str, folder: Path, manifest: Manifest, known: Sequence[Problem]) -> list[Problem]:
+    """What an artifact's recipe says against its manifest. Beside the manifest it alone is fetched before anything is decided, and
+    only if it is small, its plugins are here and the hub is not found to lie about it."""
+    from mgzoo.hub import endpoint
+    from mgzoo.recipe import MAX_BYTES
+
+    entry = manifest.files.get("recipe.yaml")
+    if entry and entry.size <= MAX_BYTES and not {one.kind for one in known} & {"plugin", "unsafe-name", "missing-file", "size", "signature"}:
+        endpoint.fetch(repo, commit, ["recipe.yaml"])
+        if any(one.origin.source == str(folder / "recipe.yaml") for one in checking.check_files(folder, manifest, ["recipe.yaml"])):
+            endpoint.discard(folder, "recipe.yaml")
+            endpoint.fetch(repo, commit, ["recipe.yaml"])
+    elif entry and entry.size <= MAX_BYTES:
+        return []
+    return checking.check_contract(folder, manifest)
 
 
 def _damaged(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> dict[str, list[Problem]]:

@@ -78,8 +78,10 @@ def request(subject: Subject) -> dict[str, Any]:
     Raises SkipTest where it must be told something that the kit does not know.
     """
     takes = dict(list(inspect.signature(subject.target.generate).parameters.items())[2:])
-    known = {"prompt": "a red ball rolls over the grass", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
-    needed = {ask.name: _asked(ask) for ask in asks.of(subject.config) if ask.required}
+    known = {"prompt": "a red ball rolls", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
+    files = [ask for ask in asks.of(subject.config) if ask.kind in FILES]
+    # Where a file is asked for and none is required, one of several may be: the first is given.
+    needed = {ask.name: _asked(ask) for ask in asks.of(subject.config) if ask.required or ask in files[:1]}
     named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
     needs = [name for name, one in named.items() if one.default is one.empty]
     if strange := [name for name in needs if name not in known and name not in needed]:

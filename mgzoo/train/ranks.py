@@ -55,6 +55,10 @@ def distributed() -> Place:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if not cuda:
         keep_freed_memory()
+        if torch.distributed.get_world_size() > 1:
+            from mgzoo.train.gloo import Gloo
+
+            deepspeed.comm.comm.cdb = Gloo(TIMEOUT)
     return Place(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size(), device=device)
 
 
@@ -69,6 +73,12 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(M_MMAP_THRESHOLD, 2**30) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def give_back_memory() -> None:
+    """Give the system what this process has freed and `keep_freed_memory` kept, where there is glibc."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextlib.contextmanager

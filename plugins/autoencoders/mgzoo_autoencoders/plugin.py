@@ -22,4 +22,14 @@ def mgzoo_components():
             config="mgzoo_autoencoders.configs:ReconstructConfig", target="mgzoo_autoencoders.reconstruct:Reconstruct",
             summary="train an autoencoder; pass a video through one",
         ),
+        Component(
+            id="autoencoders.dacvae.v1", kind="autoencoder",
+            config="mgzoo_autoencoders.dacvae_configs:DacVaeConfig", target="mgzoo_autoencoders.dacvae:DacVae",
+            summary="Movie Gen Audio's autoencoder of sound, 48 kHz mono, 25 latents a second, 128 channels",
+        ),
+        Component(
+            id="autoencoders.codec.v1", kind="task",
+            config="mgzoo_autoencoders.dacvae_configs:CodecConfig", target="mgzoo_autoencoders.dacvae_codec:Codec",
+            summary="train a sound autoencoder; pass a sound through one",
+        ),
     ]

@@ -199,6 +199,49 @@ class MetaClipVisionConfig:
         return embeddings + clip_layers(d, self.depth, self.hidden) + 4 * d + head
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatchesConfig:
+    """A small vision encoder: convolutions of stride 2 down to patches, then transformer layers (our choice)."""
+
+    size: int = option(64, "pixels along a picture's side; others are scaled and cropped to it")
+    patch: int = option(16, "pixels between two tokens, a power of two that divides size")
+    width: int = option(192, "D, width of the tokens")
+    depth: int = option(3, "transformer layers")
+    heads: int = option(4, "attention heads; divides width")
+
+    def __post_init__(self):
+        for name in ("size", "width", "heads"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(self.depth >= 0, f"depth must not be negative, not {self.depth}")
+        require(self.patch >= 2 and self.patch & (self.patch - 1) == 0, f"patch must be a power of two, at least 2, not {self.patch}")
+        require(self.size % self.patch == 0, f"patch ({self.patch}) must divide size ({self.size})")
+        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
+
+    @classmethod
+    def tiny(cls) -> PatchesConfig:
+        return cls(size=32, patch=8, width=64, depth=2)
+
+    def channels(self) -> tuple[int, ...]:
+        """Channels after each convolution; the last is the width, each before it half as many."""
+        steps = self.patch.bit_length() - 1
+        return tuple(max(16, self.width >> (steps - 1 - i)) if i < steps - 1 else self.width for i in range(steps))
+
+    def tokens(self) -> int:
+        """Patches of a picture."""
+        return (self.size // self.patch) ** 2
+
+    def takes(self) -> str:
+        return "image"
+
+    def condition(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.tokens())
+
+    def parameters(self) -> int:
+        d, widths = self.width, (3, *self.channels())
+        stem = sum(9 * a * b + b for a, b in zip(widths, widths[1:]))
+        return stem + self.tokens() * d + self.depth * (12 * d * d + 4 * d) + 2 * d
+
+
 def clip_layers(width: int, depth: int, hidden: int) -> int:
     """Parameters of CLIP's transformer layers: four square maps, two of the feed-forward, two norms, all with biases."""
     return depth * (4 * (width + 1) * width + 2 * width * hidden + hidden + width + 4 * width)

@@ -74,10 +74,11 @@ class MetaClipVision(nn.Module):
         compared = VISION if frames else {field: attribute for field, attribute in VISION.items() if field != "projection"}
         self.encoder = build(model_class, dropless(wanted), compared, config.source, "MetaClipVision")
 
-    def forward(self, inputs: Tensor) -> Condition:
-        """Media (B, 3, F, Y, X) in [-1, 1] -> tokens (B, L, D) of one frame (F = 1), or frames (B, F, D) in CLIP's joint space."""
-        batch, frames = inputs.shape[0], inputs.shape[2]
-        pixels = self.pixels(inputs.transpose(1, 2).flatten(0, 1))
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> Condition:
+        """Media (B, 3, F, Y, X), or a list of (3, F, Y, X) of as many frames, in [-1, 1] -> tokens (B, L, D) of one frame (F = 1), or frames
+        (B, F, D) in CLIP's joint space."""
+        batch, frames = len(inputs), inputs[0].shape[1]
+        pixels = torch.cat([self.pixels(one.transpose(0, 1)) for one in inputs])
         if self.config.gives == "frames":
             values = self.encoder(pixel_values=pixels).image_embeds.unflatten(0, (batch, frames))
             return Condition(name=self.spec.name, values=values, mask=torch.ones(batch, dtype=torch.bool, device=values.device))

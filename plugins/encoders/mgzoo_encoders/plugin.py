@@ -42,4 +42,11 @@ def mgzoo_components():
             target="mgzoo_encoders.metaclip:MetaClipVision",
             summary="MetaCLIP or CLIP vision tower: tokens of a picture, or one embedding per frame",
         ),
+        Component(
+            id="encoders.patches.v1",
+            kind="encoder",
+            config="mgzoo_encoders.configs:PatchesConfig",
+            target="mgzoo_encoders.patches:Patches",
+            summary="small vision encoder of a picture's patches; needs no download and trains with the model",
+        ),
     ]

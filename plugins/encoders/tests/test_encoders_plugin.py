@@ -10,7 +10,7 @@ FREE = """
 import sys
 from mgzoo_encoders.plugin import mgzoo_components
 from mgzoo_encoders import configs
-for name in ("BytesConfig", "T5Config", "ByT5Config", "MetaClipConfig", "MetaClipVisionConfig"):
+for name in ("BytesConfig", "T5Config", "ByT5Config", "MetaClipConfig", "MetaClipVisionConfig", "PatchesConfig"):
     config = getattr(configs, name)()
     config.condition("text"), config.parameters(), config.takes()
 heavy = {"torch", "numpy", "transformers", "tokenizers"} & set(sys.modules)

@@ -217,6 +217,8 @@ def test_metaclip_vision_reads_the_other_half(clip_folder):
     torch.testing.assert_close(condition.values[1, 2], one[0], rtol=1e-4, atol=1e-5)
     tokens = MetaClipVision(MetaClipVisionConfig(source=str(clip_folder), **VISION_SIZES)).eval()(media[:, :, :1])
     assert tokens.values.shape == (2, 17, 48) and tokens.mask.all()
+    hidden = model.vision_model(pixel_values=((media[:, :, 0] + 1) / 2 - mean) / std).last_hidden_state
+    torch.testing.assert_close(tokens.values, model.vision_model.post_layernorm(hidden), rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_are_scaled_by_their_short_side_and_cropped():

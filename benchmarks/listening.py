@@ -1,0 +1,152 @@
+"""What the sound benchmarks hear with, apart from what any model or ranking uses: a pitch estimator, onsets, and a judge of instruments.
+
+Pitch: YIN (de Cheveigné and Kawahara 2002), on its own code. Onsets: rises of the energy in short windows. Instruments: a linear
+classifier on the course of a mel spectrogram whose pitch is taken out as far as averaging over bands does it; trained on real notes of the
+training pitches, judged on the held-out pitches. The judge has heard the notes that models are trained on, never a generated sound.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from mgzoo import media, sound
+
+DATA = Path(__file__).parents[1] / "data" / "sounds48"
+RATE, SAMPLES = 48_000, 76_800
+A4, QUIET = 69, 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """One sound of the data. labels: its line of captions.jsonl."""
+
+    key: str
+    labels: dict
+
+    @property
+    def caption(self) -> str:
+        return self.labels["caption"]
+
+    def audio(self) -> Tensor:
+        """(1, 76800) float32."""
+        found = media.read(DATA / self.labels["file"])
+        return sound.cut(sound.resample(sound.mono(found.audio), found.rate, RATE), 0, SAMPLES)
+
+    def clip(self) -> media.Media:
+        return media.read(DATA / self.labels["file"])
+
+
+@cache
+def sounds(kind: str, held_out: bool) -> list[Heard]:
+    """The sounds of a kind, in the order of their keys."""
+    lines = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()]
+    return [Heard(key=Path(line["file"]).stem, labels=line) for line in lines if line["kind"] == kind and line["held_out"] == held_out]
+
+
+def evenly(some: Sequence, count: int) -> list:
+    """So many of them, spread evenly; all where there are fewer."""
+    return [some[i * len(some) // count] for i in range(count)] if count < len(some) else list(some)
+
+
+# ------------------------------------------------------------------------------------------------------------------ pitch
+
+
+def yin(audio: Tensor, lowest: float = 100.0, highest: float = 700.0, limit: float = 0.2) -> float:
+    """Hz of the loudest 100 ms after the loudest rise, nan where nothing repeats."""
+    wave = audio[0].double().numpy()
+    size, longest = round(0.06 * RATE), round(RATE / lowest)
+    if len(wave) < size + longest or numpy.abs(wave).max() < QUIET:
+        return math.nan
+    energy = numpy.convolve(wave**2, numpy.ones(size), "valid")
+    start = min(int(energy.argmax()), len(wave) - size - longest - 1)
+    part = wave[start : start + size + longest]
+    difference = numpy.array([((part[:size] - part[lag : lag + size]) ** 2).sum() for lag in range(longest)])
+    mean = difference[1:] * numpy.arange(1, longest) / numpy.maximum(difference[1:].cumsum(), 1e-12)
+    first = round(RATE / highest)
+    below = [lag for lag in range(first, longest - 2) if mean[lag - 1] < limit]
+    if not below:
+        return math.nan
+    lag = below[0]
+    while lag + 1 < longest - 1 and mean[lag] < mean[lag - 1]:
+        lag += 1
+    left, middle, right = mean[lag - 2], mean[lag - 1], mean[lag]
+    bend = left - 2 * middle + right
+    return RATE / (lag + (0.5 * (left - right) / bend if bend else 0.0))
+
+
+def cents(hertz: float, midi: int) -> float:
+    """Hundredths of a half-tone between a frequency and a MIDI pitch, octaves apart (-1200 … 1200) counted as they are."""
+    return 1200 * math.log2(hertz / (440.0 * 2 ** ((midi - A4) / 12)))
+
+
+# ----------------------------------------------------------------------------------------------------------------- onsets
+
+
+def onsets(audio: Tensor, *, window: float = 0.005, rise: float = 9.0, apart: float = 0.1) -> list[float]:
+    """Seconds at which the energy of a 5 ms window rises by `rise` dB over the mean of the 40 ms before it, at least `apart` from the last."""
+    size = round(window * RATE)
+    power = audio[0, : audio.shape[1] // size * size].reshape(-1, size).square().mean(1)
+    floor = max(1e-7, 1e-3 * float(power.max()))
+    found: list[float] = []
+    for i in range(len(power)):
+        before = float(power[max(0, i - 8) : i].mean()) if i else 0.0
+        if power[i] > 10 * floor and power[i] > 10 ** (rise / 10) * (before + floor) and (not found or i * window - found[-1] >= apart):
+            found.append(i * window)
+    return found
+
+
+def onset_error(found: Sequence[float], wanted: Sequence[float], length: float) -> float:
+    """Mean distance in seconds from each wanted onset to the nearest found one, and back; the sound's length where there is none."""
+    if not found:
+        return length
+    there = [min(abs(one - other) for other in found) for one in wanted]
+    back = [min(abs(one - other) for other in wanted) for one in found]
+    return 0.5 * (sum(there) / len(there) + sum(back) / len(back))
+
+
+# ------------------------------------------------------------------------------------------------------------ instruments
+
+
+def timbre(audio: Tensor) -> Tensor:
+    """(1, N) -> features of how the sound begins and goes on: from its loudest rise, 24 mel bands in 12 steps of 60 ms, less their mean."""
+    level = audio / audio.abs().max().clamp_min(1e-6)
+    start = int((onsets(level) or [0.0])[0] * RATE)
+    bands = sound.mel(sound.cut(level, start, round(0.75 * RATE)), RATE, size=2048, hop=960, bands=24)[0]
+    steps = torch.nn.functional.adaptive_avg_pool1d(bands, 12)
+    return torch.cat([(steps - steps.mean()).flatten(), torch.fft.rfft(steps - steps.mean(0), dim=0).abs()[1:9].flatten()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A linear classifier. names: of its classes."""
+
+    names: list[str]
+    mean: Tensor
+    spread: Tensor
+    weight: Tensor
+
+    def __call__(self, audio: Tensor) -> str:
+        x = (timbre(audio) - self.mean) / self.spread
+        return self.names[int((torch.cat([x, torch.ones(1)]) @ self.weight).argmax())]
+
+
+@cache
+def judge(ridge: float = 30.0) -> Judge:
+    """Fitted by ridge regression to the instruments of the training pitches (1,512 notes); a fraction of a second but for reading them."""
+    notes = sounds("note", False)
+    features = torch.stack([timbre(note.audio()) for note in notes])
+    names = sorted({note.labels["instrument"] for note in notes})
+    target = torch.nn.functional.one_hot(torch.tensor([names.index(note.labels["instrument"]) for note in notes]), len(names)).float()
+    mean, spread = features.mean(0), features.std(0).clamp_min(1e-3)
+    x = torch.cat([(features - mean) / spread, torch.ones(len(features), 1)], 1)
+    weight = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]), x.T @ target)
+    return Judge(names=names, mean=mean, spread=spread, weight=weight)

@@ -1,0 +1,144 @@
+"""Does a personalized clip show the reference's subject, and do what the prompt says?
+
+    python benchmarks/personalize.py [MODEL] [--control CONTROL] [--clips 60]       (needs data/persons64: scripts/prepare_persons.py)
+
+Held-out clips are asked for with a prompt that does not say who (`person running`) and a picture of who, in a style that the clips are not drawn in
+(Twitter's). Three sets: persons doing something in a combination of gender, skin tone and deed never trained on (the picture shows the same
+person standing or doing something else), known looks in combinations never trained on, and looks never seen at all (the picture shows that look).
+Identity: gender and skin tone told by a recogniser that learnt on a fourth style alone (benchmarks/persons.py), and whether the real clip is the nearest
+of all persons' clips by pixels (benchmarks/emoji.py). Against: another subject's picture, no picture, the base model without and with the identity in
+words, and the real clips. Deed: the nearest clip of that person shows the deed that was asked for. Motion energy over the real clips'.
+Pasting: how far a clip's middle frame is from the reference, over how far the real clip's is (1: as far; less: pasted), and the share whose
+frame is nearer to the reference than to any real clip of that person.
+Left out: human votes; faces of real people, of which no package ships footage.
+"""
+
+from __future__ import annotations
+
+import common
+import emoji
+import persons
+import torch
+from torch import Tensor
+
+import mgzoo
+
+STYLE = "twitter"  # of the references: drawn, while the clips are rendered
+FAR = 24  # rows on, where another subject's reference is taken from
+COLUMNS = ("tone", "gender", "nearest", "deed", "motion", "distance to reference", "pasted")
+
+
+def sets(count: int) -> dict[str, list[str]]:
+    """Keys of held-out clips: deeds of persons, known looks, looks never seen."""
+    listed, rows, split = persons.listed(), persons.rows_by_key(), emoji.clips().split
+    combinations = [key for key in sorted(listed) if rows[key] in set(split["combinations"])]
+    concepts = [key for key in sorted(listed) if rows[key] in set(split["concepts"])]
+    found = {
+        "deeds": [key for key in combinations if listed[key]["does"]],
+        "looks": [key for key in combinations if not listed[key]["does"]],
+        "unseen looks": [key for key in concepts if not listed[key]["does"]],
+    }
+    return {name: emoji.evenly(keys, count) for name, keys in found.items()}
+
+
+def reference(key: str) -> Tensor:
+    """The picture of a clip's subject: of someone who does something, standing as a portrait or doing something else; of a look, that look."""
+    row = persons.listed()[key]
+    names = [name for name in row["references"] if name.startswith(STYLE)]
+    if row["does"]:  # the picture must not show the deed
+        concept = emoji.clips().facts[persons.rows_by_key()[key]]["concept"]
+        names = [name for name in names if emoji.clips().facts[persons.rows_by_key()[name.partition("/")[2]]]["concept"] != concept]
+        plain = [name for name in names if emoji.clips().facts[persons.rows_by_key()[name.partition("/")[2]]]["concept"] == "1f9d1"]
+        names = plain or names
+    return persons.stills(STYLE)[names[0].partition("/")[2]]
+
+
+def score(net, video: Tensor, keys: list[str], references: Tensor) -> dict[str, float]:
+    """The figures of one clip for each key."""
+    listed, index = persons.listed(), persons.rows_by_key()
+    rows = [index[key] for key in keys]
+    known = persons.who(net, video)
+    tones, genders = torch.tensor([persons.traits(row) for row in rows]).T
+    others = sorted(index[key] for key in listed)  # every clip of one person
+    distance = emoji.distances(video)
+    nearest = distance[:, others].argmin(1)
+    right = [others[i] == row for i, row in zip(nearest.tolist(), rows)]
+    deeds = []
+    for line, key, row in zip(distance, keys, rows):
+        if listed[key]["does"]:
+            mates = [index[k] for k in listed if listed[k]["does"] and listed[k]["subject"] == listed[key]["subject"]]
+            found = mates[int(line[mates].argmin())]
+            deeds.append(emoji.clips().facts[found]["concept"] == emoji.clips().facts[row]["concept"])
+    real = emoji.clips().video[rows]
+    small = [F(persons.crops(one)) for one in (video, real)]
+    shown = F(references)
+    to_reference, real_to_reference = ((one - shown).square().mean((1, 2, 3)) for one in small)
+    mates = [[index[k] for k in listed if listed[k]["subject"] == listed[key]["subject"]] for key in keys]
+    real_crops = {row: F(persons.crops(emoji.clips().video[[row]]))[0] for row in sorted({row for group in mates for row in group})}
+    to_real = torch.stack([min((frame - real_crops[row]).square().mean() for row in group) for frame, group in zip(small[0], mates)])
+    return {
+        "tone": (known[:, : len(persons.TONES)].argmax(1) == tones).float().mean().item(),
+        "gender": (known[:, len(persons.TONES) :].argmax(1) == genders).float().mean().item(),
+        "nearest": sum(right) / len(right),
+        "deed": sum(deeds) / len(deeds) if deeds else float("nan"),
+        "motion": (emoji.motion(video).mean() / emoji.motion(real).mean()).item(),
+        "distance to reference": (to_reference.mean() / real_to_reference.mean()).item(),
+        "pasted": (to_reference < to_real).float().mean().item(),
+    }
+
+
+def F(pictures: Tensor) -> Tensor:
+    """uint8 (B, 64, 64, 3) -> float (B, 3, 32, 32) in [0, 1]: pixels as the judge of emoji.py sees them."""
+    return torch.nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float() / 255, 2)
+
+
+def drawn(model, prompts: list[str], pictures: list[Tensor] | None, seed: int = 0) -> Tensor:
+    """One clip a prompt, uint8 (B, F, Y, X, 3)."""
+    made = []
+    for start in range(0, len(prompts), 32):
+        few = None if pictures is None else pictures[start : start + 32]
+        made += [one.video for one in model.task.draw(model, prompts[start : start + 32], few, seed=seed + start)]
+    return torch.stack(made)
+
+
+def in_words(base, words: list[str], seed: int = 0) -> Tensor:
+    """The base model's clips of these captions."""
+    return torch.stack([one.video for start in range(0, len(words), 32) for one in base.generate(words[start : start + 32], seed=seed + start)])
+
+
+def main() -> None:
+    parser = common.arguments(__doc__, clips=60, seed=0)
+    parser.add_argument("model", nargs="?", default="registry/personalize")
+    parser.add_argument("--control", help="a model trained on paired data alone (recipes/tiny/personalize_paired.yaml)")
+    parser.add_argument("--base", default="registry/emoji-t2v", help="the text-to-video model that both start from")
+    options = parser.parse_args()
+    model, base = mgzoo.load(options.model).eval(), mgzoo.load(options.base).eval()
+    control = mgzoo.load(options.control).eval() if options.control else None
+    net, rows, report = persons.recogniser(), [], {"model": options.model, "sets": {}}
+    for name, keys in sets(options.clips).items():
+        prompts = [persons.listed()[key]["caption"] for key in keys]
+        pictures = [reference(key) for key in keys]
+        others = pictures[FAR % len(keys) :] + pictures[: FAR % len(keys)]
+        captions = [emoji.clips().captions[persons.rows_by_key()[key]] for key in keys]
+        arms = {"reference": drawn(model, prompts, pictures, options.seed), "another's reference": drawn(model, prompts, others, options.seed),
+                "no reference": drawn(model, prompts, None, options.seed)}  # fmt: skip
+        if control:
+            arms["paired only"] = drawn(control, prompts, pictures, options.seed)
+        arms["base, same prompt"] = in_words(base, prompts, options.seed)
+        arms["base, told who"] = in_words(base, captions, options.seed)
+        arms["real clips"] = emoji.clips().video[[persons.rows_by_key()[key] for key in keys]]
+        report["sets"][name] = {}
+        for arm, video in arms.items():
+            found = score(net, video, keys, torch.stack(pictures))
+            report["sets"][name][arm] = found
+            rows.append({"set": f"{name} ({len(keys)})", "clips": arm, **{column: found[column] for column in COLUMNS}})
+        print(common.table(rows[-len(arms) :]), flush=True)
+    groups = {f"{name}, {column}": {arm: found[column] for arm, found in arms.items()} for name, arms in report["sets"].items() for column in ("tone", "gender", "nearest")}
+    common.bars(options.out, "personalize", groups, unit="share of clips", title=f"Identity of {options.model}")
+    print(common.write(options.out, "personalize", {**report, "rows": rows}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        main()

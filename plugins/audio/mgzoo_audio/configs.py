@@ -1,0 +1,171 @@
+"""What the parts of this plugin may be told; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+
+EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 20s, -5s", "the stretch of the sound to fill anew: 2s-3s"
+
+
+def require(claims: dict[str, bool]) -> None:
+    """Raise ValueError with every sentence that does not hold, one a line."""
+    if wrong := [sentence for sentence, holds in claims.items() if not holds]:
+        raise ValueError("\n".join(wrong))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundConfig:
+    """Sound from text and from video, and more of a sound (Movie Gen Audio, section 10 of the facts). Defaults are the paper's where it
+    says them; window, overlap, loudness, fade and the share of a window that is given as context are our choice."""
+
+    rate: int = option(48_000, "samples per second of the codec and the data")
+    seconds: float = option(10.0, "length generated unless the request says otherwise, in seconds")
+    window: float = option(30.0, "longest stretch the backbone sees at once, in seconds; longer sounds are made of overlapping ones")
+    overlap: float = option(10.0, "seconds that neighbouring windows share")
+    merge: Literal["triangle", "uniform"] = option("triangle", "weight of a window along its length where windows are merged at every step")
+    context: float = option(0.25, "share of a window that a given sound may fill when it is extended or filled in")
+    full_mask: float = option(0.5, "training: probability that a sound's whole audio context is masked")
+    least_mask: float = option(0.75, "training: otherwise, least share of the context that is masked; uniform from here to 1")
+    drop_each: float = option(0.1, "training: probability that the text, and that the video, is dropped by itself; all together: train.condition_dropout")
+    quality: Optional[float] = option(None, "quality score (1-10) told in the caption unless the request says otherwise; None tells none")
+    picture: int = option(64, "pixels, height and width that frames are squeezed to before a video encoder sees them")
+    loudness: float = option(-16.0, "integrated loudness that new sounds are brought to, in LUFS")
+    peak: float = option(-1.0, "largest true peak of new sounds, in dB below full scale")
+    fade: float = option(0.04, "seconds of a given sound over which it passes into the new one; all else of it is kept as it was")
+    ranking: tuple[str, ...] = option(("audio.sync.v1", "audio.caption.v1"), "metric components whose scores choose among candidates, by the mean of their standardised scores")
+
+    def __post_init__(self):
+        values = vars(self)
+        claims = {f"{name} must be positive, not {values[name]}": values[name] > 0 for name in ("rate", "seconds", "window", "picture")}
+        claims |= {f"{name} must be in [0, 1], not {values[name]}": 0 <= values[name] <= 1 for name in ("full_mask", "least_mask", "drop_each")}
+        claims |= {
+            f"overlap must be at least 0 and less than the window of {self.window} s, not {self.overlap}": 0 <= self.overlap < self.window,
+            f"merge must be triangle or uniform, not {self.merge!r}": self.merge in ("triangle", "uniform"),
+            f"context must be in (0, 1), not {self.context}": 0 < self.context < 1,
+            f"fade must not be negative, not {self.fade}": self.fade >= 0,
+            f"loudness must be in [-70, 0] LUFS, not {self.loudness}": -70 <= self.loudness <= 0,
+            f"peak must be in [-20, 0] dB, not {self.peak}": -20 <= self.peak <= 0,
+            f"quality must be in [1, 10], not {self.quality}": self.quality is None or 1 <= self.quality <= 10,
+        }
+        require(claims)
+
+    @classmethod
+    def tiny(cls, **changes):
+        """Two seconds at a time."""
+        return cls(**{"seconds": 2.0, "window": 2.0, "overlap": 0.5, "picture": 32, **changes})
+
+    def sizes(self) -> tuple[tuple[int], ...]:
+        """(samples,) of the longest stretch that the backbone sees."""
+        return ((round(self.window * self.rate),),)
+
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of part it needs."""
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        """What it can feed to encoders."""
+        return ("text", "video")
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """It emits no condition of its own: the audio context is fed on channels."""
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """The audio context's channels, and one that says where there is context."""
+        return latent.channels + 1
+
+    def layout(self) -> str:
+        """It needs latents of sound."""
+        return "sound"
+
+    def parameters(self) -> int:
+        """It holds no weights."""
+        return 0
+
+    def asks(self) -> tuple[Ask, ...]:
+        """What a request may hold besides seed, steps and guidance."""
+        return (
+            Ask(name="prompt", kind="text", help="what is to be heard; may be left out where there is a video"),
+            Ask(name="video", kind="video", help="the clip that the sound is for; its picture is kept"),
+            Ask(name="audio", kind="sound", help="the sound to extend or fill in, one or two channels, any rate"),
+            Ask(name="extend", kind="text", help=EXTEND),
+            Ask(name="infill", kind="text", help=INFILL),
+            Ask(name="seconds", kind="number", help="length of the sound where neither video nor audio gives it, in seconds"),
+            Ask(name="music", kind="text", help="the music to be heard, described"),
+            Ask(name="quality", kind="number", help="quality score to ask for, 1-10"),
+            Ask(name="candidates", kind="whole", help="sounds made, of which the best ranked is kept (default 1)"),
+        )
+
+    def emits(self) -> tuple[str, ...]:
+        """A sound, or the given clip with its sound."""
+        return ("sound", "video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesConfig:
+    """A small encoder of every frame of a clip together with how it differs from its neighbours, trained with the model (our choice)."""
+
+    size: int = option(32, "pixels, height and width that it sees; a multiple of 8")
+    channels: int = option(24, "of the first of three convolutions, doubled by each of the next two")
+    width: int = option(128, "D, width of a frame's features")
+    most: int = option(512, "most frames of a clip at once")
+
+    def __post_init__(self):
+        claims = {f"{name} must be at least 1, not {getattr(self, name)}": getattr(self, name) >= 1 for name in ("channels", "width", "most")}
+        require(claims | {f"size must be a positive multiple of 8, not {self.size}": self.size >= 8 and self.size % 8 == 0})
+
+    @classmethod
+    def tiny(cls):
+        """Under a hundred thousand parameters."""
+        return cls(size=16, channels=8, width=64)
+
+    def takes(self) -> str:
+        """Clips: float (3, F, Y, X) in [-1, 1] each."""
+        return "video"
+
+    def condition(self, name: str) -> ConditionSpec:
+        """One row of features a frame; the task resamples them to the latents."""
+        return ConditionSpec(name=name, dim=self.width, kind="frames", max_len=self.most)
+
+    def parameters(self) -> int:
+        c, d = self.channels, self.width
+        convolutions = 9 * (9 * c + c * 2 * c + 2 * c * 4 * c) + 7 * c
+        return convolutions + 4 * c * (self.size // 8) ** 2 * d + d + 2 * d + 3 * d * d + d
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """How well a clip's onsets of sound follow its turns of motion."""
+
+    tolerance: float = option(0.08, "seconds that an onset may lie from a turn and still count fully; the weight falls as a Gaussian")
+
+    def __post_init__(self):
+        require({f"tolerance must be positive, not {self.tolerance}": self.tolerance > 0})
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def better(self) -> str:
+        return "higher"
+
+    def parameters(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionConfig:
+    """How well a sound agrees with what its caption says can be measured: the pitch it names, and that there is a sound at all."""
+
+    @classmethod
+    def tiny(cls):
+        return cls()
+
+    def better(self) -> str:
+        return "higher"
+
+    def parameters(self) -> int:
+        return 0

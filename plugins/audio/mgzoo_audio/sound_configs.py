@@ -1,0 +1,55 @@
+"""Config of the stream of sounds. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mgzoo.spec import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundsConfig:
+    """Captioned sounds, with or without a picture, from a folder with captions.jsonl or a .txt or .json beside each file."""
+
+    path: str = option("???", "folder of media; relative to the working directory or the repository")
+    samples: int = option(76_800, "samples of a sound; shorter ones are followed by silence")
+    rate: int = option(48_000, "samples per second that every sound is brought to")
+    channels: Literal[1, 2] = option(1, "1: the mean of a sound's channels; 2: stereo, a mono sound twice")
+    crop: Literal["start", "random"] = option("start", "of a longer sound: its beginning, or a place drawn anew each epoch (held-out sounds: always the beginning)")
+    kinds: tuple[str, ...] = option((), "only sounds whose sidecar gives one of these as `kind`; empty takes all")
+    frames: int = option(0, "frames of the picture of a clip, spread over the sound that is taken; 0 leaves pictures out")
+    height: int = option(64, "pixels of those frames")
+    width: int = option(64, "pixels of those frames")
+    split: Literal["train", "all"] = option("train", "train leaves out the held-out sounds, all does not")
+    held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
+    caption_key: str = option("caption", "field of a JSON sidecar that holds the caption")
+    shuffle: bool = option(True, "a new order each epoch, made from the seed")
+    on_error: Literal["raise", "skip"] = option("raise", "what to do about a sound that cannot be used: stop, or leave it out and say so")
+    keep_mb: int = option(512, "decoded sounds held in memory, in MB; 0 decodes every time")
+    license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
+
+    def __post_init__(self):
+        for name in ("samples", "rate", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("frames", "keep_mb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    @classmethod
+    def tiny(cls):
+        """A fifth of a second of the sounds that the repository holds."""
+        return cls(path="data/sounds_demo", samples=9_600, held_out=("held_out.txt",), license="cc-by-3.0")
+
+    def parameters(self) -> int:
+        """Data has no weights."""
+        return 0
+
+    def sizes(self) -> tuple[tuple[int], ...]:
+        """(samples,) of every sound it can emit."""
+        return ((self.samples,),)
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities: sound and captions always, pictures of those that have one."""
+        return ("sound", "text", *(("video",) if self.frames else ()))

@@ -1,0 +1,339 @@
+"""Sound for video and from text, and more of a sound: the task head of Movie Gen Audio (sections 10.3 to 10.5 of the facts).
+
+One model, five uses: text to sound, video to sound, both, extension at either end, infilling. The text is attended to, features of the
+clip's frames are added to the latents of their time, and the given sound goes in beside the noisy latents on channels, masked where it is
+to be made anew, with one channel more that says where it is given.
+
+Shape letters as in `mgzoo.parts`; here A channels of a sound, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
+from mgzoo.media import Media
+from mgzoo.model import Input
+from mgzoo.parts import Clip, Condition, Example, Latents, Loss
+from mgzoo.spec import MgzooError
+from mgzoo_audio import captions, finishing, footage, masking, merging, request
+from mgzoo_audio.configs import SoundConfig
+from mgzoo_audio.footage import Footage
+from mgzoo_audio.ranking import best
+
+CONTEXT = "context"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundExample(Example):
+    """footage: for each sample its picture, or None. times: T of each sample. rows of ``inputs`` of video encoders are the samples with one."""
+
+    footage: tuple[Footage | None, ...] = ()
+    times: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One sound to sample. words: what the text encoders see, None for nothing. context: (C + 1, T), the given latents and where they are."""
+
+    words: str | None
+    footage: Footage | None = None
+    context: Tensor | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The latents that are sampled, and where they lie.
+
+    lead, new, trail: latents of given sound before the new stretch, of the stretch, of given sound after it. origin: where the first of them
+    begins, in samples of the given sound's time.
+    """
+
+    lead: int = 0
+    new: int
+    trail: int = 0
+    origin: int = 0
+
+    @property
+    def times(self) -> int:
+        return self.lead + self.new + self.trail
+
+
+class Sound:
+    """``audio.sound.v1``."""
+
+    def __init__(self, config: SoundConfig):
+        self.config = config
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def trained(self, model) -> list[str]:
+        """The backbone and every encoder; a recipe freezes those it takes ready-made."""
+        return ["backbone", *(f"encoders.{key}" for key in model.encoders)]
+
+    def prepare(self, model, clips: Sequence[Clip]) -> Example:
+        """Latents of the clips' sound, what the encoders read, and the whole sound as context, which `loss` masks anew each time."""
+        latents = model.encode_clips(clips)
+        words = [captions.of_clip(clip.caption, clip.extra) for clip in clips]
+        shown = [self._footage(model, clip) for clip in clips]
+        frozen, inputs, conditions, times = frozen_encoders(model), {}, {}, tuple(latent.shape[1] for latent in latents)
+        for key in model.encoders:
+            if self._takes(model, key) == "text":
+                if key in frozen:
+                    conditions[key] = model.encode_texts(key, words)
+                else:
+                    inputs[key] = words
+            elif key not in frozen:
+                inputs[key] = _batch([self._pixels(one) for one in _some(shown)])
+            else:
+                seen = [Input(value=partial(self._pixels, one), digest=f"{one.digest}-{self.config.picture}") for one in _some(shown)]
+                conditions[key] = self._at_latents(model, model.encode_inputs(key, seen), shown, times)
+        context = [torch.cat([latent, torch.ones_like(latent[:1])]) for latent in latents]
+        alike = len(set(times)) == 1
+        return SoundExample(
+            latents=torch.stack(latents) if alike else latents, feeds=torch.stack(context) if alike else context,
+            inputs=inputs, conditions=conditions, footage=tuple(shown), times=times,
+        )  # fmt: skip
+
+    def loss(self, model, example: SoundExample, generator: torch.Generator) -> Loss:
+        """The objective's loss over the whole sound, given a random part of it, with conditions of a random share of samples dropped."""
+        config, conditions = self.config, self._conditions(model, example)
+        everything, alone = masking.dropped(
+            len(example.times), model.recipe.train.condition_dropout, config.drop_each, [*conditions], generator
+        )
+        conditions = {name: condition.dropped(alone[name]) for name, condition in conditions.items()}
+        masks = masking.kept(example.times, config.full_mask, config.least_mask, generator)
+        masks = [mask & ~gone for mask, gone in zip(masks, everything, strict=True)]
+        noisy, t, target = model.objective.pair(example.latents, generator)
+        prediction = model.backbone(_beside(noisy, _masked(example.feeds, masks)), t.to(model.device), conditions)
+        total = model.objective.loss(prediction, target, t)
+        return Loss(total=total, terms={"loss": total.detach()})
+
+    @torch.no_grad()
+    def validate(self, model, example: SoundExample, generator: torch.Generator) -> dict[str, float]:
+        """Mean loss over ten equally spaced times, all of the sound masked; and the same without each of the conditions."""
+        conditions = self._conditions(model, example)
+        nothing = _masked(example.feeds, [torch.zeros(times, dtype=torch.bool) for times in example.times])
+        state = generator.get_state()
+
+        def measured(told: dict[str, Condition]) -> float:
+            generator.set_state(state)  # the same noise, so that the difference is the condition's
+            return validation_loss(model, example.latents, lambda noisy, t: model.backbone(_beside(noisy, nothing), t, told), generator)
+
+        without = {name: measured({**conditions, name: condition.dropped()}) for name, condition in conditions.items()}
+        return {"loss": measured(conditions), **{f"without_{name}": loss for name, loss in without.items()}}
+
+    # ---------------------------------------------------------------------------------------------------- generation
+
+    def generate(
+        self,
+        model,
+        *,
+        prompt: str | None = None,
+        video: Media | None = None,
+        audio: Media | None = None,
+        extend: str | None = None,
+        infill: str | None = None,
+        seconds: float | None = None,
+        music: str = "",
+        quality: float | None = None,
+        candidates: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Media:
+        """A sound for a prompt, a clip with its sound, or a given sound with more of it.
+
+        video: the clip is given back with its own picture, and a sound exactly as long. audio: with ``extend`` ("20s" after it, "-5s" before it)
+        or ``infill`` ("2s-3s"); resampled to the model's rate where it has another; its samples are kept as they are but for the
+        config's `fade` seconds next to the new sound. New sounds are brought to the config's loudness as far as its peak allows;
+        what joins a given sound keeps its level. candidates: number i starts from the noise of seed + i; the best ranked is kept.
+        """
+        said = bool(prompt and prompt.strip())
+        if prompt is not None and not said:
+            raise MgzooError("the prompt is empty", remedy=f"say what is to be heard, e.g. {request.EXAMPLE}")
+        request.checked(prompt=said, video=video is not None, audio=audio is not None, extend=extend, infill=infill, seconds=seconds,
+                        candidates=candidates, quality=quality)  # fmt: skip
+        config, rate = self.config, self._rate(model)
+        given = finishing.received(audio, rate) if audio is not None else None
+        length = len(video.video) / video.fps if video is not None else seconds if seconds is not None else config.seconds
+        plan = request.planned(rate, given.shape[1] if given is not None else 0, extend, infill, length)
+        if video is not None and given is not None and abs(plan.given - length * rate) > rate / video.fps:
+            raise MgzooError(f"the clip is {length:.2f} s long and the sound {plan.given / rate:.2f} s", remedy="give the sound of this very clip")
+        words = captions.caption(prompt, quality=config.quality if quality is None else quality, music=1.0 if music else None,
+                                 music_description=music) if said or music else None  # fmt: skip
+        place = self._place(model, plan)
+        begins = place.origin / rate
+        shown = None if video is None else Footage(load=lambda: video.video, frames=len(video.video), fps=video.fps, start=begins)
+        contexts = [None] if given is None else self._contexts(model, given, place)
+        wanted = [Wanted(words=words, footage=shown, context=context, seed=seed + i) for i in range(candidates) for context in contexts]
+        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
+        made = self.sounds(model, wanted, place.times, sampler=sampler, on_step=on_step).unflatten(0, (candidates, len(contexts)))
+        if given is None:
+            finished = [finishing.levelled(one[:, : plan.new], rate, config.loudness, config.peak) for one in made]
+        else:
+            fade = round(config.fade * rate)
+            finished = [finishing.joined(given, one, plan, place.origin, fade, config.peak) for one in made]
+        picture = {} if video is None else {"video": video.video, "fps": video.fps}
+        answers = [Media(audio=one, rate=rate, caption=prompt or music, **picture) for one in finished]
+        chosen, scores = best(config.ranking, answers) if candidates > 1 else (0, {})
+        asked = {"prompt": prompt, "seed": seed, "extend": extend, "infill": infill, "seconds": seconds, "music": music, "quality": quality, "candidates": candidates}
+        meta = {name: value for name, value in asked.items() if value not in (None, "")}
+        meta |= {"sampler": fields(sampler.config)} | ({"chosen": chosen, "scores": scores} if scores else {})
+        return Media(audio=finished[chosen], rate=rate, caption=prompt or music, meta=meta, **picture)
+
+    def sounds(self, model, wanted: Sequence[Wanted], times: int, *, sampler=None, on_step=None) -> Tensor:
+        """Sounds (B, samples) float32, of ``times`` latents each, as the model gives them: neither cut nor levelled."""
+        latents = self.sampled(model, wanted, times, sampler=sampler or model.sampler, on_step=on_step)
+        dtype = next(model.autoencoder.parameters()).dtype
+        size = (times * self._hop(model),)
+        made = torch.cat([model.autoencoder.decode(latent[None].to(dtype), size)[:, 0].float().cpu() for latent in latents])
+        if not made.isfinite().all():
+            raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
+        return made
+
+    def sampled(self, model, wanted: Sequence[Wanted], times: int, *, sampler, on_step=None) -> Tensor:
+        """Latents (B, C, T); what is longer than the config's window is made of overlapping windows, merged at every step."""
+        config, shown, channels = self.config, [one.footage for one in wanted], model.autoencoder.spec.channels
+        conditions = {}
+        for key in model.encoders:
+            if self._takes(model, key) == "text":
+                condition = model.encoders[key]([one.words or "" for one in wanted])
+                told = torch.tensor([one.words is not None for one in wanted])
+            else:
+                if not any(shown):
+                    continue
+                condition = self._at_latents(model, self._seen(model, key, _some(shown)), shown, [times] * len(wanted))
+                told = torch.tensor([one is not None for one in shown])
+            if told.any():
+                conditions[condition.name] = condition.dropped(~told)
+        context = torch.stack([torch.zeros(channels + 1, times) if one.context is None else one.context for one in wanted]).to(model.device)
+        noise = torch.stack([torch.randn(channels, times, generator=torch.Generator().manual_seed(one.seed)) for one in wanted]).to(model.device)
+        window, overlap = (max(1, round(seconds * self._rate(model) / self._hop(model))) for seconds in (config.window, config.overlap))
+        denoise = merging.windowed(model.denoiser, conditions, {CONTEXT: context}, batch=len(wanted), length=times, window=window,
+                                   overlap=min(overlap, window - 1), kind=config.merge)  # fmt: skip
+        names = (*conditions, *((CONTEXT,) if any(one.context is not None for one in wanted) else ()))
+        generator = torch.Generator().manual_seed(wanted[0].seed)
+        return sampler.sample(denoise, noise.shape, generator, conditions=names, noise=noise, on_step=on_step)
+
+    # ------------------------------------------------------------------------------------------------------- the given
+
+    def _hop(self, model) -> int:
+        """Samples per latent."""
+        return model.autoencoder.spec.stride[0]
+
+    def _rate(self, model) -> int:
+        """Samples per second, the codec's own."""
+        return getattr(model.recipe.parts["autoencoder"].config, "rate", self.config.rate)
+
+    def _place(self, model, plan: request.Plan) -> Place:
+        """How many latents are new, and how many of the given sound on either side are shown: a config's share of a window in all.
+
+        New latents are counted from the sound before them where there is one, else back from the sound after them."""
+        hop, config = self._hop(model), self.config
+        most, new = max(1, int(config.context * config.window * self._rate(model) / hop)), -(-plan.new // hop)
+        if plan.first < 0:
+            return Place(new=new, trail=min(plan.given // hop, most), origin=-new * hop)
+        before, after = plan.first // hop, max(0, plan.given - plan.first - new * hop) // hop
+        lead = min(before, max(most - most // 2, most - after))
+        return Place(lead=lead, new=new, trail=min(after, most - lead), origin=plan.first - lead * hop)
+
+    def _contexts(self, model, given: Tensor, place: Place) -> list[Tensor]:
+        """For each channel of the given sound (C + 1, T): its latents beside the new stretch, zero in it, and where they are given."""
+        hop, dtype = self._hop(model), next(model.autoencoder.parameters()).dtype
+        channels, contexts = model.autoencoder.spec.channels, []
+        for one in given:
+            context = torch.zeros(channels + 1, place.times)
+            for at, count in ((0, place.lead), (place.lead + place.new, place.trail)):
+                if count:
+                    first = place.origin + at * hop
+                    sound = one[first : first + count * hop].clamp(-1, 1)[None, None]
+                    context[:channels, at : at + count] = model.autoencoder.encode(sound.to(model.device, dtype))[0].float().cpu()
+                    context[channels, at : at + count] = 1
+            contexts.append(context)
+        return contexts
+
+    # ----------------------------------------------------------------------------------------------------- the picture
+
+    def _takes(self, model, key: str) -> str:
+        return model.recipe.parts[f"encoders.{key}"].config.takes()
+
+    def _footage(self, model, clip: Clip) -> Footage | None:
+        """A clip's picture, made small once and then kept."""
+        if clip.rate != self._rate(model):
+            raise MgzooError(f"the sound of {clip.key} has {clip.rate} samples per second, the codec {self._rate(model)}", remedy="set the data's rate")
+        if clip.load is None or not clip.frames:
+            return None
+        identity = ("audio.sound.v1 pictures", "1", str(self.config.picture), "")
+
+        def load() -> Tensor:
+            return model.cache.cached(identity, [clip], lambda missing: [footage.small(one.load(), self.config.picture) for one in missing])[0]
+
+        return Footage(load=load, frames=clip.frames, fps=clip.fps or 1.0, digest=clip.digest)
+
+    def _pixels(self, shown: Footage) -> Tensor:
+        """float (3, F, size, size) in [-1, 1]."""
+        return footage.pixels(shown.load(), self.config.picture)
+
+    def _seen(self, model, key: str, shown: Sequence[Footage]) -> Condition:
+        """Features of clips that are not in the cache; a clip of more frames than the encoder takes goes through it in pieces."""
+        encoder, found = model.encoders[key], {}
+        most = encoder.spec.max_len if encoder.spec.kind == "frames" else None
+        for one in {id(one): one for one in shown}.values():  # candidates share one clip
+            pieces = self._pixels(one).split(most or one.frames, dim=1)
+            found[id(one)] = torch.cat([encoder(piece[None]).values[0] for piece in pieces])
+        values = nn.utils.rnn.pad_sequence([found[id(one)] for one in shown], batch_first=True)
+        return Condition(name=encoder.spec.name, values=values, mask=torch.ones(len(values), dtype=torch.bool, device=values.device))
+
+    def _conditions(self, model, example: SoundExample) -> dict[str, Condition]:
+        """Conditions by name; those that video encoders made just now are brought to the latents' times."""
+        fresh, found = set(example.inputs), conditions_of(model, example)
+        for key in model.encoders:
+            name = model.encoders[key].spec.name
+            if key in fresh and self._takes(model, key) != "text":
+                found[name] = self._at_latents(model, found[name], example.footage, example.times)
+        return found
+
+    def _at_latents(self, model, seen: Condition, shown: Sequence[Footage | None], times: Sequence[int]) -> Condition:
+        """Features of the clips that are there -> a row for every sample: (B, T, D) where they are of frames, nothing where there is no clip."""
+        rate, longest, rows = self._rate(model) / self._hop(model), max(times), iter(seen.values)
+        mask = torch.tensor([one is not None for one in shown], device=seen.values.device)
+        made = []
+        for one in shown:
+            if seen.values.ndim == 2:
+                made.append(next(rows) if one else torch.zeros_like(seen.values[0]))
+            else:
+                made.append(footage.at_latents(next(rows), one, longest, rate) if one else seen.values.new_zeros(longest, seen.values.shape[2]))
+        values = torch.stack(made)
+        if not any(shown):  # the black frame that stood in for them takes part, so that every weight is in the graph
+            values = values + 0 * seen.values.sum()
+        return Condition(name=seen.name, values=values, mask=mask)
+
+
+def _some(shown: Sequence[Footage | None]) -> list[Footage]:
+    """The clips that are there, or one black frame where none is."""
+    return [one for one in shown if one] or [Footage(load=lambda: torch.zeros(1, 8, 8, 3, dtype=torch.uint8), frames=1, fps=1.0, digest="black")]
+
+
+def _batch(pixels: list[Tensor]) -> Tensor | list[Tensor]:
+    return torch.stack(pixels) if len({one.shape for one in pixels}) == 1 else pixels
+
+
+def _masked(context: Latents, masks: Sequence[Tensor]) -> Latents:
+    """Contexts (C + 1, T) with zeros where the mask is False."""
+    made = [one * mask.to(one) for one, mask in zip(context, masks, strict=True)]
+    return torch.stack(made) if isinstance(context, Tensor) else made
+
+
+def _beside(noisy: Latents, fed: Latents) -> Latents:
+    """Noisy latents and what is fed beside them, on channels."""
+    if isinstance(noisy, Tensor):
+        return torch.cat([noisy, fed.to(noisy)], 1)
+    return [torch.cat([x, y.to(x)]) for x, y in zip(noisy, fed, strict=True)]

@@ -1,0 +1,5 @@
+"""The public conformance kit, held against this plugin."""
+
+from mgzoo.testing import conformance
+
+TestAudio = conformance("audio")

@@ -1,0 +1,165 @@
+"""What the task heads of this plugin may be told; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+from mgzoo_edit.tasks import EDITS, TASKS
+
+TOKENS = 4
+"""Token embeddings of an edit task beside the text's (Movie Gen Edit, section 5; Emu Edit)."""
+
+FED = "source"
+"""The name under which guidance drops the source's latents."""
+
+SOURCES = (
+    Ask(name="source", kind="video", help="the clip to edit; size, rate, length and sound are kept"),
+    Ask(name="picture", kind="image", help="the picture to edit, in place of a source clip"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EditConfig:
+    """What both heads share."""
+
+    frames: int = option(256, "frames of one window; longer sources are edited in overlapping windows, shorter ones held at their last frame")
+    height: int = option(768, "pixels; a source is scaled to fit inside and its border repeated around it")
+    width: int = option(768, "pixels")
+    fps: float = option(16.0, "frames per second told to the model for a source that has none, a picture")
+    fps_token: bool = option(True, "put FPS-<rate> before the text, as the text-to-video model was trained with")
+    overlap: float = option(0.5, "share of a window that overlaps the next one, in latent frames rounded down")
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "fps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
+
+    @classmethod
+    def tiny(cls, **changes):
+        """Windows of sixteen frames of 64x64."""
+        return cls(**{"frames": 16, "height": 64, "width": 64, "fps": 5.0, **changes})
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of a window, and of a picture."""
+        return ((self.frames, self.height, self.width), (1, self.height, self.width))
+
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of part it needs."""
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        """What it can feed to encoders."""
+        return ("text",)
+
+    def emits(self) -> tuple[str, ...]:
+        """What it can make."""
+        return ("video", "image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructConfig(_EditConfig):
+    """Instruction-guided editing. Defaults are our choice at the paper's size, except the four tokens."""
+
+    dim: int = option(1024, "width of an edit task's learned vector, and of the tokens and the vector made from it")
+    anywhere: bool = option(True, "give a single frame a random place in time while training (stage one), where the backbone can be told it")
+    text_dropout: float = option(0.05, "probability that a sample's text alone is dropped; both together: train.condition_dropout")
+    source_dropout: float = option(0.05, "probability that a sample's source alone is dropped")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.dim < 1:
+            raise ValueError(f"dim must be at least 1, got {self.dim}")
+        for name in ("text_dropout", "source_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    @classmethod
+    def tiny(cls, **changes):
+        """Windows of sixteen frames of 64x64, task vectors of 64."""
+        return super().tiny(**{"dim": 64, **changes})
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """Four tokens beside the text's, and a vector added to the timestep embedding."""
+        return (
+            ConditionSpec(name="edit_tokens", dim=self.dim, kind="tokens", max_len=TOKENS),
+            ConditionSpec(name="edit_shift", dim=self.dim, kind="vector"),
+        )
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """The source's latents, on channels."""
+        return latent.channels
+
+    def fed(self) -> tuple[str, ...]:
+        """What it feeds by name, for guidance."""
+        return (FED,)
+
+    def parameters(self) -> int:
+        """The tasks' vectors and the two linear maps."""
+        d = self.dim
+        return len(TASKS) * d + TOKENS * (d * d + d) + d * d + d
+
+    def asks(self) -> tuple[Ask, ...]:
+        """What a request may hold besides the instruction."""
+        return (
+            *SOURCES,
+            Ask(name="edit", kind="choice", choices=EDITS, help="the kind of edit; guessed from the instruction's words unless given"),
+            Ask(name="source_guidance", kind="number", help="guidance by the source; the larger, the closer the result stays to it"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdeditConfig(_EditConfig):
+    """SDEdit (Meng et al. 2022) with any text-to-video model that predicts a velocity."""
+
+    strength: float = option(0.6, "share of the way from the source to noise that is gone back, in (0, 1]; 1 forgets the source")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength must be in (0, 1], got {self.strength}")
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """It emits no condition of its own."""
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """It does not widen the backbone's input."""
+        return 0
+
+    def parameters(self) -> int:
+        """It holds no weights."""
+        return 0
+
+    def asks(self) -> tuple[Ask, ...]:
+        """What a request may hold besides the text, which says what the result shows."""
+        return (*SOURCES, Ask(name="strength", kind="number", help="share of the way to noise, in (0, 1]; the larger, the freer the edit"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionConfig:
+    """Whether an edit happened where it should and the rest was kept."""
+
+    enough: float = option(0.06, "mean change inside the edited region, of the range of pixel values, that counts as an edit (1 - 1/e of the way)")
+    least: float = option(0.55, "score below which a pair is left out")
+
+    def __post_init__(self):
+        if self.enough <= 0:
+            raise ValueError(f"enough must be positive, got {self.enough}")
+        if not 0 <= self.least <= 1:
+            raise ValueError(f"least must be in [0, 1], got {self.least}")
+
+    @classmethod
+    def tiny(cls):
+        """The same at any size."""
+        return cls()
+
+    def parameters(self) -> int:
+        """It holds no weights."""
+        return 0
+
+    def keeps(self, score: float) -> bool:
+        """Whether a pair of this score stays."""
+        return score >= self.least

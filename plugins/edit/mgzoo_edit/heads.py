@@ -1,0 +1,73 @@
+"""What the two heads of this plugin have in common: source in, text in, edited media out.
+
+Shape letters as in `mgzoo.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgzoo.latent_task import decode_frames, latent_axes, prompt_with_fps, size_of
+from mgzoo.media import Media
+from mgzoo.parts import Condition
+from mgzoo.spec import MgzooError
+from mgzoo_edit.sources import Placed, chosen, placed, told_fps
+
+EXAMPLE = 'mgzoo generate MODEL --source clip.mp4 "make the sky red"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One source on the way through a model.
+
+    media: as it came. placed: in the model's picture. latents: (1, C, T, H, W). fps: told to the model. window, overlap: latent times.
+    """
+
+    media: Media
+    placed: Placed
+    latents: Tensor
+    fps: float
+    window: int
+    overlap: int
+
+
+def begin(model, config, source: Media | None, picture: Media | None) -> Work:
+    """Check what was given, put it in the model's picture and encode it. config: of the head."""
+    media = chosen(source, picture)
+    size = size_of(model, (config.frames, config.height, config.width))
+    window = latent_axes(model, size)[0]
+    into, fps = placed(media.video, *size), told_fps(media, config.fps)
+    latents = torch.stack(model.encode_clips([into.clip(fps)]))
+    return Work(media=media, placed=into, latents=latents, fps=fps, window=window, overlap=int(config.overlap * window))
+
+
+def words(config, text: str, fps: float) -> str:
+    """What the encoders see for a text at a frame rate."""
+    return prompt_with_fps(text, fps) if config.fps_token else text
+
+
+def told(model, config, prompt: str, fps: float) -> dict[str, Condition]:
+    """The conditions of one instruction. Raises MgzooError where it is empty, or longer than an encoder reads."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise MgzooError("the instruction is empty", remedy=f"say what to change, e.g. {EXAMPLE}")
+    conditions = model.encode_conditions({key: [words(config, prompt, fps)] for key in model.encoders})
+    for name, encoder in model.encoders.items():
+        condition, longest = conditions[encoder.spec.name], encoder.spec.max_len
+        # An encoder cuts off what is too long; one that fills up all its places may have done so.
+        if longest is not None and encoder.spec.kind == "tokens" and int(condition.mask.sum()) >= longest:
+            raise MgzooError(f"the instruction is too long: the encoder {name} reads fewer than {longest} tokens, the frame rate's among them",
+                             remedy="say it in fewer words")
+    return conditions
+
+
+def end(model, work: Work, latents: Tensor, prompt: str, meta: Mapping[str, Any]) -> Media:
+    """Latents (1, C, T, H, W) -> media of the source's size, length, rate and sound."""
+    video = work.placed.back(decode_frames(model, latents[0], work.placed.video.shape[:3]))
+    media = work.media
+    said = {"prompt": prompt, **meta, "window_frames": min(len(work.placed.video), model.task.config.frames), "edited_at": list(work.placed.video.shape[1:3])}
+    return Media(video=video, fps=media.fps, audio=media.audio, rate=media.rate, caption=prompt, meta=said)

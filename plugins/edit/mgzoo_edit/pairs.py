@@ -1,0 +1,253 @@
+"""`edit.pairs.v1`: editing pairs and captioned clips, mixed by ratio, as a resumable stream (Movie Gen Edit, section 5, on emoji).
+
+Sample n of the stream depends on the seed and n alone, and micro-batch m holds the samples from m x size on; rank r of W takes the
+micro-batches m with m % W == r. Where a stream stands is one number, good for any number of ranks. Pairs come from a fixed pool (its size is
+`PairsConfig.scenes`), so that frozen parts' outputs are found again; the wording is drawn anew each time.
+
+Shape letters: F frames, Y X pixel height and width.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterator
+from functools import cached_property, partial
+
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from mgzoo import media
+from mgzoo.parts import Clip
+from mgzoo.spec import MgzooError
+from mgzoo_edit import motion
+from mgzoo_edit.composites import DRAWN, changed, draw, to_bytes
+from mgzoo_edit.emoji import ORIGIN, Material, fitted, in_shards, in_table, located, stills_in
+from mgzoo_edit.pair_configs import PairsConfig
+from mgzoo_edit.scenes import Cast, Edit, Scene, number_of
+from mgzoo_edit.tasks import EDITS
+from mgzoo_edit.wordings import WORDINGS, said
+
+GOLDEN = 0.6180339887498949
+FRAMES_SEEN = 3  # different stills that one emoji gives, so that source and target of different pairs find each other again
+SPLITS = ("pairs", "wordings", "both")
+"""What is new in a held-out sample: the pair, the wording, or both."""
+log = logging.getLogger("mgzoo")
+
+
+class Pairs:
+    """A stream of editing pairs and captioned clips, `mgzoo.parts.Data`. seed: of the order. rank, world: this process and how many there are.
+
+    A sample's ``load()`` is the target and ``digest`` names exactly that; ``caption`` is the instruction, or what the clip shows. ``extra``:
+    ``task`` (of `mgzoo_edit.tasks.TASKS`), ``source`` (a function giving uint8 (F, Y, X, 3), None for text to video) and ``source_digest``,
+    ``output_caption`` and ``input_caption``, ``region`` (a function giving bool (F, Y, X): what should change, or None), ``edit`` (the text of
+    a `mgzoo_edit.scenes.Edit`, or empty), ``kind`` (of `mgzoo_edit.wordings.WORDINGS`), and for held-out samples ``split`` (of `SPLITS`).
+    """
+
+    def __init__(self, config: PairsConfig, seed: int = 0, rank: int = 0, world: int = 1):
+        self.config, self.seed, self.rank, self.world = config, seed, rank, world
+        root = located(config.path, "path", "data at")
+        emoji = in_shards(root)
+        apart = [key for name in config.held_out for key in _listed(root, name, emoji)]
+        stills = self._stills()
+        self.material = Material({**emoji, **stills}, config.keep_mb * 1_000_000)
+        self.list = self._held_out_list()
+        self.cast = Cast(
+            facts={key: piece.facts for key, piece in emoji.items()}, apart=apart, stills={key: piece.facts for key, piece in stills.items()},
+            held_out=[edit for split, edit, _ in self.list if split != "wordings"],
+        )  # fmt: skip
+        self.shares = config.shares()
+        self.samples, self.size = 0, 1
+
+    # the stream
+
+    def batches(self, size: int) -> Iterator[list[Clip]]:
+        """Endless micro-batches of `size` samples from where the stream stands."""
+        assert size > 0
+        number = self.samples // size
+        while True:
+            if number % self.world == self.rank:
+                clips = [self.sample(number * size + i, number if self.config.text_frames else None) for i in range(size)]
+                self.samples, self.size = (number - self.rank + self.world) * size, size
+                yield clips
+            number += 1
+
+    def state_dict(self) -> dict:
+        """position: micro-batches that all ranks together have taken. size: of those."""
+        return {"position": self.samples // self.size, "size": self.size}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Stand where `state` was taken; with another batch size, at the nearest micro-batch that repeats rather than skips."""
+        self.samples, self.size = state["position"] * state["size"], state["size"]
+
+    def sample(self, number: int, batch: int | None = None) -> Clip:
+        """Sample `number` of the stream. Kinds follow the golden ratio's sequence, so that any stretch of the stream keeps the mix.
+
+        batch: number of its micro-batch where text to video takes whole ones, in the same sequence.
+        """
+        u, kind, shares = (0.5 + number * GOLDEN) % 1, "", self.shares
+        if batch is not None and (apart := shares.get("text_to_video")):
+            texts = (0.5 + batch * GOLDEN) % 1 < apart
+            shares = {"text_to_video": 1.0} if texts else {name: share / (1 - apart) for name, share in shares.items() if name != "text_to_video"}
+        for kind, share in shares.items():
+            u -= share
+            if u < 0:
+                break
+        dice = random.Random(number_of("sample", self.seed, number))
+        if kind == "text_to_video":
+            return self._text_to_video(dice)
+        if kind == "back_translated":
+            return self._returned(dice.choice(self.returned))
+        task, animated = kind.removeprefix("animated."), kind.startswith("animated.")
+        item = dice.randrange(self.config.scenes * (2 if task == "local" else 1))
+        edit = self.cast.draw(task, item, turn=dice.randrange(2))
+        return self.pair(edit, said(_words(edit), self.cast.slots(edit), dice.randrange(2**16)), item=item, animated=animated)
+
+    def held_out(self) -> list[Clip]:
+        """Every edit of the held-out list, in its order, which is mixed. Those of vendors' stills only where the stills are."""
+        made = []
+        for split, text, instruction in self.list:
+            edit = Edit.read(text)
+            if edit.source.clips() | edit.target.clips() <= set(self.material.pieces):
+                made.append(self.pair(edit, instruction, split=split))
+        return made
+
+    # samples
+
+    def pair(self, edit: Edit, instruction: str, *, item: int = 0, animated: bool = False, split: str = "") -> Clip:
+        """One sample of an edit. item: chooses the frame of a still and, animated, its motion."""
+        first = self.material.pieces[edit.source.subject].facts
+        frames, moves = self.config.frames, None
+        if frames == 1 or animated or edit.kind == "vendor":
+            still = number_of("frame", first["concept"], item % FRAMES_SEEN) % first["frames"]
+            indices = (still,)
+            if frames > 1:
+                moves = number_of("motion", item)
+        else:
+            indices = self._spread(first["frames"])
+        source, target = (partial(self._render, scene, indices, moves) for scene in (edit.source, edit.target))
+        digests = [self._digest(scene, indices, moves) for scene in (edit.source, edit.target)]
+        extra = {
+            "task": edit.task, "source": source, "source_digest": digests[0], "region": partial(_region, source, target, edit.task == "style"),
+            "output_caption": self.cast.caption(edit.target), "input_caption": self.cast.caption(edit.source), "edit": edit.text(), "kind": _words(edit),
+            "split": split,
+        }  # fmt: skip
+        return self._clip(f"{edit.text()} {indices[0]} {moves}: {instruction}", digests[1], instruction, first["fps"], target, extra)
+
+    def _text_to_video(self, dice: random.Random) -> Clip:
+        key = dice.choice(self._texts)
+        facts = self.material.pieces[key].facts
+        item, frames = dice.randrange(FRAMES_SEEN), self.config.text_frames or self.config.frames
+        indices = (number_of("frame", facts["concept"], item) % facts["frames"],) if frames == 1 else self._spread(facts["frames"], frames)
+        scene = Scene(subject=key)
+        extra = {"task": "text_to_video", "source": None, "source_digest": "", "region": None, "output_caption": facts["caption"], "input_caption": "", "edit": "", "kind": "", "split": ""}
+        return self._clip(f"{key} {indices[0]}", self._digest(scene, indices, None), facts["caption"], facts["fps"], partial(self._render, scene, indices, None), extra, frames)
+
+    def _returned(self, row: tuple[dict, str, str]) -> Clip:
+        """A back-translated pair: (fields of its line, digests of its target and source)."""
+        fields, target, source = row
+        load, before = partial(self._read, fields["file"]), partial(self._read, fields["source"])
+        extra = {
+            "task": fields["task"], "source": before, "source_digest": self._cut(source), "region": partial(_region, before, load, fields["task"] == "style"),
+            "output_caption": fields.get("output_caption", ""), "input_caption": fields.get("input_caption", ""), "edit": "", "kind": "", "split": "",
+        }  # fmt: skip
+        return self._clip(f"{fields['file']} from {fields['source']}", self._cut(target), fields["caption"], float(fields["fps"]), load, extra)
+
+    def _clip(self, key: str, digest: str, caption: str, fps: float, load, extra: dict, frames: int = 0) -> Clip:
+        c = self.config
+        return Clip(key=key, digest=digest, caption=caption, frames=frames or c.frames, height=c.height, width=c.width, fps=fps, load=load, extra=extra)
+
+    def _spread(self, frames: int, wanted: int = 0) -> tuple[int, ...]:
+        wanted = wanted or self.config.frames
+        return tuple(i * frames // wanted for i in range(wanted))
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        known = sorted(self.cast.known, key=lambda key: number_of("text", key))
+        return known[: self.config.texts] if self.config.texts else known
+
+    # pixels
+
+    def _render(self, scene: Scene, indices: tuple[int, ...], moves: int | None) -> Tensor:
+        """A scene at these frames of its subject, uint8 (F, Y, X, 3); with `moves`, its one frame along that motion."""
+        frames = self.material.pieces[scene.subject].facts["frames"]
+        if scene == Scene(subject=scene.subject):  # as it is: nothing is cut out and laid back
+            video = self.material.video(scene.subject)[[i % frames for i in indices]]
+        else:
+            video = to_bytes(draw(scene, {key: self.material.cut(key, indices if key == scene.subject else (0,) * len(indices)) for key in scene.clips()})[0])
+        if moves is not None:
+            video = motion.moved(video[0], motion.sequence(moves, self.config.frames))
+        return fitted(video, self.config.height, self.config.width)
+
+    def _digest(self, scene: Scene, indices: tuple[int, ...], moves: int | None) -> str:
+        shown = [self.material.digest(key) for key in sorted(scene.clips())]
+        c = self.config
+        return blake3(json.dumps([DRAWN, scene.text(), shown, indices, moves and [moves, c.frames], c.height, c.width]).encode()).hexdigest()
+
+    def _cut(self, digest: str) -> str:
+        return blake3(json.dumps([DRAWN, digest, self.config.frames, self.config.height, self.config.width]).encode()).hexdigest()
+
+    def _read(self, name: str) -> Tensor:
+        video = media.read(self._returned_root / name).video
+        if len(video) < self.config.frames:
+            raise MgzooError(f"{name} has {len(video)} frames, {self.config.frames} are asked for", remedy="lower data.config.frames", origin=ORIGIN)
+        return fitted(video[list(self._spread(len(video)))], self.config.height, self.config.width)
+
+    # what lies on disk
+
+    def _stills(self) -> dict:
+        if not self.config.stills:
+            log.info("no stills are named: styles are the looks of the package, vendors' are left out (scripts/prepare_edits.py makes them)")
+            return {}
+        return stills_in(located(self.config.stills, "stills", "folder of stills"))
+
+    @cached_property
+    def _returned_root(self):
+        return located(self.config.back_translated, "back_translated", "folder of back-translated pairs")
+
+    @cached_property
+    def returned(self) -> list[tuple[dict, str, str]]:
+        """The back-translated pairs, with the digests of their files."""
+        rows = []
+        for fields, file in in_table(self._returned_root, ("file", "source", "task", "caption")):
+            if fields["task"] not in EDITS:
+                raise MgzooError(f"{fields['file']} is of the task {fields['task']!r}", remedy=f"name one of {', '.join(EDITS)}", origin=str(self._returned_root))
+            source = self._returned_root / fields["source"]
+            if not source.is_file():
+                raise MgzooError(f"there is no file {fields['source']}", remedy="make the pairs again", origin=str(self._returned_root))
+            fields.setdefault("fps", media.probe(file)["fps"])
+            rows.append((fields, blake3(file.read_bytes()).hexdigest(), blake3(source.read_bytes()).hexdigest()))
+        if not rows:
+            raise MgzooError("there is no back-translated pair", remedy="make some, or take back_translated out of mix", origin=str(self._returned_root))
+        return rows
+
+    def _held_out_list(self) -> list[tuple[str, str, str]]:
+        if not self.config.held_out_pairs:
+            return []
+        file = located(self.config.held_out_pairs, "held_out_pairs", "held-out list")
+        rows = [tuple(line.split("\t")) for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+        for row in rows:
+            if len(row) != 3 or row[0] not in SPLITS:
+                raise MgzooError(f"a line of the held-out list is not SPLIT, EDIT, INSTRUCTION: {' '.join(row)}", remedy="write it again with scripts/prepare_edits.py --lists", origin=str(file))
+        return rows
+
+
+def _words(edit: Edit) -> str:
+    """The kind of `WORDINGS` that says an edit."""
+    return edit.kind if edit.kind in WORDINGS else "look"
+
+
+def _region(source, target, whole: bool) -> Tensor:
+    """bool (F, Y, X): everything for a change of style, otherwise where the two differ."""
+    before, after = source(), target()
+    return torch.ones(after.shape[:3], dtype=torch.bool) if whole else changed(before, after)
+
+
+def _listed(root, name: str, known) -> list[str]:
+    file = root / name if (root / name).is_file() else located(name, "held_out", "held-out list")
+    keys = [line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    if strange := [key for key in keys if key not in known]:
+        raise MgzooError(f"{len(strange)} held-out keys are no clip of this data, the first is {strange[0]}", remedy="mend the list, or drop it from data.config.held_out", origin=str(file))
+    return keys

@@ -1,0 +1,38 @@
+"""Declares the parts of this plugin; imports none of them."""
+
+from mgzoo.hooks import hookimpl
+from mgzoo.spec import Component
+
+
+@hookimpl
+def mgzoo_components():
+    return [
+        Component(
+            id="edit.pairs.v1",
+            kind="data",
+            config="mgzoo_edit.pair_configs:PairsConfig",
+            target="mgzoo_edit.pairs:Pairs",
+            summary="editing pairs made of animated emoji, mixed with captioned clips",
+        ),
+        Component(
+            id="edit.instruct.v1",
+            kind="task",
+            config="mgzoo_edit.configs:InstructConfig",
+            target="mgzoo_edit.instruct:Instruct",
+            summary="edit a clip or a picture as an instruction says (Movie Gen Edit, section 5)",
+        ),
+        Component(
+            id="edit.sdedit.v1",
+            kind="task",
+            config="mgzoo_edit.configs:SdeditConfig",
+            target="mgzoo_edit.sdedit:Sdedit",
+            summary="edit with any text-to-video model, from a noised source (SDEdit)",
+        ),
+        Component(
+            id="edit.direction.v1",
+            kind="filter",
+            config="mgzoo_edit.configs:DirectionConfig",
+            target="mgzoo_edit.direction:Direction",
+            summary="did the edit happen where it should, and was the rest kept",
+        ),
+    ]

@@ -1,0 +1,111 @@
+"""SDEdit (Meng et al. 2022): a text-to-video model edits by going part of the way to noise and back. The baseline of instruction editing.
+
+Shape letters as in `mgzoo.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mgzoo.contracts import wiring
+from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
+from mgzoo.media import Media
+from mgzoo.parts import Clip, Conditions, Example, Loss
+from mgzoo.spec import MgzooError
+from mgzoo_edit import heads
+from mgzoo_edit.configs import SdeditConfig
+from mgzoo_edit.windows import over_windows
+
+
+def from_noised(
+    model, source: Tensor, conditions: Conditions, strength: float, *, seed: int = 0, window: int | None = None, overlap: int = 0,
+    on_step: Callable[[int, int], None] | None = None, steps: int | None = None, guidance: float | None = None,
+) -> Tensor:  # fmt: skip
+    """Source latents (B, C, T, H, W), noised to time 1 - strength and denoised under `conditions` -> latents.
+
+    The sampler walks from u = 0 to 1 over t = t0 + (1 - t0) u, on which dx/du = (1 - t0) v: any sampler of velocities will do, all its
+    steps are spent on the way that is left. Sample i is noised with the noise of seed + i.
+    """
+    assert 0 < strength <= 1, f"strength {strength}"
+    first, length = 1.0 - strength, source.shape[2]
+    noised = [model.objective.pair(x[None], torch.Generator().manual_seed(seed + i), t=torch.tensor([first]))[0] for i, x in enumerate(source.cpu())]
+    denoise = over_windows(model, conditions, {}, length, window or length, overlap)
+
+    def rest(latents: Tensor, u: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
+        return [strength * velocity for velocity in denoise(latents, first + strength * u, branches)]
+
+    sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), torch.cat(noised).to(model.device)
+    return sampler.sample(rest, noise.shape, torch.Generator().manual_seed(seed), conditions=tuple(conditions), noise=noise, on_step=on_step)
+
+
+def check(model) -> None:
+    """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
+    objective, wires = model.recipe.parts["objective"].config, wiring(model.recipe)
+    if objective.predicts() != "velocity":
+        raise MgzooError(f"SDEdit here goes along velocities, and this model predicts {objective.predicts()}", remedy="take one trained with flow matching")
+    if wires.feeds:
+        raise MgzooError("this model takes a source itself, so it needs no SDEdit", remedy="ask it without --task, or take the text-to-video model it came from")
+
+
+class Sdedit:
+    """``edit.sdedit.v1``: on any text-to-video model. The text says what the result shows, not what to change."""
+
+    def __init__(self, config: SdeditConfig):
+        self.config = config
+
+    def trained(self, model) -> list[str]:
+        """As text to video: it is the same model."""
+        return ["backbone", *(f"encoders.{key}" for key in model.encoders)]
+
+    def prepare(self, model, clips: Sequence[Clip]) -> Example:
+        """Latents and conditions of captioned clips."""
+        latents, frozen = model.encode_clips(clips), frozen_encoders(model)
+        texts = [heads.words(self.config, clip.caption, clip.fps) for clip in clips]
+        return Example(
+            latents=torch.stack(latents) if len({latent.shape for latent in latents}) == 1 else latents,
+            inputs={key: texts for key in model.encoders if key not in frozen},
+            conditions={condition.name: condition for condition in (model.encode_texts(key, texts) for key in frozen)},
+        )
+
+    def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
+        """The objective's loss, the text dropped in a random share of samples."""
+        rows = torch.rand(len(example.latents), generator=generator) < model.recipe.train.condition_dropout
+        conditions = {name: one.dropped(rows) for name, one in conditions_of(model, example).items()}
+        noisy, t, target = model.objective.pair(example.latents, generator)
+        total = model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t)
+        return Loss(total=total, terms={"loss": total.detach()})
+
+    @torch.no_grad()
+    def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
+        """Mean loss over ten equally spaced times."""
+        conditions = conditions_of(model, example)
+        return {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
+
+    def generate(
+        self,
+        model,
+        *,
+        prompt: str,
+        source: Media | None = None,
+        picture: Media | None = None,
+        strength: float | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Media:
+        """The source clip, or the picture, as the text says it should look: of its size, length, rate and sound."""
+        strength = self.config.strength if strength is None else strength
+        if not 0 < strength <= 1:
+            raise MgzooError(f"strength is {strength:g}, not in (0, 1]", remedy="write --strength 0.6; the larger, the freer the edit")
+        check(model)
+        work = heads.begin(model, self.config, source, picture)
+        conditions = heads.told(model, self.config, prompt, work.fps)
+        latents = from_noised(
+            model, work.latents, conditions, strength, seed=seed, window=work.window, overlap=work.overlap, on_step=on_step, steps=steps, guidance=guidance
+        )
+        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
+        return heads.end(model, work, latents, prompt, {"strength": strength, "seed": seed, "sampler": fields(sampler.config)})

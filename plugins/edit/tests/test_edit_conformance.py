@@ -1,0 +1,5 @@
+"""The public laws, held against this plugin."""
+
+from mgzoo.testing import conformance
+
+TestEdit = conformance("edit")

@@ -1,0 +1,1 @@
+"""Personalization: a subject's picture as a condition of the video."""

@@ -1,0 +1,157 @@
+"""What the parts of this plugin may be told; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+
+
+def at_least(config, least: float, *names: str) -> None:
+    """Raise ValueError unless these fields of a config are at least so much."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
+
+
+SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "which fills it"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Text to video with the subject of a picture. Defaults are Movie Gen's sizes for personalized video."""
+
+    frames: int = option(256, "frames generated unless the request says otherwise")
+    height: int = option(768, "pixels")
+    width: int = option(768, "pixels")
+    fps: float = option(16.0, "frames per second, told to the model and written to the file")
+    fps_token: bool = option(True, "put FPS-<rate> before the prompt (Movie Gen, section 3)")
+    finder: Literal["faces", "paper", "whole"] = option(
+        "faces", "what finds the subject: a face detector (the extra `faces`), what is not white paper, or nothing: the whole picture is taken for it"
+    )
+    crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
+    smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
+
+    def __post_init__(self):
+        at_least(self, 1, "frames", "height", "width", "crop", "smallest")
+        if self.fps <= 0:
+            raise ValueError(f"fps must be positive, got {self.fps}")
+
+    @classmethod
+    def tiny(cls, **changes):
+        """Sixteen frames of 64x64, of a subject that fills its picture."""
+        return cls(**{"frames": 16, "height": 64, "width": 64, "fps": 5.0, "finder": "whole", "crop": 64, "smallest": 16, **changes})
+
+    def asks(self) -> tuple[Ask, ...]:
+        """The picture, and which of its subjects."""
+        return (
+            Ask(name="reference", kind="image", help=f"picture of the subject, {SHOWN[self.finder]}", required=True),
+            Ask(name="subject", kind="whole", help="which of several subjects, counted from the left from 1"),
+        )
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of what it generates unless told otherwise."""
+        return ((self.frames, self.height, self.width),)
+
+    def parts(self) -> tuple[str, ...]:
+        """The kinds of part it needs."""
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        """What it can feed to encoders: the prompt, and the reference to those that take a picture."""
+        return ("text", "image")
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """It emits no condition of its own: the vision encoder does."""
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """It does not widen the backbone's input."""
+        return 0
+
+    def parameters(self) -> int:
+        """It holds no weights."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+    """Clips of a subject, each with a picture of that subject."""
+
+    path: str = option("???", "folder of *.tar shards of clips, KEY.mp4 and KEY.json; relative to the working directory or the repository")
+    references: str = option("", "folder with references.jsonl and the STYLE.tar of stills that it names; empty where cross is 0 and captions come from the shards")
+    frames: int = option(16, "frames of a clip, taken from its start")
+    height: int = option(64, "pixels")
+    width: int = option(64, "pixels")
+    crop: int = option(64, "pixels along a side of a reference")
+    cross: float = option(0.5, "share of clips whose reference is another picture of the subject; the others' is a frame of the clip")
+    moments: int = option(5, "frames of a clip that its references are taken from, spread over all of it (Movie Gen takes 5)")
+    split: Literal["train", "all"] = option("train", "train leaves out what is held out, all does not")
+    held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
+    shuffle: bool = option(True, "a new order each epoch, made from the seed")
+    license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
+
+    def __post_init__(self):
+        at_least(self, 1, "frames", "height", "width", "crop", "moments")
+        if not 0 <= self.cross <= 1:
+            raise ValueError(f"cross is a share from 0 to 1, got {self.cross}")
+        if self.cross and not self.references:
+            raise ValueError(f"cross {self.cross} needs references: a folder with references.jsonl")
+
+    @classmethod
+    def tiny(cls):
+        """One-frame 16x16 pictures of the emoji that the repository holds, paired with themselves."""
+        return cls(path="data/emoji64", frames=1, height=16, width=16, crop=16, cross=0.0, license="mit")
+
+    def parameters(self) -> int:
+        """Data has no weights."""
+        return 0
+
+    def sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """(frames, height, width) of every clip."""
+        return ((self.frames, self.height, self.width),)
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities."""
+        return ("image" if self.frames == 1 else "video", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesConfig:
+    """One frame a second, and how many subjects are in it."""
+
+    finder: Literal["faces", "paper"] = option("faces", "what finds subjects: a face detector (the extra `faces`), or what is not white paper")
+    every: float = option(1.0, "seconds between the frames that are looked at (Movie Gen: 1)")
+    least: float = option(0.02, "share of the picture that the one subject must take in every frame that is looked at")
+    white: int = option(240, "finder paper: the least value of a paper's darkest channel, 0 to 255")
+
+    def __post_init__(self):
+        if self.every <= 0:
+            raise ValueError(f"every must be positive, got {self.every}")
+
+    @classmethod
+    def tiny(cls):
+        """On paper; half grey counts as paper."""
+        return cls(finder="paper", every=0.25, white=128)
+
+    def parameters(self) -> int | None:
+        """Those of the detector are its package's own."""
+        return 0 if self.finder == "paper" else None
+
+    def keeps(self, score: float) -> bool:
+        """Whether a clip stays: one subject in every frame, and large enough."""
+        return score >= self.least
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneIdentityConfig(FacesConfig):
+    """One subject in every frame that is looked at, and the same one: cosine of neighbouring frames' embeddings."""
+
+    recogniser: Literal["dlib", "pixels"] = option("dlib", "what tells identities apart: dlib's 128 numbers of a face (the extra `faces`), or the crop's pixels")
+    least: float = option(0.5, "least cosine between neighbouring frames (Movie Gen: 0.5, of ArcFace)")
+
+    @classmethod
+    def tiny(cls):
+        """On paper, by pixels."""
+        return cls(finder="paper", recogniser="pixels", every=0.25, white=128)

@@ -1,0 +1,53 @@
+"""What finds the subjects of a picture, by the name that a config gives it, and what is said where there is not just one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from mgzoo.spec import MgzooError
+from mgzoo_personalize.crop import WHITE, Found, ink, subjects_on_paper
+from mgzoo_personalize.faces import faces
+
+BORDER = 0.9  # share of a picture's border that, covered, means there is no paper
+Finder = Callable[[Tensor], list[Found]]
+"""A picture uint8 (Y, X, 3) -> its subjects from left to right."""
+
+
+def on_paper(picture: Tensor, white: int = WHITE) -> list[Found]:
+    """Subjects on white paper. Raises MgzooError for a picture without paper: a photograph is one piece from edge to edge."""
+    mask = ink(picture, white)
+    border = float((mask[0].float().mean() + mask[-1].float().mean() + mask[:, 0].float().mean() + mask[:, -1].float().mean()) / 4)
+    if border > BORDER:
+        raise MgzooError("the reference has no white background, so its subject cannot be told from it",
+                         remedy="cut the subject out first (transparency counts as white), or use a model whose finder is `faces`")  # fmt: skip
+    return subjects_on_paper(picture, white)
+
+
+def all_of_it(picture: Tensor) -> list[Found]:
+    """The whole picture as one subject: a reference that is cut out already."""
+    return [Found(box=(0, 0, picture.shape[1], picture.shape[0]))]
+
+
+FINDERS: dict[str, Finder] = {"paper": on_paper, "faces": faces, "whole": all_of_it}
+
+
+def choose(found: list[Found], which: int | None, smallest: int, what: str, origin: str = "the reference") -> Found:
+    """The one subject, or number `which` from the left. Raises MgzooError for none, several without a choice, and one that is too small:
+    a crop is never made silently.
+
+    smallest: pixels of its longer side. what: ``face`` or ``subject``.
+    """
+    count = len(found)
+    if not found:
+        raise MgzooError(f"there is no {what} in {origin}", remedy=f"give a picture that shows one {what}, large and unhidden")
+    if which is None and count > 1:
+        places = "; ".join(f"{i}: {one.box[2] - one.box[0]}x{one.box[3] - one.box[1]} pixels at {one.box[0]},{one.box[1]}" for i, one in enumerate(found, 1))
+        raise MgzooError(f"there are {count} {what}s in {origin} ({places})", remedy=f"choose one, counted from the left: --subject 1 … {count}; or crop the picture")
+    if which is not None and not 1 <= which <= count:
+        raise MgzooError(f"subject {which} was asked for, and there {'is' if count == 1 else 'are'} {count} in {origin}", remedy=f"--subject takes 1 … {count}")
+    chosen = found[(which or 1) - 1]
+    if chosen.side < smallest:
+        raise MgzooError(f"the {what} in {origin} is {chosen.side} pixels, and at least {smallest} are needed", remedy="give a larger picture of it; enlarging this one adds nothing")
+    return chosen

@@ -1,0 +1,175 @@
+"""Text to video with the subject of a reference picture: Movie Gen's personalized video (section 4).
+
+The reference, cut out on white, goes through a vision encoder whose tokens the backbone projects and puts beside the text's in
+cross-attention. Shape letters as in `mgzoo.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from mgzoo import media
+from mgzoo.latent_task import (
+    conditions_of,
+    decode_frames,
+    drop_conditions,
+    fields,
+    frozen_encoders,
+    noise_of,
+    prompt_with_fps,
+    prompts_of,
+    sampler_with,
+    size_of,
+    validation_loss,
+)
+from mgzoo.media import Media
+from mgzoo.model import Input, to_pixels
+from mgzoo.parts import Clip, Condition, Example, Loss
+from mgzoo_personalize.configs import ReferenceConfig
+from mgzoo_personalize.crop import cut_out, whole
+from mgzoo_personalize.finders import FINDERS, choose
+
+EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
+
+
+class Reference:
+    """Flow matching on latents of captioned clips with a picture of their subject; generation from a prompt and a picture."""
+
+    def __init__(self, config: ReferenceConfig):
+        self.config = config
+
+    def trained(self, model) -> list[str]:
+        """The backbone and every encoder; a recipe's stages freeze and unfreeze the vision encoder."""
+        return ["backbone", *(f"encoders.{key}" for key in model.encoders)]
+
+    def text(self, prompt: str, fps: float) -> str:
+        """The words that the encoders see for a prompt at a frame rate."""
+        return prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
+
+    def takes(self, model, key: str) -> str:
+        """What an encoder is given: ``text`` or ``image``."""
+        return model.recipe.parts[f"encoders.{key}"].config.takes()
+
+    def prepare(self, model, clips: Sequence[Clip]) -> Example:
+        """Latents and frozen encoders' conditions through the cache; the other encoders' inputs. A clip without a reference of its own
+        (``extra["reference"]``) is its own: the subject of its middle frame."""
+        latents = model.encode_clips(clips)
+        if len({latent.shape for latent in latents}) == 1:
+            latents = torch.stack(latents)
+        words = [Input.text(self.text(clip.caption, clip.fps)) for clip in clips]
+        pictures = [self.reference_of(clip) for clip in clips]
+        given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
+        frozen = frozen_encoders(model)
+        conditions = [model.encode_inputs(key, given[key]) for key in frozen]
+        return Example(
+            latents=latents,
+            inputs={key: [one.value() if callable(one.value) else one.value for one in given[key]] for key in model.encoders if key not in frozen},
+            conditions={condition.name: condition for condition in conditions},
+        )
+
+    def reference_of(self, clip: Clip) -> Input:
+        """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""
+        known, size = clip.extra.get("reference"), self.config.crop
+        if known is not None:
+            return Input(value=lambda: to_pixels(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
+
+        def own() -> Tensor:
+            picture = clip.load()[clip.frames // 2]
+            return self.cropped(picture)
+
+        return Input(value=own, digest=blake3(f"middle frame of {clip.digest} {size}".encode()).hexdigest())
+
+    def cropped(self, picture: Tensor) -> Tensor:
+        """A training picture of one subject -> float (3, 1, crop, crop) in [-1, 1]; all of it where nothing stands out."""
+        subject = whole(picture) if self.config.finder == "paper" else None
+        size = self.config.crop
+        return to_pixels(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
+
+    def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
+        """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance."""
+        conditions = conditions_of(model, example)
+        conditions = drop_conditions(conditions, model.recipe.train.condition_dropout, generator, apart=list(conditions))
+        noisy, t, target = model.objective.pair(example.latents, generator)
+        total = model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t)
+        return Loss(total=total, terms={"loss": total.detach()})
+
+    @torch.no_grad()
+    def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
+        """Mean loss over ten equally spaced times with the generator's noise: ``loss``; and ``without_reference``, with the pictures
+        dropped and the same noise, which a model that looks at them must do worse at."""
+        conditions, state = conditions_of(model, example), generator.get_state()
+        found = {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
+        blind = self.blinded(model, conditions)
+        generator.set_state(state)
+        found["without_reference"] = validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, blind), generator)
+        return found
+
+    def blinded(self, model, conditions: Mapping[str, Condition]) -> dict[str, Condition]:
+        """The conditions with those of pictures dropped."""
+        pictures = {key for key in model.encoders if self.takes(model, key) == "image"}
+        return {name: one.dropped() if name in pictures else one for name, one in conditions.items()}
+
+    def generate(
+        self,
+        model,
+        *,
+        prompt: str | Sequence[str],
+        reference: Media,
+        subject: int | None = None,
+        seed: int = 0,
+        frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Media | list[Media]:
+        """A clip of the reference's subject doing what the prompt says; a list of prompts gives a list of clips.
+
+        reference: one picture; its subject is found and cut out. subject: which of several, from the left, counted from 1; without it a
+        picture of several raises MgzooError, as one of none and one that is too small do. The rest as in text to video: clip i of a
+        list starts from the noise of seed + i.
+        """
+        prompts = prompts_of(prompt, EXAMPLE)
+        size = size_of(model, self.config.sizes()[0], frames, height, width)
+        picture = self.cut(reference, subject)
+        media = self.draw(model, prompts, [picture] * len(prompts), size=size, seed=seed, fps=fps, steps=steps, guidance=guidance, on_step=on_step)
+        return media[0] if isinstance(prompt, str) else media
+
+    def cut(self, reference: Media, subject: int | None = None) -> Tensor:
+        """The subject of a picture, uint8 (crop, crop, 3)."""
+        picture = reference.video[0]
+        found = FINDERS[self.config.finder](picture)
+        chosen = choose(found, subject, self.config.smallest, "face" if self.config.finder == "faces" else "subject")
+        return cut_out(picture, chosen, self.config.crop)
+
+    @torch.no_grad()
+    def draw(self, model, prompts: Sequence[str], pictures: Sequence[Tensor] | None, *, size: tuple[int, int, int] | None = None, seed: int = 0,
+             fps: float | None = None, steps: int | None = None, guidance: float | None = None, on_step=None) -> list[Media]:  # fmt: skip
+        """One clip for each prompt and picture, uint8 (crop, crop, 3) as `cut` makes it; None for no picture at all, as a baseline."""
+        size, fps = size or self.config.sizes()[0], fps or self.config.fps
+        words = [self.text(p, fps) for p in prompts]
+        blank = torch.full((self.config.crop, self.config.crop, 3), 255, dtype=torch.uint8)
+        shown = [to_pixels(picture[None]) for picture in (pictures or [blank] * len(prompts))]
+        conditions = model.encode_conditions({key: words if self.takes(model, key) == "text" else shown for key in model.encoders})
+        if pictures is None:
+            conditions = self.blinded(model, conditions)
+        sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), noise_of(model, size, seed, len(prompts))
+        latents = sampler.sample(
+            model.denoiser(conditions),
+            noise.shape,
+            torch.Generator().manual_seed(seed),
+            conditions=tuple(conditions),
+            noise=noise.to(model.device),
+            on_step=on_step,
+        )
+        request = {"frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
+        return [
+            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": seed + i})
+            for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
+        ]

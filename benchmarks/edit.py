@@ -127,16 +127,18 @@ def sheet(path: Path, found: Sequence, rows: Sequence[tuple[str, Sequence[Tensor
 
 def main() -> None:
     parser = common.arguments(__doc__, items=16, steps=20)
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="artifacts with the editing head; the last one is drawn")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="artifacts with the editing head; the last one is drawn")
     parser.add_argument("--sdedit", help="a text-to-video model to compare with")
     parser.add_argument("--stills", default="", help="data/edits64, to ask for vendors' styles too")
     options = parser.parse_args()
+    if not (options.models or options.sdedit):
+        parser.error("give a MODEL, or --sdedit")
     pairs = Pairs(PairsConfig(frames=16, stills=options.stills))
     clips = chosen(pairs, options.items)
     found = [edits.answers(pairs, clip) for clip in clips]
     report: dict = {"models": options.models, "items": options.items, "steps": options.steps, "iou": edits.IOU,
                     "guessed_right": {split: _share([guess(c.caption) == c.extra["task"] for c in clips if c.extra["split"] == split]) for split in SPLITS}}
-    rows, made, own = [], {}, None
+    rows, made = [], {}
 
     def tell(name: str, videos: list[Tensor]) -> None:
         for split in SPLITS:
@@ -147,16 +149,14 @@ def main() -> None:
         everything = [{"split": row["split"], "task": row["task"], **{key: row[key] for key in COLUMNS}} for row in rows if row["clips shown"] == name]
         print(f"\n{name}\n{common.table(everything)}", flush=True)
 
+    model = mgzoo.load([*options.models, options.sdedit][0])  # all of them share an autoencoder
+    own = reconstructed(model, clips)
+    tell("the source, copied", [answer.source for answer in found])
+    tell("the target, re-encoded", own)
     for reference in options.models:
-        model = mgzoo.load(reference)
-        if own is None:
-            own = reconstructed(model, clips)
-            tell("the source, copied", [answer.source for answer in found])
-            tell("the target, re-encoded", own)
-        name = _name(reference)
+        model, name = mgzoo.load(reference), _name(reference)
         made[name] = through(model, clips, instructed(model, options.steps))
         tell(name, made[name])
-        del model
     if options.sdedit:
         model = mgzoo.load(options.sdedit)
         strength, tuned = best_strength(model, pairs, options.steps)
@@ -164,11 +164,13 @@ def main() -> None:
         print("\nSDEdit on training pairs\n" + common.table([{"strength": row["strength"], **{key: row[key] for key in COLUMNS}} for row in tuned]), flush=True)
         made["SDEdit"] = through(model, clips, noised(model, strength, options.steps))
         tell(f"SDEdit at {strength:g}", made["SDEdit"])
-    last = _name(options.models[-1])
-    sheet(options.out / "edit_clips.png", found, [(name, made[name]) for name in dict.fromkeys((last, *(["SDEdit"] if options.sdedit else [])))])
-    groups = {f"{split}, {task}": {row["clips shown"]: row["right"] for row in rows if (row["split"], row["task"]) == (split, task)} for split in SPLITS for task in (*EDITS, "all")}
-    common.bars(options.out, "edit", {name: bars for name, bars in groups.items() if name.startswith("pairs") or name.endswith("all")}, unit="share of right edits",
-                title="Edits that are right, on held-out pairs and wordings")
+    drawn = [*map(_name, options.models[-1:]), *(["SDEdit"] if options.sdedit else [])]
+    sheet(options.out / "edit_clips.png", found, [(name, made[name]) for name in drawn])
+    groups: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["split"] == "pairs" or row["task"] == "all":
+            groups.setdefault(f"{row['split']}, {row['task']}", {})[row["clips shown"]] = row["right"]
+    common.bars(options.out, "edit", groups, unit="share of right edits", title="Edits that are right, on held-out pairs and wordings")
     print(common.write(options.out, "edit", {**report, "chance": _share([answer.chance for answer in found]), "rows": rows}))
 
 

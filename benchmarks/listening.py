@@ -94,11 +94,11 @@ def cents(hertz: float, midi: int) -> float:
 def onsets(audio: Tensor, *, window: float = 0.005, rise: float = 9.0, apart: float = 0.1) -> list[float]:
     """Seconds at which the energy of a 5 ms window rises by `rise` dB over the mean of the 40 ms before it, at least `apart` from the last."""
     size = round(window * RATE)
-    power = audio[0, : audio.shape[1] // size * size].reshape(-1, size).square().mean(1)
-    floor = max(1e-7, 1e-3 * float(power.max()))
+    power = audio[0, : audio.shape[1] // size * size].reshape(-1, size).square().mean(1).tolist()
+    floor = max(1e-7, 1e-3 * max(power))
     found: list[float] = []
     for i in range(len(power)):
-        before = float(power[max(0, i - 8) : i].mean()) if i else 0.0
+        before = sum(power[max(0, i - 8) : i]) / min(8, i) if i else 0.0
         if power[i] > 10 * floor and power[i] > 10 ** (rise / 10) * (before + floor) and (not found or i * window - found[-1] >= apart):
             found.append(i * window)
     return found

@@ -5,8 +5,8 @@
 Held-out clips are asked for with a prompt that does not say who (`person running`) and a picture of who, in a style that the clips are not drawn in
 (Twitter's). Three sets: persons doing something in a combination of gender, skin tone and deed never trained on (the picture shows the same
 person standing or doing something else), known looks in combinations never trained on, and looks never seen at all (the picture shows that look).
-Identity: gender and skin tone told by a recogniser that learnt on a fourth style alone (benchmarks/persons.py), and whether the real clip is the nearest
-of all persons' clips by pixels (benchmarks/emoji.py). Against: another subject's picture, no picture, the base model without and with the identity in
+Identity: skin tone and gender by the nearest of the clips that differ in nothing else (benchmarks/emoji.py: pixels, no network); the same told by a
+recogniser that learnt on a third style alone (benchmarks/persons.py); and whether the real clip is the nearest of all persons' clips. Against: another subject's picture, no picture, the base model without and with the identity in
 words, and the real clips. Deed: the nearest clip of that person shows the deed that was asked for. Motion energy over the real clips'.
 Pasting: how far a clip's middle frame is from the reference, over how far the real clip's is (1: as far; less: pasted), and the share whose
 frame is nearer to the reference than to any real clip of that person.
@@ -14,6 +14,8 @@ Left out: human votes; faces of real people, of which no package ships footage.
 """
 
 from __future__ import annotations
+
+import json
 
 import common
 import emoji
@@ -25,7 +27,10 @@ import mgzoo
 
 STYLE = "twitter"  # of the references: drawn, while the clips are rendered
 FAR = 24  # rows on, where another subject's reference is taken from
-COLUMNS = ("tone", "gender", "nearest", "deed", "motion", "distance to reference", "pasted")
+COLUMNS = ("tone", "gender", "tone, recogniser", "gender, recogniser", "nearest", "deed", "motion", "distance to reference", "pasted")
+
+CARD = {"tone": "right skin tone", "gender": "right gender", "nearest": "the real clip is the nearest of 1,358", "deed": "right deed",
+        "motion": "motion energy over the real clips'", "pasted": "frame nearer to the reference than to the person's clips"}
 
 
 def sets(count: int) -> dict[str, list[str]]:
@@ -70,15 +75,17 @@ def score(net, video: Tensor, keys: list[str], references: Tensor) -> dict[str, 
             found = mates[int(line[mates].argmin())]
             deeds.append(emoji.clips().facts[found]["concept"] == emoji.clips().facts[row]["concept"])
     real = emoji.clips().video[rows]
-    small = [F(persons.crops(one)) for one in (video, real)]
-    shown = F(references)
+    small = [halved(persons.crops(one)) for one in (video, real)]
+    shown = halved(references)
     to_reference, real_to_reference = ((one - shown).square().mean((1, 2, 3)) for one in small)
     mates = [[index[k] for k in listed if listed[k]["subject"] == listed[key]["subject"]] for key in keys]
-    real_crops = {row: F(persons.crops(emoji.clips().video[[row]]))[0] for row in sorted({row for group in mates for row in group})}
+    real_crops = {row: halved(persons.crops(emoji.clips().video[[row]]))[0] for row in sorted({row for group in mates for row in group})}
     to_real = torch.stack([min((frame - real_crops[row]).square().mean() for row in group) for frame, group in zip(small[0], mates)])
     return {
-        "tone": (known[:, : len(persons.TONES)].argmax(1) == tones).float().mean().item(),
-        "gender": (known[:, len(persons.TONES) :].argmax(1) == genders).float().mean().item(),
+        "tone": emoji.variant(distance, rows, "skintone")[0],
+        "gender": emoji.variant(distance, rows, "person")[0],
+        "tone, recogniser": (known[:, : len(persons.TONES)].argmax(1) == tones).float().mean().item(),
+        "gender, recogniser": (known[:, len(persons.TONES) :].argmax(1) == genders).float().mean().item(),
         "nearest": sum(right) / len(right),
         "deed": sum(deeds) / len(deeds) if deeds else float("nan"),
         "motion": (emoji.motion(video).mean() / emoji.motion(real).mean()).item(),
@@ -87,7 +94,7 @@ def score(net, video: Tensor, keys: list[str], references: Tensor) -> dict[str, 
     }
 
 
-def F(pictures: Tensor) -> Tensor:
+def halved(pictures: Tensor) -> Tensor:
     """uint8 (B, 64, 64, 3) -> float (B, 3, 32, 32) in [0, 1]: pixels as the judge of emoji.py sees them."""
     return torch.nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float() / 255, 2)
 
@@ -135,6 +142,11 @@ def main() -> None:
         print(common.table(rows[-len(arms) :]), flush=True)
     groups = {f"{name}, {column}": {arm: found[column] for arm, found in arms.items()} for name, arms in report["sets"].items() for column in ("tone", "gender", "nearest")}
     common.bars(options.out, "personalize", groups, unit="share of clips", title=f"Identity of {options.model}")
+    command = f"python benchmarks/personalize.py {options.model}"
+    card = [{"name": f"{name}: {said}", "value": round(arms["reference"][column], 3), "command": command,
+             "baseline": "; ".join(f"{arm} {arms[arm][column]:.3f}" for arm in arms if arm != "reference")}
+            for name, arms in report["sets"].items() for column, said in CARD.items() if arms["reference"][column] == arms["reference"][column]]  # fmt: skip
+    (options.out / "card-personalize.json").write_text(json.dumps(card, indent=1) + "\n")
     print(common.write(options.out, "personalize", {**report, "rows": rows}))
 
 

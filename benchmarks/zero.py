@@ -3,8 +3,8 @@
     python benchmarks/zero.py [--rounds 6] [--block 3] [--micro 8]
 
 Two gloo ranks on this machine, one thread each. The model is tiny/emoji_t2v's (18 M parameters are trained), on latents of noise, the same
-batch for all. Ours is the engine of `mgzoo.train.zero`, its configuration and CPUAdam as shipped: bf16 weights, float32 masters, gradients
-reduced in float32, clipping. The peers are DDP around the same module with torch's fused AdamW and clipping: `autocast` (float32 weights
+batch for all. Ours is the engine of `mgzoo.train.zero`, its configuration and CPUAdam as shipped: bf16 weights, float32 masters, bf16 gradients
+summed in float32 (`mgzoo.train.gloo`), clipping. The peers are DDP around the same module with torch's fused AdamW and clipping: `autocast` (float32 weights
 and gradients under torch.autocast, as most training scripts have it; the goals are against this one) and `masters` (bf16 weights and
 gradients, reduced in bf16, with float32 copies for the optimiser); float32 throughout in rows of their own. Blocks of steps take turns
 in one run. A ratio is of one round: our step time over DDP's, of the slower rank; goals 1.0, 1.0 and 1.1.

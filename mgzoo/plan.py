@@ -10,8 +10,9 @@ All figures are closed forms of the parts' configs. What a part does not declare
   average 4 B (it lies beside the masters). ZeRO 1 divides the last two by the ranks, 2 also the gradients, 3 also the weights.
   Optimiser offload moves masters, moments and average to the host, with float32 gradients for its optimiser (4 B);
   parameter offload (ZeRO 3) the weights too. Frozen parts are whole on every rank. Buffers are what the engine holds for a
-  moment beyond that, at the larger of two moments (`_buffers`). Fragmentation and activations of anything but the backbone
-  are left out.
+  moment beyond that, at the larger of two moments (`_buffers`); on CUDA unless `plan` is told another device. Activations of
+  anything but the backbone are left out, and what an allocator keeps of what was freed: on a CPU, where our loop lets it keep all
+  (`mgzoo.train.ranks.keep_freed_memory`), the resident set is up to a third larger than these bytes in use.
 """
 
 from __future__ import annotations
@@ -123,8 +124,11 @@ class Plan:
         return "\n".join(_render(self)) + "\n"
 
 
-def plan(recipe, gpus: int = 1) -> Plan:
-    """Work out what a composed recipe costs on ``gpus`` ranks. Nothing is built, downloaded or opened but local manifests."""
+def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
+    """Work out what a composed recipe costs on ``gpus`` ranks. Nothing is built, downloaded or opened but local manifests.
+
+    device: ``cuda`` or ``cpu``, of the ranks; on a CPU the engine sums bfloat16 gradients without float32 copies.
+    """
     from mgzoo.contracts import wiring
 
     if gpus < 1:
@@ -134,7 +138,7 @@ def plan(recipe, gpus: int = 1) -> Plan:
     learn = {name: _adapter(part) if part.adapter else counts[name] for name, part in recipe.parts.items()}
     spans = [(stage.name, stage.steps, recipe.at_stage(i)) for i, stage in enumerate(recipe.stages)]
     spans = spans or [("train", recipe.train.steps, recipe)]
-    stages = [_stage(name, steps, staged, counts, learn, gpus) for name, steps, staged in spans]
+    stages = [_stage(name, steps, staged, counts, learn, gpus, device) for name, steps, staged in spans]
     ever = {name for stage in stages for name in stage.trained}
     trained = [stage.trained_parameters for stage in stages]
     ema = AVERAGE_BYTES if recipe.train.ema.decay else 0
@@ -156,7 +160,7 @@ def plan(recipe, gpus: int = 1) -> Plan:
 
 
 def memory(
-    trained: int, frozen: int, ranks: int, train: Train, activations: int = 0, stages: Sequence[int] = (0, 1, 2, 3), bucket: int = 0
+    trained: int, frozen: int, ranks: int, train: Train, activations: int = 0, stages: Sequence[int] = (0, 1, 2, 3), bucket: int = 0, device: str = "cuda"
 ) -> tuple[Memory, ...]:
     """Bytes per rank for each ZeRO stage without offload and, from stage 1, with it.
 
@@ -171,7 +175,7 @@ def memory(
         gradients = width * trained / (ranks if stage >= 2 else 1)
         optimizer = state * trained / (ranks if stage >= 1 else 1)
         resident = width * frozen + activations
-        summing, stepping = _buffers(stage, trained, ranks, width, min(bucket, trained)) if bucket else (0, 0)
+        summing, stepping = _buffers(stage, trained, ranks, width, min(bucket, trained), device) if bucket else (0, 0)
         row = dict(zero=stage, weights=weights, gradients=gradients, optimizer=optimizer)
         buffers = max(summing, stepping)
         rows.append(Memory(**row, offload=False, buffers=buffers, device=weights + gradients + optimizer + buffers + resident, host=0.0))
@@ -183,22 +187,23 @@ def memory(
     return tuple(rows)
 
 
-def _buffers(stage: int, trained: int, ranks: int, width: int, bucket: int) -> tuple[float, float]:
+def _buffers(stage: int, trained: int, ranks: int, width: int, bucket: int, device: str) -> tuple[float, float]:
     """Bytes beyond weights and gradients while gradients are summed, and while the optimiser steps (the gradients of other ranks
     are gone by then, and this rank's are made flat and float32). From DeepSpeed's code, held against runs by benchmarks/memory.py.
 
-    Summing: the bucket in float32, twice in stage 3 which also sorts it by rank; from stage 2 the bucket itself, which in stage 1
-    takes the place of gradients; in stage 3 also the weights that are gathered, up to `LIVE_PARAMETERS` of them.
+    Summing: on CUDA the bucket in float32; from stage 2 the bucket itself, which in stage 1 takes the place of gradients; in stage 3 also
+    a copy sorted by rank, and the weights that are gathered, up to `LIVE_PARAMETERS` of them.
     """
     share, one_rank = trained / (ranks if stage >= 1 else 1), ranks == 1
-    wide = 4 * bucket if width == 2 and not one_rank else 0
+    travels = 4 if device == "cuda" else width
+    wide = 4 * bucket if travels > width and not one_rank else 0
     flat = width * share + (4 * share if width == 2 else 0)
     if stage <= 1:
         return wide, max(0.0, width * share + flat - width * trained)
     if stage == 2:
         return width * bucket + wide, flat
-    gathered = 0 if one_rank else width * min(trained, LIVE_PARAMETERS)
-    return width * bucket + 2 * wide + gathered, flat
+    others = 0 if one_rank else travels * bucket + width * min(trained, LIVE_PARAMETERS)
+    return width * bucket + wide + others, flat
 
 
 def _trained(recipe, counts: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -241,7 +246,7 @@ def _adapter(part) -> int | None:
     return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.chosen(linear))
 
 
-def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int) -> StageFigures:
+def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
     from mgzoo.contracts import wiring
 
     train, wires = recipe.train, wiring(recipe)
@@ -286,7 +291,7 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], lear
         step_flops=None if per_sample is None else per_sample * train.batch,
         activations=full,
         activations_checkpointed=checkpointed,
-        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0, bucket=recipe.zero.bucket) if known else (),
+        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0, bucket=recipe.zero.bucket, device=device) if known else (),
     )
 
 

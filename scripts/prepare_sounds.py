@@ -138,7 +138,7 @@ def samples(archive: Path) -> Iterator[tuple[str, torch.Tensor, dict]]:
             words = re.sub(r"(\d+)$", "", rest).replace("_", " ").strip()
             kind = FAMILIES[family]
             yield f"sample-{name}", audio, {
-                "caption": f"a {kind} sample" + (f": {words}" if words and words != kind else ""), "family": kind, "name": name, "held_out": share(name) < 0.1 and name not in HITS,
+                "caption": f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} sample" + (f": {words}" if words and words != kind else ""), "family": kind, "name": name, "held_out": share(name) < 0.1 and name not in HITS,
                 "quality": 7.0, "speech": False, "music": family in ("loop", "guit", "bass", "arovane", "mehackit"), "music_description": "",
             }  # fmt: skip
 
@@ -213,13 +213,49 @@ def hits(drums: dict[str, torch.Tensor]) -> Iterator[tuple[str, Media, dict]]:
                 }  # fmt: skip
 
 
+DEMO = {
+    "sample": ("drum_heavy_kick", "drum_snare_hard", "drum_cowbell", "hat_snap", "perc_bell", "elec_blip", "tabla_na", "elec_triangle"),
+    "hit": ("1f431", "1f407", "1f680", "1f44b-1f3fb"), "film": ("120", "190"),
+}  # fmt: skip
+
+
+def demo(made: Path, folder: Path) -> None:
+    """A few sounds of each kind, at most 0.8 s of each (clips whole), and notes made here by a formula, for tests and the documentation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, known = [], {Path(line["file"]).stem: line for line in map(json.loads, (made / "captions.jsonl").read_text().splitlines())}
+    for kind, names in DEMO.items():
+        for name in names:
+            line = dict(known[f"{kind}-{name}"])
+            if kind == "hit":
+                (folder / line["file"]).write_bytes((made / line["file"]).read_bytes())
+            else:
+                audio = sound.read(made / line["file"])[0][:, : int(0.8 * RATE)]
+                write(folder / line["file"], audio)
+                line["seconds"] = audio.shape[1] / RATE
+            lines.append({**line, "held_out": name == names[-1]})
+    for pitch in (57, 60, 64, 69):
+        time = torch.arange(int(0.6 * RATE)) / RATE
+        hertz = 440 * 2 ** ((pitch - 69) / 12)
+        tone = sum(torch.sin(2 * torch.pi * k * hertz * time) / k**1.5 for k in range(1, 7)) * torch.exp(-4 * time)
+        audio, called = torch.cat([torch.zeros(int(0.1 * RATE)), 0.3 * tone])[None], f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
+        write(folder / f"tone-{pitch}.flac", audio)
+        lines.append({"file": f"tone-{pitch}.flac", "kind": "note", "seconds": audio.shape[1] / RATE, "caption": f"a note on a plucked string, {called}", "instrument": "string",
+                      "pitch": pitch, "note": called, "onset": 0.1, "family": "string", "held_out": pitch == 64, "quality": 8.0, "speech": False, "music": True,
+                      "music_description": "a single note"})  # fmt: skip
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "held_out.txt").write_text("".join(f"{Path(line['file']).stem}\t{line['caption']}\n" for line in lines if line["held_out"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the downloaded packages lie")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "sounds48")
     parser.add_argument("--list", action="store_true", help="write data/sounds48_held_out.txt anew")
     parser.add_argument("--kinds", nargs="*", default=["note", "sample", "film", "hit"], help="make only these; lines of the others stay")
+    parser.add_argument("--demo", type=Path, help="make only this folder, a small selection of what lies in --out")
     options = parser.parse_args()
+    if options.demo:
+        return demo(options.out, options.demo)
     paths, lines, drums = found(options.folder), [], {}
     options.out.mkdir(parents=True, exist_ok=True)
     if (table := options.out / "captions.jsonl").is_file():

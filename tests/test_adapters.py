@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import mgzoo
 from mgzoo import adapters, hub
 from mgzoo.contracts import meta_problems
+from mgzoo.discovery import discover
 from mgzoo.hub import artifact, peft, refs
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import ArtifactError, Reference
@@ -440,6 +442,33 @@ def test_weights_beside_the_adapter_that_are_not_the_base_s_are_not_lost(trained
     with pytest.raises(MgzooError, match=r"the weights of backbone beside its adapter are not those of registry/base@\w+, and an adapter stores no others"):
         artifact.save(trained, place / "model")
     assert not (place / "model").exists()
+
+
+@pytest.mark.parametrize("use", [one.id for one in discover().components.values() if one.kind == "backbone"])
+def test_an_adapter_on_any_backbone_goes_through_a_hub(place, use):
+    """One step of training, saved, pushed, pulled, loaded: only the adapter moved, and the answers are the same."""
+    written = re.compile(r"  backbone: .*")
+    Path("other.yaml").write_text(written.sub(f"  backbone: {{use: {use}, config: {{size: tiny}}}}", BASE))
+    whole = build(compose("other.yaml"))
+    stir(whole.backbone)
+    hub.push(artifact.save(whole, "other", golden=False, dtype=torch.float32), "registry/other@v1", probe=False)
+    text = written.sub(f"  backbone: {{use: {use}, weights: registry/other@v1, adapter: {{rank: 2}}}}", ADAPTED)
+    Path("any.yaml").write_text(text.replace("registry/base@v1", "registry/other@v1"))
+    model = build(compose("any.yaml"))
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.backbone.parameters() if p.requires_grad], lr=1e3)
+    for _ in range(2):  # B begins at zero, so A moves in the second step
+        ask(model).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    own = adapters.state(model.backbone)
+    assert own and all((key in own) != torch.equal(value, before[key]) for key, value in model.backbone.state_dict().items())
+    hub.push(artifact.save(model, "adapted", golden=False, dtype=torch.float32), "registry/adapted@v1", probe=False)
+    pulled = hub.pull("registry/adapted@v1", "pulled")
+    entry = manifests.read(pulled).parts["backbone"]
+    assert entry.is_adapter and (entry.base.repo, entry.base.digest) == ("registry/other", manifests.digest_file(refs.local("registry/other@v1") / "mgzoo.json"))
+    with torch.no_grad():
+        assert torch.equal(ask(mgzoo.load(pulled)), ask(model))
 
 
 def test_a_merged_model_answers_the_same_and_is_a_fine_tune_of_its_base(trained, place):

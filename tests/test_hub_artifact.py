@@ -329,9 +329,9 @@ def test_a_manifest_that_does_not_agree_with_its_recipe_is_refused(tae, tmp_path
     with pytest.raises(ArtifactError) as caught:
         artifact.load(folder)
     assert [(one.key, one.what) for one in caught.value.problems] == [
-        ("parts.autoencoder", "the part has no weights"),
         ("parts.sampler", "the part is autoencoders.reconstruct.v1, recipe.yaml has nothing"),
         ("parts.task", "the part is nothing, recipe.yaml has autoencoders.reconstruct.v1"),
+        ("parts.autoencoder", "the part has no weights"),
     ]
 
 

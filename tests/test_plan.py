@@ -73,6 +73,14 @@ def test_average_and_precision_count():
     assert row(memory(1000, 10, 8, Train()), 1).optimizer == 16 * 1000 / 8
 
 
+def test_buffers_of_a_cpu_are_narrower():
+    """Gradients travel there as they are: no float32 copies of a bucket, in stage 3 one sorted by rank."""
+    buffers = lambda device, **train: [row(memory(1000, 0, 2, Train(**train), bucket=100, device=device), zero, True).buffers for zero in (1, 2, 3)]
+    assert buffers("cuda") == [400, 600, 200 + 400 + 400 + 2000]
+    assert buffers("cpu") == [0, 200, 200 + 200 + 2000]
+    assert buffers("cpu", precision="fp32") == buffers("cuda", precision="fp32") == [0, 400, 400 + 400 + 4000]
+
+
 @pytest.fixture(scope="module")
 def thirty():
     return plan(compose("movie_gen/t2v_30b"), gpus=6144)

@@ -37,6 +37,8 @@ def draw(model, names: Sequence[str], contract) -> dict[str, Tensor]:
     if "autoencoder" in names and latent.layout == "video":
         t, y, x = latent.stride
         inputs["autoencoder.media"] = noise(1, 3, t + 1, 2 * y, 2 * x).mul(0.3).clamp(-1, 1)
+    elif "autoencoder" in names and latent.layout == "sound":
+        inputs["autoencoder.media"] = noise(1, 1, 8 * latent.stride[0]).mul(0.3).clamp(-1, 1)
     if "backbone" in names and latent is not None:
         axes = tuple(2 * patch for patch in model.recipe.parts["backbone"].config.patch)
         inputs["backbone.latents"] = noise(1, latent.channels + contract.feeds, *axes)

@@ -79,7 +79,15 @@ class Chunks(nn.Module):
         return self.analysis(stretches.to(self.analysis.weight.dtype)).mT.float()
 
     def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
-        return self.synthesis(latents.to(self.synthesis.weight.dtype).mT).float().flatten(1)[:, None, : like[0]]
+        return self.sound(latents)[..., : like[0]]
+
+    def posterior(self, media: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the latents, as a task that trains an autoencoder of sound asks for them."""
+        mean = self.encode(media)
+        return mean, torch.full_like(mean, 0.01)
+
+    def sound(self, raw: Tensor) -> Tensor:
+        return self.synthesis(raw.to(self.synthesis.weight.dtype).mT).float().flatten(1)[:, None]
 
 
 class Letters(nn.Module):

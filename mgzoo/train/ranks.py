@@ -75,12 +75,6 @@ def keep_freed_memory() -> bool:
         return False
 
 
-def give_back_memory() -> None:
-    """Give the system what this process has freed and `keep_freed_memory` kept, where there is glibc."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep what DeepSpeed and the compiler of its operators print away from stdout and stderr."""

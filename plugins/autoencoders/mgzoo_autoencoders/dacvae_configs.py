@@ -152,13 +152,17 @@ class CodecConfig:
     @classmethod
     def tiny(cls) -> CodecConfig:
         """Weights for short trainings (our choice)."""
-        return cls(kl=2e-5, discriminator_width=4)
+        return cls(l1=5.0, si_sdr=0.1, kl=5e-5, discriminator_width=4)
 
     def parts(self) -> tuple[str, ...]:
         return ("autoencoder",)
 
     def gives(self) -> tuple[str, ...]:
         return ()
+
+    def layout(self) -> str:
+        """It needs latents of sound."""
+        return "sound"
 
     def asks(self) -> tuple[Ask, ...]:
         return (Ask(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),)

@@ -66,9 +66,9 @@ class Pairs:
     def batches(self, size: int) -> Iterator[list[Clip]]:
         """Endless micro-batches of `size` samples from where the stream stands."""
         assert size > 0
-        number = self.samples // size
+        start = number = self.samples // size
         while True:
-            if number % self.world == self.rank:
+            if (number - start) % self.world == self.rank:
                 clips = [self.sample(number * size + i, number if self.config.text_frames else None) for i in range(size)]
                 self.samples, self.size = (number - self.rank + self.world) * size, size
                 yield clips
@@ -142,7 +142,10 @@ class Pairs:
         item, frames = dice.randrange(FRAMES_SEEN), self.config.text_frames or self.config.frames
         indices = (number_of("frame", facts["concept"], item) % facts["frames"],) if frames == 1 else self._spread(facts["frames"], frames)
         scene = Scene(subject=key)
-        extra = {"task": "text_to_video", "source": None, "source_digest": "", "region": None, "output_caption": facts["caption"], "input_caption": "", "edit": "", "kind": "", "split": ""}
+        extra = {
+            "task": "text_to_video", "source": None, "source_digest": "", "region": None, "output_caption": facts["caption"], "input_caption": "",
+            "edit": "", "kind": "", "split": "",
+        }  # fmt: skip
         return self._clip(f"{key} {indices[0]}", self._digest(scene, indices, None), facts["caption"], facts["fps"], partial(self._render, scene, indices, None), extra, frames)
 
     def _returned(self, row: tuple[dict, str, str]) -> Clip:
@@ -230,7 +233,8 @@ class Pairs:
         rows = [tuple(line.split("\t")) for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
         for row in rows:
             if len(row) != 3 or row[0] not in SPLITS:
-                raise MgzooError(f"a line of the held-out list is not SPLIT, EDIT, INSTRUCTION: {' '.join(row)}", remedy="write it again with scripts/prepare_edits.py --lists", origin=str(file))
+                raise MgzooError(f"a line of the held-out list is not SPLIT, EDIT, INSTRUCTION: {' '.join(row)}",
+                                 remedy="write it again with scripts/prepare_edits.py --lists", origin=str(file))
         return rows
 
 
@@ -249,5 +253,6 @@ def _listed(root, name: str, known) -> list[str]:
     file = root / name if (root / name).is_file() else located(name, "held_out", "held-out list")
     keys = [line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
     if strange := [key for key in keys if key not in known]:
-        raise MgzooError(f"{len(strange)} held-out keys are no clip of this data, the first is {strange[0]}", remedy="mend the list, or drop it from data.config.held_out", origin=str(file))
+        raise MgzooError(f"{len(strange)} held-out keys are no clip of this data, the first is {strange[0]}",
+                         remedy="mend the list, or drop it from data.config.held_out", origin=str(file))
     return keys

@@ -44,13 +44,15 @@ OBJECTS = (
 WORDINGS: dict[str, tuple[str, ...]] = {
     "skintone": ("make the skin tone {tone}", "change the skin tone to {tone}", "give it {tone} skin", "turn the skin {tone}", "{tone} skin tone"),
     "gender": ("make it a {person}", "change it to a {person}", "turn the {was} into a {person}", "show a {person} instead of the {was}"),
-    "background": ("make the background {back}", "change the background to {back}", "turn the background {back}", "put it on a background of {back}", "{back} background"),
+    "background": (
+        "make the background {back}", "change the background to {back}", "turn the background {back}", "put it on a background of {back}", "{back} background",
+    ),
     "add": ("add {a_thing} at the {place}", "put {a_thing} in the {place} corner", "insert {a_thing} at the {place}", "place {a_thing} in the {place}"),
     "remove": ("remove the {thing}", "delete the {thing}", "take away the {thing}", "get rid of the {thing} at the {place}", "remove the {thing} from the {place}"),
     "texture": ("make it {texture}", "make the {name} {texture}", "paint it {texture}", "turn the {name} {texture}", "change its color to {texture}"),
     "segment": ("mark the {marked} in {mark}", "highlight the {marked} in {mark}", "segment the {marked} in {mark}", "cover the {marked} with a {mark} mask"),
     "look": ("turn it into the style of {look}", "redraw it as {look}", "render it as {look}", "change the style to {look}", "in the style of {look}"),
-}
+}  # fmt: skip
 """Kind of edit -> the wordings that training says."""
 
 HELD_OUT: dict[str, tuple[str, ...]] = {

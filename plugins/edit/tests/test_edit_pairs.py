@@ -78,9 +78,14 @@ def test_ranks_share_one_stream_and_may_change_in_number(folder):
     streams = [pairs(folder, rank=rank, world=3) for rank in range(3)]
     found = [take(stream, 2) for stream in streams]
     assert [found[m % 3][m // 3] for m in range(6)] == whole[:6]
+    assert all(stream.state_dict() == streams[0].state_dict() for stream in streams)
     alone = pairs(folder)
     alone.load_state_dict(streams[0].state_dict())
-    assert take(alone, 6) == whole[6:]
+    take(alone, 1)
+    for stream in (streams := [pairs(folder, rank=rank, world=2) for rank in range(2)]):
+        stream.load_state_dict(alone.state_dict())  # at 7, which 2 does not divide
+    assert take(streams[0], 2) + take(streams[1], 2) == [whole[7], whole[9], whole[8], whole[10]]
+    assert streams[0].state_dict() == streams[1].state_dict()
 
 
 def test_kinds_come_in_their_ratio_in_every_stretch(folder):
@@ -92,6 +97,16 @@ def test_kinds_come_in_their_ratio_in_every_stretch(folder):
         assert all(abs(counted[task] - 200 / 7) <= 3 for task in EDITS), counted
     other = Counter(pairs(folder, mix={"edit": 1, "text_to_video": 1}).sample(n).extra["task"] for n in range(240))
     assert abs(other["text_to_video"] - 120) <= 3, "another ratio is another count"
+
+
+def test_text_to_video_of_another_length_takes_whole_micro_batches_in_the_same_ratio(folder):
+    stream = pairs(folder, mix={"edit": 5, "text_to_video": 1}, frames=1, text_frames=2)
+    batches = list(itertools.islice(stream.batches(4), 60))
+    texts = [{clip.extra["task"] == "text_to_video" for clip in batch} for batch in batches]
+    assert all(len(kinds) == 1 for kinds in texts) and abs(texts.count({True}) - 10) <= 1
+    assert all(clip.frames == (2 if clip.extra["task"] == "text_to_video" else 1) == len(clip.load()) for batch in batches[:6] for clip in batch)
+    mixed = [{clip.frames for clip in batch} for batch in itertools.islice(pairs(folder, mix={"edit": 5, "text_to_video": 1}).batches(4), 6)]
+    assert all(frames == {2} for frames in mixed), "of one length they share micro-batches"
 
 
 def test_a_mix_may_name_single_tasks_and_leave_the_rest_out(folder):

@@ -49,7 +49,7 @@ def test_stage_one_edits_single_frames_by_instruction_and_by_source_wherever_the
     """On shades it never saw: better with the right instruction than the wrong one, and with the right source than another."""
     unseen = [micro.pair(*one) for one in UNSEEN]
     right = micro.held(stills, unseen)
-    assert right < 0.8 * micro.held(stills, swapped(unseen)) and right < 0.9 * micro.held(stills, unsourced(unseen))
+    assert right < 0.8 * micro.held(stills, swapped(unseen)) and right < 0.95 * micro.held(stills, unsourced(unseen))
     example = stills.task.prepare(stills, unseen)
     x, t = torch.cat([torch.randn(example.latents.shape, generator=torch.Generator().manual_seed(1)), example.feeds], 1), torch.full((4,), 0.5)
     told = {**stills.encode_conditions(example.inputs), **stills.task(example.tasks)}
@@ -114,11 +114,11 @@ data: {use: edit.pairs.v1, config: {frames: 16, height: 16, width: 16, scenes: 4
 train: {batch: 4, precision: bf16, warmup: 2, log_every: 1, save_every: 3, ema: {decay: 0.9}}
 zero: {stage: 2}
 stages:
-  - {name: image, steps: 4, set: {train.lr: 2.0e-3, data.config.frames: 1, data.config.text_frames: 16, data.config.mix: {edit: 5, text_to_video: 1}, parts.encoders.text.frozen: true}}
+  - {name: image, steps: 4, set: {train.lr: 2.0e-3, data.config.frames: 1, data.config.text_frames: 16, data.config.mix: {edit: 5, text_to_video: 1, animated: 0, segment: 0, back_translated: 0}, parts.encoders.text.frozen: true}}
 """)
-FRAMES = """  - {name: frames, steps: 4, set: {train.lr: 2.0e-3, data.config.mix: {animated: 3, segment: 1, edit: 2, text_to_video: 1}}}
+FRAMES = """  - {name: frames, steps: 4, set: {train.lr: 2.0e-3, data.config.mix: {animated: 3, segment: 1, edit: 2, text_to_video: 1, back_translated: 0}}}
 """
-BACK = """  - {name: back, steps: 4, set: {train.lr: 1.0e-3, data.config.back_translated: PLACE, data.config.mix: {back_translated: 3, text_to_video: 1}}}
+BACK = """  - {name: back, steps: 4, set: {train.lr: 1.0e-3, data.config.back_translated: PLACE, data.config.mix: {back_translated: 3, edit: 1, text_to_video: 1, animated: 0, segment: 0}}}
 """
 
 

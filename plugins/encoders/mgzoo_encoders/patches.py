@@ -29,6 +29,11 @@ class Patches(nn.Module):
         self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.positions, std=0.02)
+        # torch's own start shrinks what it is given at every step: after four of them all pictures' tokens are nearly the same (their spread is
+        # 0.11 of a token's, and training took it to 0.04), and a backbone learns to look past them. With this it is 0.53.
+        for convolution in self.stem:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)
         for layer in self.layers:
             for weight in layer.parameters():
                 if weight.ndim == 2:

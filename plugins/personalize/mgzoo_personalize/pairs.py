@@ -159,8 +159,13 @@ class Pairs:
 
     def _video(self, index: int) -> Tensor:
         """uint8 (frames, Y, X, 3), the clip's first frames."""
+        if (index, "video") in self._kept:
+            return self._kept[index, "video"]
         found = media.read_bytes(self.rows[index].data, self.rows[index].key, range(self.config.frames), cover=(self.config.height, self.config.width))
-        return media.fit(found.video, self.config.height, self.config.width)
+        video = media.fit(found.video, self.config.height, self.config.width)
+        if self.config.frames == 1:  # clips are seen again as latents from the cache, pictures as pictures
+            self._kept[index, "video"] = video
+        return video
 
     def _frame(self, index: int, moment: int) -> Tensor:
         row = self.rows[index]

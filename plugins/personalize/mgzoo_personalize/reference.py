@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.crop import cut_out, whole
 from mgzoo_personalize.finders import FINDERS, choose
 
+TEMPERATURE = 0.1
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
 
 
@@ -63,6 +65,9 @@ class Reference:
         words = [Input.text(self.text(clip.caption, clip.fps)) for clip in clips]
         pictures = [self.reference_of(clip) for clip in clips]
         given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
+        if self.alone(model):  # the other picture of each pair
+            frames = [self.own(clip) for clip in clips]
+            given |= {key: pictures + frames for key in self.eyes(model)}
         frozen = frozen_encoders(model)
         conditions = [model.encode_inputs(key, given[key]) for key in frozen]
         return Example(
@@ -71,17 +76,36 @@ class Reference:
             conditions={condition.name: condition for condition in conditions},
         )
 
+    def alone(self, model) -> bool:
+        """Whether a stage trains vision encoders by themselves: its backbone rests."""
+        return model.recipe.parts["backbone"].frozen and bool(self.eyes(model))
+
+    def eyes(self, model) -> list[str]:
+        """The encoders of pictures that train."""
+        return [key for key in model.encoders if self.takes(model, key) == "image" and not model.recipe.parts[f"encoders.{key}"].frozen]
+
+    def alike(self, model, example: Example) -> Tensor:
+        """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
+        pictures). Mean tokens, unit length; temperature 0.1."""
+        losses = []
+        for key in self.eyes(model):
+            one, other = F.normalize(model.encoders[key](example.inputs[key]).values.float().mean(1), dim=-1).chunk(2)
+            logits, own = one @ other.T / TEMPERATURE, torch.arange(len(one), device=one.device)
+            losses.append((F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2)
+        return sum(losses) / len(losses)
+
     def reference_of(self, clip: Clip) -> Input:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""
         known, size = clip.extra.get("reference"), self.config.crop
         if known is not None:
             return Input(value=lambda: to_pixels(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
 
-        def own() -> Tensor:
-            picture = clip.load()[clip.frames // 2]
-            return self.cropped(picture)
+        return self.own(clip)
 
-        return Input(value=own, digest=blake3(f"middle frame of {clip.digest} {size}".encode()).hexdigest())
+    def own(self, clip: Clip) -> Input:
+        """The subject of a clip's middle frame."""
+        digest = blake3(f"middle frame of {clip.digest} {self.config.crop}".encode()).hexdigest()
+        return Input(value=lambda: self.cropped(clip.load()[clip.frames // 2]), digest=digest)
 
     def cropped(self, picture: Tensor) -> Tensor:
         """A training picture of one subject -> float (3, 1, crop, crop) in [-1, 1]; all of it where nothing stands out."""
@@ -90,7 +114,13 @@ class Reference:
         return to_pixels(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
-        """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance."""
+        """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance.
+
+        In a stage whose backbone rests the vision encoders learn alone, by `alike`: Movie Gen's comes trained, a small one has to begin somewhere.
+        """
+        if self.alone(model):
+            total = self.alike(model, example)
+            return Loss(total=total, terms={"alike": total.detach()})
         conditions = conditions_of(model, example)
         conditions = drop_conditions(conditions, model.recipe.train.condition_dropout, generator, apart=list(conditions))
         noisy, t, target = model.objective.pair(example.latents, generator)
@@ -100,7 +130,9 @@ class Reference:
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise: ``loss``; and ``without_reference``, with the pictures
-        dropped and the same noise, which a model that looks at them must do worse at."""
+        dropped and the same noise, which a model that looks at them must do worse at. Of encoders that learn alone `alike`."""
+        if self.alone(model):
+            return {"loss": self.alike(model, example).item()}
         conditions, state = conditions_of(model, example), generator.get_state()
         found = {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
         blind = self.blinded(model, conditions)

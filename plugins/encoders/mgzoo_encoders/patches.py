@@ -25,10 +25,11 @@ class Patches(nn.Module):
         # Overlapping 3x3 steps of stride 2 see across the patches' borders, where eyes and hairlines fall as they please.
         widths = [3, *config.channels()]
         self.stem = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
-        self.positions = nn.Parameter(torch.empty(config.tokens(), config.width))
+        # a module of its own, as ZeRO-3 gathers a module's own weights only where its output is a tensor, and a Condition is none
+        self.positions = nn.Embedding(config.tokens(), config.width)
         self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        nn.init.normal_(self.positions, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
         # torch's own start shrinks what it is given at every step: after four of them all pictures' tokens are nearly the same (their spread is
         # 0.11 of a token's, and training took it to 0.04), and a backbone learns to look past them. With this it is 0.53.
         for convolution in self.stem:
@@ -44,7 +45,8 @@ class Patches(nn.Module):
         x = torch.stack([self._square(one) for one in inputs])
         for i, convolution in enumerate(self.stem):
             x = convolution(F.gelu(x) if i else x)
-        x_BLD = x.flatten(2).transpose(1, 2) + self.positions
+        x_BLD = x.flatten(2).transpose(1, 2)
+        x_BLD = x_BLD + self.positions(torch.arange(x_BLD.shape[1], device=x.device))
         mask_BL = torch.ones(x_BLD.shape[:2], dtype=torch.bool, device=x.device)
         for layer in self.layers:
             x_BLD = layer(x_BLD, mask_BL)
@@ -54,11 +56,11 @@ class Patches(nn.Module):
         """(3, 1, Y, X) -> (3, size, size): scaled to cover (bicubic, antialiased), cut from the centre."""
         assert picture.shape[1] == 1, "tokens come from one frame"
         size, (height, width) = self.config.size, picture.shape[2:]
-        x = picture[:, 0].to(self.positions.device, torch.float32)
+        x = picture[:, 0].to(self.positions.weight.device, torch.float32)
         if (height, width) != (size, size):
             scale = size / min(height, width)
             scaled = (max(size, round(height * scale)), max(size, round(width * scale)))
             x = F.interpolate(x[None], scaled, mode="bicubic", antialias=True, align_corners=False)[0].clamp(-1, 1)
             top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
             x = x[:, top : top + size, left : left + size]
-        return x.to(self.positions.dtype)
+        return x.to(self.positions.weight.dtype)

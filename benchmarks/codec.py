@@ -19,7 +19,6 @@ import argparse
 import dataclasses
 import io
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,9 +106,14 @@ def measure(model: str, seconds: int, chunk: int) -> float:
     part.config = dataclasses.replace(part.config, chunk=chunk)
     media = 0.1 * torch.randn(1, 1, seconds * RATE)
     part.decode(part.encode(media[..., :RATE]), (RATE,))  # what the first call alone takes
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     part.decode(part.encode(media), (seconds * RATE,))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak() - before
+
+
+def peak() -> float:
+    """MB that this process has held at most; unlike getrusage's figure, not that of the process it was started from."""
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def main() -> None:

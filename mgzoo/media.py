@@ -280,6 +280,9 @@ def _read_container(container, name: str, wanted: Sequence[int] | None, cover: S
         raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
     video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
     audio = torch.from_numpy(numpy.concatenate(sounds, 1))[:, : facts["samples"] or None] if sounds else None
+    if audio is not None and audio.shape[1] < facts["samples"] - facts["rate"] / 10:  # damaged packets are skipped by some decoders
+        what = f"its sound track says {facts['samples'] / facts['rate']:.2f} s and holds {audio.shape[1] / facts['rate']:.2f} s"
+        raise MgzooError(what, remedy="copy the file again or leave it out", origin=name)
     if len(gaps := {b - a for a, b in zip(times, times[1:]) if a is not None and b is not None}) > 1 and max(gaps) - min(gaps) > 1 + 0.01 * max(gaps):
         seconds = [float(a * container.streams.video[0].time_base) for a in times if a is not None]
         meta = {**meta, "variable_frame_rate": seconds if len(seconds) == len(times) else True}

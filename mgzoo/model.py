@@ -76,6 +76,11 @@ class Model(nn.Module):
         role, _, key = name.partition(".")
         return self.encoders[key] if key else getattr(self, role)
 
+    def take(self, task) -> None:
+        """Put another task head in the place of the model's own, which may be a module and the other none."""
+        del self.task
+        self.task = task
+
     @property
     def device(self) -> torch.device:
         """Where the generating part (the backbone, or whatever weights there are) lives."""

@@ -16,16 +16,29 @@ import torch
 from PIL import Image
 
 import mgzoo
+from mgzoo import asks, media, sound
 from mgzoo.discovery import discover
 from mgzoo.hub import manifest as manifests
-from mgzoo.media import contact_sheet
+from mgzoo.media import Media
 from mgzoo.model import to_frames, to_pixels
 
 PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
-DATA_NOTE = """\
+REFERENCES = ("woman", "superhero", "pilot", "old_woman", "farmer")
+DOING = "person juggling"
+EMOJI = """\
 Trained on `data/emoji64`: 1,857 of 2,109 animated emoji (16 frames of 64x64 over the whole animation); 60 concepts and 88 combinations of
 skin tone and person are held out by committed lists. Pictures: Microsoft Fluent Emoji, MIT, animated as LobeHub publishes them. Captions:
 OpenMoji, CC BY-SA 4.0."""
+DATA_NOTES = {
+    "video.clips.v1": EMOJI,
+    "personalize.pairs.v1": EMOJI + """ Of these the 1,358 that show a person, with stills of the same persons as references: Twemoji (CC BY 4.0, Twitter, Inc
+and other contributors) and Fluent Emoji 3D (MIT, Microsoft), made ready by `scripts/prepare_persons.py`.""",
+    "edit.pairs.v1": EMOJI + """ Edits are pairs of variants of one emoji (skin tone, gender), and composites made of them as they are needed
+(`plugins/edit`); 112 edits and all of 53 wordings' held-out ones are kept out by `data/edits_held_out.txt`.""",
+    "audio.sounds.v1": """\
+Trained on sounds that `scripts/prepare_sounds.py` makes of packages and that are not in the repository: notes of the soundfont TimGM6mb (GPL-2), the samples of
+Sonic Pi (CC0), and the sound track of Big Buck Bunny (CC BY 3.0, Blender Foundation). Held-out pitches, samples and pieces: `data/sounds48_held_out.txt`.""",
+}
 
 
 def processor() -> str:
@@ -44,21 +57,52 @@ def minutes(metrics: Path) -> float:
 
 
 def sample(model, path: Path) -> None:
-    """Prompts and what came of them; for an autoencoder held-out clips above their reconstructions."""
-    rows = []
-    if model.backbone is not None:
+    """What the model makes of prompts, references or sources; of an autoencoder, held-out clips above their reconstructions."""
+    asked = {ask.name for ask in asks.of(model.task.config)}
+    data = discover().build_class(model.recipe.data.component.id)
+    if model.autoencoder.spec.layout == "sound":
+        heard(model, data(model.recipe.data.config).held_out(), path)
+        return
+    if "reference" in asked:
+        people = [(name, media.read(f"data/persons_demo/{name}.png")) for name in REFERENCES]
+        rows = []
+        for name, picture in people:
+            shown = model.generate(DOING, reference=picture, seed=0).video
+            rows.append((f"{name}, then: {DOING}", torch.cat([picture.video.expand(2, -1, -1, -1), shown[:: len(shown) // 6]])))
+    elif "source" in asked:
+        rows = []
+        clips = [clip for clip in data(model.recipe.data.config).held_out() if clip.extra.get("source")]
+        for clip in clips[:: max(1, len(clips) // 5)][:5]:
+            source = Media(video=clip.extra["source"](), fps=clip.fps)
+            edited = model.generate(clip.caption, source=source, edit=clip.extra["task"], seed=0)
+            rows += [(f"source of: {clip.caption}", source.video), ("  edited", edited.video)]
+    elif model.backbone is not None:
         rows = [(clip.caption, clip.video) for clip in model.generate(list(PROMPTS), seed=0)]
     else:
-        data = model.recipe.data
-        clips = discover().build_class(data.component.id)(data.config).held_out()[:6]
-        for clip in clips:
+        rows = []
+        for clip in data(model.recipe.data.config).held_out()[:6]:
             video = clip.load()
-            media = to_pixels(video)[None]
+            pixels = to_pixels(video)[None]
             with torch.inference_mode():
-                output = model.autoencoder.decode(model.autoencoder.encode(media), media.shape[2:])[0]
+                output = model.autoencoder.decode(model.autoencoder.encode(pixels), pixels.shape[2:])[0]
             rows += [(clip.caption, video), ("  reconstructed", to_frames(output))]
-    contact_sheet(rows, path)
+    media.contact_sheet(rows, path)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
+
+
+def heard(model, clips, path: Path) -> None:
+    """Spectrograms of held-out sounds, each above what the codec makes of it."""
+    pictures = []
+    for clip in clips[:: max(1, len(clips) // 3)][:3]:
+        given = clip.sound().mean(0, keepdim=True)
+        with torch.inference_mode():
+            back = model.autoencoder.decode(model.autoencoder.encode(given[None]), (given.shape[1],))[0].float()
+        for title, one in ((clip.caption, given), ("  through the codec", back)):
+            pictures.append(Image.open(sound.spectrogram(one, clip.rate, path.with_name("one.png"), title=title[:60])).copy())
+    sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (0, sum(p.height for p in pictures[:i])))
+    sheet.save(path, optimize=True)
 
 
 def main() -> None:
@@ -67,6 +111,7 @@ def main() -> None:
     parser.add_argument("ref")
     parser.add_argument("--command", required=True, help="the command that made the run, for the card")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="sampler settings of the shipped recipe")
+    parser.add_argument("--eight-bit", action="store_true", help="store matrices in eight bits: half the size")
     parser.add_argument("--evaluation", type=Path, help="figures for the card, as benchmarks/report.py writes them (card-NAME.json)")
     args = parser.parse_args()
     model = mgzoo.load(args.run / "artifact").eval()
@@ -80,11 +125,11 @@ def main() -> None:
         sample(model, sheet)
         model.save(
             out,
-            dtype=torch.bfloat16,
+            dtype=torch.int8 if args.eight_bit else torch.bfloat16,
             metrics={**manifest.metrics, **figures},
             curve=args.run / "curve.png",
             samples=sheet,
-            data_note=DATA_NOTE,
+            data_note=DATA_NOTES[model.recipe.data.component.id],
             evaluation=args.evaluation,
         )
         print(mgzoo.push(out, args.ref))

@@ -25,7 +25,7 @@ WHOLE = "base/whole.yaml"
 def at_home(monkeypatch):
     """Messages name files relative to the working folder, and ids of our own plugins only."""
     monkeypatch.chdir(HERE / "broken_recipes")
-    monkeypatch.setenv("MGZOO_PLUGINS", "autoencoders,backbones,encoders,samplers,video")
+    monkeypatch.setenv("MGZOO_PLUGINS", "audio,autoencoders,backbones,edit,encoders,personalize,samplers,video")
     discover(refresh=True)
     yield
     monkeypatch.undo()
@@ -228,7 +228,7 @@ def test_null_takes_a_part_out():
     assert "sampler" not in compose(WHOLE, ["parts.sampler=null", "parts.task=null"]).parts
     assert problems_of(WHOLE, ["parts.encoders.text=null"]) == [
         "base/whole.yaml:4: parts: video.text_to_video.v1 needs an encoder\n    -> add parts.encoders.NAME, one of encoders.byt5.v1, encoders.bytes.v1, "
-        "encoders.metaclip.v1, encoders.metaclip_vision.v1, encoders.t5.v1"
+        "encoders.metaclip.v1, encoders.metaclip_vision.v1, encoders.patches.v1, encoders.t5.v1"
     ]
 
 

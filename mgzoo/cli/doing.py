@@ -77,7 +77,7 @@ def generate(arguments) -> int:
 
     model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     if "task" in tells:
-        model.task = _other_task(model, task, config)
+        model.take(_other_task(model, task, config))
     machine = {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads()}
     if arguments.source and (differs := [f"{key} {made.machine.get(key)!r}, here {machine[key]!r}" for key in machine if made.machine.get(key) != machine[key]]):
         output.note(f"note: made with {'; '.join(differs)}: the bits may differ")

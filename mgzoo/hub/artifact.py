@@ -51,8 +51,8 @@ def save(
         ZeRO ranks. metrics: training figures for the card and the manifest. curve: a PNG of the training curve.
     samples: a PNG and/or an MP4 that the model made. data_note: Markdown on the data and its licence. evaluation: figures as
         data, see `mgzoo.hub.card.evaluation`.
-    dtype: of the stored parameters; default bfloat16 for parts of `BF16_FROM` parameters or more, else float32. Buffers
-        keep their own. golden: run and store the golden probe. shard_bytes: weights above this size are split into several
+    dtype: of the stored parameters; default bfloat16 for parts of `BF16_FROM` parameters or more, else float32. int8 stores
+        matrices in eight bits with a scale for each row (`mgzoo.hub.tensors.eight_bit`) and loads as bfloat16. Buffers keep their own. golden: run and store the golden probe. shard_bytes: weights above this size are split into several
         files with an index.
     A part whose weights still equal those of the hub artifact it came from is stored as a reference to it; of an adapted part
     the adapter alone is stored, and its base is a reference.
@@ -76,9 +76,10 @@ def save(
                 if weights is None:
                     own.append(name)
                     if part.adapter:
-                        files = _write_adapter(model, name, tensors, aside / name, dtype)
+                        files = _write_adapter(model, name, tensors, aside / name, None if dtype is torch.int8 else dtype)
                     else:
-                        files = stored.write(_cast(tensors, model.part(name), dtype), aside / name, shard_bytes=shard_bytes)
+                        cast = _cast(tensors, model.part(name), torch.bfloat16 if dtype is torch.int8 else dtype)
+                        files = stored.write(stored.eight_bit(cast) if dtype is torch.int8 else cast, aside / name, shard_bytes=shard_bytes)
                     weights = tuple(f"{name}/{file}" for file in files)
                     trained = model.task is not None and name in model.task.trained(model)
                 else:
@@ -274,7 +275,7 @@ def _plain_of(folder: Path, entry: PartEntry, files: stored.Mapped) -> dict[str,
     if isinstance(entry.weights, Reference):
         return _referenced(entry.weights)
     if not entry.is_adapter:  # finite as they were when they were saved, pushed and pulled: a look at each value again takes as long as a digest
-        return files.tensors([folder / name for name in entry.weights], finite=False)
+        return stored.whole(files.tensors([folder / name for name in entry.weights], finite=False))
     adapter, own = peft.read((folder / entry.weights[0]).parent, files)
     return adapters.merged(_referenced(entry.base), own, adapter.scale)
 

@@ -25,7 +25,8 @@ def holder(folder: Path, part: str) -> tuple[Path, PartEntry]:
 def shapes_of(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a part's plain weights, from headers alone."""
     folder, entry = holder(folder, part)
-    return {key: tuple(value["shape"]) for name in entry.weights for key, value in headers.read(folder / name).items()}
+    entries = ((key, value) for name in entry.weights for key, value in headers.read(folder / name).items())
+    return {key: tuple(value["shape"]) for key, value in entries if not key.endswith(headers.SCALE)}
 
 
 def lineage(entry: PartEntry) -> list[Reference]:

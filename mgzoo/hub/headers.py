@@ -23,6 +23,8 @@ MAX_BYTES = 50_000_000
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4,
          "U64": 8, "I64": 8, "F64": 8, "C64": 8}  # fmt: skip
 """dtype -> bytes of one value."""
+SCALE = ":scale"
+"""Ends the name of the scales of a tensor that is stored in eight bits (`mgzoo.hub.tensors.eight_bit`)."""
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,499}")
 _ENTRY = {"dtype", "shape", "data_offsets"}
 _METADATA = "__metadata__"

@@ -16,6 +16,7 @@ from torch import Tensor
 from mgzoo.hub import folder as folders
 from mgzoo.hub import headers as file_headers
 from mgzoo.hub import manifest as manifests
+from mgzoo.hub.headers import SCALE
 from mgzoo.spec import MgzooError
 
 SHARD_BYTES = 2_000_000_000
@@ -23,6 +24,42 @@ DTYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E4M3": to
            "U16": torch.uint16, "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16, "U32": torch.uint32, "I32": torch.int32,
            "F32": torch.float32, "U64": torch.uint64, "I64": torch.int64, "F64": torch.float64, "C64": torch.complex64}  # fmt: skip
 """The format's word for a type -> the type; `mgzoo.hub.headers.SIZES` has their sizes."""
+
+
+EIGHT_BIT_FROM = 4096
+
+
+def eight_bit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels of `EIGHT_BIT_FROM` values or more as int8 with a scale for each output row, (O,) float32, called ``NAME:scale``;
+    the rest as it is.
+
+    W is about scale * q with q in -127..127 and scale = max|W| / 127 of the row: an error of 0.3 % of the row's largest value at most
+    (symmetric, per channel, to the nearest; our choice). `whole` is the way back.
+    """
+    stored = {}
+    for key, weight in tensors.items():
+        if not weight.is_floating_point() or weight.ndim < 2 or weight.numel() < EIGHT_BIT_FROM:
+            stored[key] = weight
+            continue
+        rows = weight.float().flatten(1)
+        scale = rows.abs().amax(1).div(127).clamp_min(torch.finfo(torch.float32).tiny)
+        stored |= {key: (rows / scale[:, None]).round().to(torch.int8).view(weight.shape), key + SCALE: scale}
+    return stored
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `eight_bit` stored as bfloat16 again. Raises `MgzooError` where a scale is not one for each row of int8."""
+    found = {}
+    for key, value in tensors.items():
+        if key.endswith(SCALE):
+            continue
+        scale = tensors.get(key + SCALE)
+        if scale is not None and (value.dtype != torch.int8 or scale.shape != value.shape[:1] or not scale.is_floating_point()):
+            raise MgzooError(f"{key + SCALE} is not a scale for each row of {key}", remedy="pull or save the artifact again")
+        found[key] = value if scale is None else (value.float() * scale.view(-1, *[1] * (value.ndim - 1))).bfloat16()
+    if lost := [key for key in tensors if key.endswith(SCALE) and key.removesuffix(SCALE) not in found]:
+        raise MgzooError(f"{lost[0]} is the scale of nothing", remedy="pull or save the artifact again")
+    return found
 
 
 def write(tensors: Mapping[str, Tensor], folder: Path, *, shard_bytes: int = SHARD_BYTES) -> list[str]:
@@ -144,13 +181,13 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def headers(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of some files, reading their headers only."""
+    """Name -> shape of every weight of some files, reading their headers only; scales (`eight_bit`) are none."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in paths:
         entries = file_headers.read(path)
         _new_names(path, entries, shapes)
         shapes |= {key: tuple(entry["shape"]) for key, entry in entries.items()}
-    return shapes
+    return {key: shape for key, shape in shapes.items() if not key.endswith(SCALE)}
 
 
 def _new_names(path: Path, names: Iterable[str], known: Mapping) -> None:

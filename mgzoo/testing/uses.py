@@ -205,8 +205,14 @@ def _data(subject: Subject, part, dtype) -> dict[str, Tensor]:
     for i, batch in zip(range(2), part.batches(2)):
         for j, one in enumerate(batch):
             said = f"{one.key} {one.digest} {one.caption} {one.fps}"
-            found[f"clip {j} of batch {i}"], found[f"what is said of clip {j} of batch {i}"] = one.load(), torch.tensor(list(said.encode()))
+            found.update({f"{name} of clip {j} of batch {i}": value for name, value in loaded(one).items()})
+            found[f"what is said of clip {j} of batch {i}"] = torch.tensor(list(said.encode()))
     return found
+
+
+def loaded(clip: Clip) -> dict[str, Tensor]:
+    """What a clip decodes to: its picture, its sound, or both."""
+    return {name: load() for name, load in (("picture", clip.load), ("sound", clip.sound)) if load}
 
 
 def _scores(subject: Subject, part, dtype) -> dict[str, Tensor]:

@@ -30,18 +30,28 @@ def _batches(data, count: int) -> list[list[tuple[str, str]]]:
 
 
 def clips_are_as_specified(subject: Subject) -> None:
-    """A clip loads as uint8 (F, Y, X, 3) of the sizes it names, which are among its config's; its digest stands for exactly those pixels."""
+    """A clip loads as uint8 (F, Y, X, 3), or sounds as float (channels, samples) in [-1, 1], of the sizes it names, which are among its config's;
+    its digest stands for exactly those pixels and samples."""
     data, sizes, pixels = _stream(subject), {tuple(size) for size in subject.config.sizes()}, {}
     found = [clip for batch in islice(data.batches(SIZE), 3) for clip in batch]
     for clip in [*found, *list(data.held_out())[:2]]:
         require(isinstance(clip, Clip), f"its batches hold {type(clip).__name__}, not Clip")
-        said = (clip.frames, clip.height, clip.width)
+        require(clip.load or clip.sound, f"clip {clip.key} has neither picture nor sound")
+        seen, heard = (clip.frames, clip.height, clip.width), (clip.samples,)
+        said = heard if len(next(iter(sizes))) == 1 else seen
         require(said in sizes, f"clip {clip.key} is of {said}; its config's sizes() are {sorted(sizes)}")
-        video, again = clip.load(), clip.load()
-        require(video.dtype == torch.uint8 and tuple(video.shape) == (*said, 3),
-                f"clip {clip.key} loads as {video.dtype} {tuple(video.shape)}, not uint8 {(*said, 3)}")
-        require(torch.equal(video, again), f"clip {clip.key} loads differently the second time")
-        require(clip.fps > 0 and isinstance(clip.caption, str), f"clip {clip.key} has fps {clip.fps} and the caption {clip.caption!r}")
+        loaded, again = uses.loaded(clip), uses.loaded(clip)
+        if clip.load:
+            video = loaded["picture"]
+            require(video.dtype == torch.uint8 and tuple(video.shape) == (*seen, 3), f"clip {clip.key} loads as {video.dtype} {tuple(video.shape)}, not uint8 {(*seen, 3)}")
+            require(clip.fps > 0, f"clip {clip.key} has fps {clip.fps}")
+        if clip.sound:
+            audio = loaded["sound"]
+            require(audio.is_floating_point() and audio.ndim == 2 and audio.shape[1:] == heard and audio.abs().max() <= 1 and clip.rate > 0,
+                    f"clip {clip.key} sounds as {audio.dtype} {tuple(audio.shape)} at {clip.rate}, not float (channels, {clip.samples}) in [-1, 1]")
+        require(all(torch.equal(loaded[name], again[name]) for name in loaded), f"clip {clip.key} loads differently the second time")
+        require(isinstance(clip.caption, str), f"clip {clip.key} has the caption {clip.caption!r}")
+        video = torch.cat([value.contiguous().flatten().view(torch.uint8) for value in loaded.values()])
         require(re.fullmatch("[0-9a-f]{16,}", clip.digest), f"the digest of clip {clip.key}, {clip.digest!r}, is not 16 or more hex digits")
         require(torch.equal(pixels.setdefault(clip.digest, video), video), f"two clips of the digest {clip.digest} load differently")
     by_pixels = {video.numpy().tobytes() for video in pixels.values()}

@@ -27,6 +27,8 @@ class SoundConfig:
     overlap: float = option(10.0, "seconds that neighbouring windows share")
     merge: Literal["triangle", "uniform"] = option("triangle", "weight of a window along its length where windows are merged at every step")
     context: float = option(0.25, "share of a window that a given sound may fill when it is extended or filled in")
+    power: float = option(1.0, "the model sees latents raised to this power, their signs kept; below 1 makes few large and many small values more alike")
+    gain: float = option(1.0, "and times this, so that they vary by about 1")
     full_mask: float = option(0.5, "training: probability that a sound's whole audio context is masked")
     least_mask: float = option(0.75, "training: otherwise, least share of the context that is masked; uniform from here to 1")
     drop_each: float = option(0.1, "training: probability that the text, and that the video, is dropped by itself; all together: train.condition_dropout")
@@ -39,7 +41,7 @@ class SoundConfig:
 
     def __post_init__(self):
         values = vars(self)
-        claims = {f"{name} must be positive, not {values[name]}": values[name] > 0 for name in ("rate", "seconds", "window", "picture")}
+        claims = {f"{name} must be positive, not {values[name]}": values[name] > 0 for name in ("rate", "seconds", "window", "picture", "power", "gain")}
         claims |= {f"{name} must be in [0, 1], not {values[name]}": 0 <= values[name] <= 1 for name in ("full_mask", "least_mask", "drop_each")}
         claims |= {
             f"overlap must be at least 0 and less than the window of {self.window} s, not {self.overlap}": 0 <= self.overlap < self.window,

@@ -79,7 +79,7 @@ class Sound:
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents of the clips' sound, what the encoders read, and the whole sound as context, which `loss` masks anew each time."""
-        latents = model.encode_clips(clips)
+        latents = [self._pressed(latent) for latent in model.encode_clips(clips)]
         words = [captions.of_clip(clip.caption, clip.extra) for clip in clips]
         shown = [self._footage(model, clip) for clip in clips]
         frozen, inputs, conditions, times = frozen_encoders(model), {}, {}, tuple(latent.shape[1] for latent in latents)
@@ -191,7 +191,7 @@ class Sound:
 
     def sounds(self, model, wanted: Sequence[Wanted], times: int, *, sampler=None, on_step=None) -> Tensor:
         """Sounds (B, samples) float32, of ``times`` latents each, as the model gives them: neither cut nor levelled."""
-        latents = self.sampled(model, wanted, times, sampler=sampler or model.sampler, on_step=on_step)
+        latents = self._released(self.sampled(model, wanted, times, sampler=sampler or model.sampler, on_step=on_step))
         dtype = next(model.autoencoder.parameters()).dtype
         size = (times * self._hop(model),)
         made = torch.cat([model.autoencoder.decode(latent[None].to(dtype), size)[:, 0].float().cpu() for latent in latents])
@@ -225,6 +225,16 @@ class Sound:
 
     # ------------------------------------------------------------------------------------------------------- the given
 
+    def _pressed(self, latents: Tensor) -> Tensor:
+        """Latents as the model sees them. Those of a nearly linear codec are close to zero but for a few, which noise of one size serves badly."""
+        config = self.config
+        return latents if config.power == config.gain == 1.0 else config.gain * latents.sign() * latents.abs() ** config.power
+
+    def _released(self, latents: Tensor) -> Tensor:
+        """The inverse of `_pressed`."""
+        config = self.config
+        return latents if config.power == config.gain == 1.0 else latents.sign() * (latents.abs() / config.gain) ** (1 / config.power)
+
     def _hop(self, model) -> int:
         """Samples per latent."""
         return model.autoencoder.spec.stride[0]
@@ -255,7 +265,7 @@ class Sound:
                 if count:
                     first = place.origin + at * hop
                     sound = one[first : first + count * hop].clamp(-1, 1)[None, None]
-                    context[:channels, at : at + count] = model.autoencoder.encode(sound.to(model.device, dtype))[0].float().cpu()
+                    context[:channels, at : at + count] = self._pressed(model.autoencoder.encode(sound.to(model.device, dtype))[0].float().cpu())
                     context[channels, at : at + count] = 1
             contexts.append(context)
         return contexts

@@ -14,6 +14,7 @@ from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo.testing.losses import train
 from mgzoo_audio import finishing
+from mgzoo_audio.configs import SoundConfig
 from mgzoo_audio.footage import Footage, spread
 from mgzoo_audio.request import Plan
 from mgzoo_audio.task import Wanted
@@ -294,6 +295,13 @@ def test_a_damaged_file_is_said(model, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------- learning
+
+
+def test_pressed_latents_are_released_again(model):
+    """The power and its inverse cancel, in order and sign; large values press together."""
+    task, x = type(model.task)(SoundConfig.tiny(power=0.5, gain=2.5)), torch.tensor([-9.0, -0.01, 0.0, 0.25, 4.0])
+    assert torch.allclose(task._pressed(x), torch.tensor([-7.5, -0.25, 0.0, 1.25, 5.0])) and torch.allclose(task._released(task._pressed(x)), x)
+    assert torch.equal(model.task._pressed(x), x)
 
 
 def clips(shown=None, seconds=0.4):

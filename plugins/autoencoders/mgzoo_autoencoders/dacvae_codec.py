@@ -143,12 +143,13 @@ class Codec(nn.Module):
             model.autoencoder.calibrate(model.autoencoder.posterior(example.latents)[0] for example in examples)
 
     @torch.no_grad()
-    def generate(self, model, *, audio):
-        """A sound (`mgzoo.media.Media`) through the autoencoder and back: Media of the same rate, channels and length."""
+    def generate(self, model, *, audio, prompt: str = "", seed: int = 0):
+        """A sound (`mgzoo.media.Media`) through the autoencoder and back: Media of the same rate, channels and length. prompt: its
+        caption. seed: nothing is drawn, so it changes nothing."""
         from mgzoo.media import Media
 
         heard = sound.checked(audio.audio, audio.rate, origin="the given sound", silent=True)
-        return Media(audio=sound.coded(model.autoencoder, heard, audio.rate), rate=audio.rate)
+        return Media(audio=sound.coded(model.autoencoder, heard, audio.rate), rate=audio.rate, caption=prompt)
 
 
 def kl(mean_BCT: Tensor, deviation_BCT: Tensor) -> Tensor:

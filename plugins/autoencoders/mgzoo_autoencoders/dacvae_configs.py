@@ -165,7 +165,10 @@ class CodecConfig:
         return "sound"
 
     def asks(self) -> tuple[Ask, ...]:
-        return (Ask(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),)
+        return (
+            Ask(name="prompt", kind="text", help="what the sound is called; becomes its caption"),
+            Ask(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),
+        )
 
     def emits(self) -> tuple[str, ...]:
         return ("sound",)

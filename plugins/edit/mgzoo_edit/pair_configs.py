@@ -22,7 +22,7 @@ class PairsConfig:
     mix: dict[str, float] = option(
         {"edit": 5.0, "text_to_video": 1.0},
         f"how often each comes, of {', '.join(MIXED)}; edit: all seven edits alike; animated: the same, a still pair moved by one random affine motion; "
-        "a value that is written replaces the whole map",
+        "what a recipe writes replaces this map, what a stage sets goes into the recipe's: 0 takes one out",
     )
     scenes: int = option(240, "different scenes for each kind of edit; fewer are encoded sooner, and seen more often")
     texts: int = option(0, "different clips that text_to_video shows; 0 takes all")

@@ -36,7 +36,7 @@ stages:
   - {name: identity, steps: 2, set: {parts.encoders.reference.frozen: true}}
   - {name: natural, steps: 2}
 """
-RED, BLUE = (220, 40, 30), (30, 60, 220)
+RED, BLUE = (220, 40, 30), (20, 30, 90)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def still(colour, size=32, radius=10):
 
 
 def clip(colour, frames=8, reference=None, caption="person"):
-    video = torch.stack([still(colour, radius=8)] * frames)
+    video = torch.tensor(colour, dtype=torch.uint8).expand(frames, 32, 32, 3).contiguous()
     name = f"{colour} {frames}".encode().hex()
     extra = {"reference": Picture(digest=f"{reference}".encode().hex(), load=lambda: still(reference), cross=True)} if reference else {}
     return Clip(key=name, digest=name, caption=caption, frames=frames, height=32, width=32, fps=8.0, load=lambda: video, extra=extra)
@@ -143,7 +143,7 @@ def test_who_is_drawn_is_who_the_picture_shows(file, stage):
     clips = [clip(RED, reference=shown[0]), clip(BLUE, reference=shown[1])]
     parameters = [p for name in ("backbone", *(["encoders.reference"] if stage == 2 else [])) for p in model.part(name).parameters()]
     assert max(learnt(model, parameters, 0, clips)) > 0.7
-    assert max(learnt(model, parameters, 120, clips)) < 0.5
+    assert max(learnt(model, parameters, 200, clips)) < 0.5
 
 
 def test_a_request_gives_a_clip_of_the_size_and_prompt_asked_for(model):
@@ -201,10 +201,9 @@ def test_a_picture_with_transparency_and_odd_sizes_is_read_from_its_file(model, 
     assert (crop[0] == 255).all() and crop[16, 16].tolist() == list(RED)
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_a_run_resumes_exactly_across_the_border_where_the_vision_encoder_thaws(file, tmp_path, stage):
-    """Stopped one step before the border (or at it) and resumed, the run ends with the bits of one that was not stopped."""
-    settings = [f"zero.stage={stage}", "train.save_every=1", "train.keep=9", "train.batch=2", "stages.0.steps=1"]
+def test_a_run_resumes_exactly_across_the_border_where_the_vision_encoder_thaws(file, tmp_path):
+    """Under ZeRO 2. Stopped one step before the border (or at it) and resumed, the run ends with the bits of one that was not stopped."""
+    settings = ["zero.stage=2", "train.save_every=1", "train.keep=9", "train.batch=2", "stages.0.steps=1"]
     recipe = mgzoo.compose(file, settings)
     whole = mgzoo.train(recipe, out=tmp_path / "whole")
     for at in (3, 4):  # inside identity, and its last step

@@ -34,7 +34,7 @@ def drawn(*frames, size=64):
 
 RED, BLUE = (200, 60, 20), (20, 60, 200)
 PAPER = FacesConfig(finder="paper")
-PIXELS = OneIdentityConfig(finder="paper", recogniser="pixels")
+PIXELS = OneIdentityConfig(finder="paper", recogniser="pixels", least=0.8)  # the paper around a subject makes any two pictures somewhat alike
 
 
 def test_frames_are_looked_at_once_a_second():
@@ -55,7 +55,7 @@ def test_another_identity_after_a_cut_scores_low_and_the_same_in_another_place_h
     moved = (34, 33, 15, RED), (38, 25, 7, BLUE)
     turned = (30, 30, 15, BLUE), (26, 38, 7, RED)
     steady, cut, gone = (OneIdentity(PIXELS)([clip(drawn(*[half] * 8, *[other] * 8))])[0] for other in (moved, turned, []))
-    assert steady > 0.9 > 0.5 > cut and gone == -1.0
+    assert steady > 0.9 > 0.8 > cut and gone == -1.0
     assert PIXELS.keeps(steady) and not PIXELS.keeps(cut)
 
 

@@ -1,6 +1,6 @@
 """Does a generated sound hold what its prompt and its picture say, and does a longer one hold together? On held-out pitches and animations.
 
-    python benchmarks/audio.py [MODEL] [--notes 48] [--hits 32] [--ranked 16] [--twin runs/audio-dit/artifact]        (registry/audio)
+    python benchmarks/audio.py [MODEL] [--notes 48] [--hits 32] [--ranked 16] [--twin runs/audio-dit/artifact]        (runs/audio)
 
 Notes of four held-out pitches of 24 instruments are asked for in the words of the data: the share whose instrument an independent judge hears
 (trained on other pitches) and the distance of the pitch in cents by YIN; beside it real notes, real ones through the codec, and chance.
@@ -122,7 +122,7 @@ def seams(model, notes: Sequence[Heard], *, steps: int, guidance: float, kind: s
 
 def main() -> None:
     parser = common.arguments(__doc__, notes=48, hits=32, ranked=16, extended=6, steps=16, seed=0)
-    parser.add_argument("model", nargs="?", default="registry/audio")
+    parser.add_argument("model", nargs="?", default="runs/audio")
     parser.add_argument("--twin", help="another model, for the same notes and hits")
     options = parser.parse_args()
     model = mgzoo.load(options.model).eval()

@@ -115,7 +115,7 @@ def in_words(base, words: list[str], seed: int = 0) -> Tensor:
 
 def main() -> None:
     parser = common.arguments(__doc__, clips=60, seed=0)
-    parser.add_argument("model", nargs="?", default="registry/personalize")
+    parser.add_argument("model", nargs="?", default="runs/personalize")
     parser.add_argument("--control", help="a model trained on paired data alone (recipes/tiny/personalize_paired.yaml)")
     parser.add_argument("--base", default="registry/emoji-t2v", help="the text-to-video model that both start from")
     options = parser.parse_args()

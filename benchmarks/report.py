@@ -12,7 +12,7 @@ import common
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "figures.md"
-LEARNT = ("reconstruction", "obedience", "sampling", "ablations")
+LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "codec", "audio")
 SPEED = ("startup", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
 TOP = """\
 # Figures
@@ -94,6 +94,8 @@ def main() -> None:
                 page.append(section(name, notes))
             else:
                 missing.append(name)
+                if name in notes:
+                    page.append(f"### {says(name)}\n\n{notes[name]}")
     for name, figures in evaluations().items():
         (common.RESULTS / f"card-{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     PAGE.write_text("\n\n".join(page) + "\n")

@@ -8,6 +8,7 @@ Everything is read from the tree; nothing is fetched. Every file written and eve
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table  # noqa: E402
 
 import mgzoo  # noqa: E402
-from mgzoo import media  # noqa: E402
+from mgzoo import media, sound  # noqa: E402
 from mgzoo.hub import verify  # noqa: E402
 
 MODEL = "registry/emoji-t2v"
@@ -36,6 +37,7 @@ PROMPTS = (
     "birthday cake",
     "octopus",
 )
+HEARD = "data/sounds_demo/hit-1f431.mp4"
 UNSEEN = ("man biking: dark skin tone", "woman cook: medium skin tone")
 """Combinations of skin tone and person that `data/emoji64/held_out_combinations.txt` kept from training."""
 console = Console(stderr=True)
@@ -92,7 +94,13 @@ def main() -> int:
     clips = demo.generate(model, PROMPTS + UNSEEN, "shipped model", args.out / "clips")
     rows = [(f"{clip.caption} (never seen together in training)" if clip.caption in UNSEEN else clip.caption, clip.video) for clip in clips]
 
-    console.rule("2. compose a recipe and train it with DeepSpeed")
+    console.rule("2. take a clip's sound through the codec")
+    given = media.read(HEARD)
+    coded = mgzoo.load("registry/dacvae").generate(audio=given)
+    dataclasses.replace(given, audio=coded.audio, rate=coded.rate, meta={}).save(demo.wrote(args.out / "clips" / "heard.mp4"))
+    demo.wrote(sound.spectrogram(coded.audio, coded.rate, args.out / "clips" / "heard.spectrogram.png", title=given.caption))
+
+    console.rule("3. compose a recipe and train it with DeepSpeed")
     recipe = mgzoo.compose("tiny/circle", args.overrides)
     start = time.perf_counter()
     run = mgzoo.train(recipe, out=args.out / "run")
@@ -103,7 +111,7 @@ def main() -> int:
     demo.wrote(args.out / "run" / "curve.png")
     demo.wrote(args.out / "run" / "artifact")
 
-    console.rule("3. generate from the result, push, pull, compare")
+    console.rule("4. generate from the result, push, pull, compare")
     mine = mgzoo.load(run.artifact)
     small = demo.generate(mine, PROMPTS[:4], "small model", args.out / "small")
     rows += [(f"{clip.caption} (small model)", clip.video) for clip in small]

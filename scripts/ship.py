@@ -130,7 +130,7 @@ def main() -> None:
             curve=args.run / "curve.png",
             samples=sheet,
             data_note=DATA_NOTES[model.recipe.data.component.id],
-            evaluation=args.evaluation,
+            evaluation=args.evaluation or (),
         )
         print(mgzoo.push(out, args.ref))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo import media
+from mgzoo import asks, media
 from mgzoo.cli import run
 from mgzoo.hub import artifact, generated, manifest
 from mgzoo.media import Media
@@ -170,3 +170,17 @@ def test_a_plugin_that_is_not_here_is_named_without_a_pip_line():
 def test_without_a_model_or_a_prompt_the_usage_is_shown(here, capsys):
     assert run(["generate", "run"]) == 2
     assert capsys.readouterr().err.startswith("mgzoo generate: the following arguments are required: PROMPT\n    -> usage: mgzoo generate ")
+
+
+def test_a_sound_is_made_again_bit_for_bit_from_the_file_that_it_was_made_from(here, capsys):
+    given = Path(__file__).parents[1] / "data" / "sounds_demo" / "tone-60.flac"
+    model = Path(__file__).parents[1] / "registry" / "dacvae"
+    assert run(["generate", str(model), "--audio", str(given), "--out", "a.wav"]) == 0
+    first, made = Path("a.wav").read_bytes(), generated.read("a.wav")
+    assert Path("a.spectrogram.png").is_file() and made.request["audio"] == {"file": "tone-60.flac", "blake3": asks.digest(given)}
+    assert run(["generate", str(model), "--from", "a.wav", "--out", "b.wav"]) == 1  # what it was made from is not here
+    assert "--audio FILE.wav" in capsys.readouterr().err
+    assert run(["generate", str(model), "--from", "a.wav", "--audio", str(given), "--out", "b.wav"]) == 0 and Path("b.wav").read_bytes() == first
+    other = given.with_name("tone-64.flac")
+    assert run(["generate", str(model), "--from", "a.wav", "--audio", str(other), "--out", "c.wav"]) == 1 and "its bytes differ" in capsys.readouterr().err
+    assert run(["generate", str(model), "--audio", str(given), "--out", "a.mp4"]) == 1 and "gives sound, and a .mp4 holds none" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mgzoo import hooks
+from mgzoo.cli import _parse
 from mgzoo.cli.verbs import VERBS, Usage, parser
 from mgzoo.contracts import problems
 from mgzoo.discovery import discover
@@ -47,7 +48,7 @@ def fault(words: list[str]) -> str | None:
     if not words or words[0] not in VERBS:
         return None if words in (["--help"], ["--version"]) else f"no verb {words[:1]}"
     try:
-        arguments = parser(words[0]).parse_intermixed_args(words[1:])
+        arguments = _parse(words[0], words[1:])
     except Usage as error:
         return error.text
     named = getattr(arguments, "recipe", None) or getattr(arguments, "name", None)
@@ -143,7 +144,7 @@ def test_a_block_runs_or_says_why_not():
 def test_recipes_of_trainings_that_are_not_run_hold():
     for page, _, mark, text in marks():
         for words in commands(text) if mark else ():
-            if words[0] == "train":
+            if words[:1] == ["train"]:
                 arguments = parser("train").parse_intermixed_args(words[1:])
                 assert not problems(compose(arguments.recipe, arguments.overrides)), f"{page}: {words}"
 

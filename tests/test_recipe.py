@@ -227,7 +227,7 @@ def test_another_component_drops_the_inherited_config_and_weights(tmp_path):
 def test_null_takes_a_part_out():
     assert "sampler" not in compose(WHOLE, ["parts.sampler=null", "parts.task=null"]).parts
     assert problems_of(WHOLE, ["parts.encoders.text=null"]) == [
-        "base/whole.yaml:4: parts: video.text_to_video.v1 needs an encoder\n    -> add parts.encoders.NAME, one of encoders.byt5.v1, encoders.bytes.v1, "
+        "base/whole.yaml:4: parts: video.text_to_video.v1 needs an encoder\n    -> add parts.encoders.NAME, one of audio.frames.v1, encoders.byt5.v1, encoders.bytes.v1, "
         "encoders.metaclip.v1, encoders.metaclip_vision.v1, encoders.patches.v1, encoders.t5.v1"
     ]
 

@@ -116,4 +116,5 @@ def test_declaring_imports_no_torch():
 
 
 def test_ids_stay_in_the_namespace():
-    assert {c.id for c in mgzoo_components()} == {"autoencoders.tae.v1", "autoencoders.framewise.v1", "autoencoders.reconstruct.v1"}
+    assert {c.id for c in mgzoo_components()} == {
+        "autoencoders.tae.v1", "autoencoders.framewise.v1", "autoencoders.reconstruct.v1", "autoencoders.dacvae.v1", "autoencoders.codec.v1"}

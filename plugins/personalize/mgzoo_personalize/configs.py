@@ -85,7 +85,7 @@ class PairsConfig:
     height: int = option(64, "pixels")
     width: int = option(64, "pixels")
     crop: int = option(64, "pixels along a side of a reference")
-    cross: float = option(0.5, "share of clips whose reference is another picture of the subject; the others' is a frame of the clip")
+    cross: float = option(0.0, "share of clips whose reference is another picture of the subject; the others' is a frame of the clip")
     moments: int = option(5, "frames of a clip that its references are taken from, spread over all of it (Movie Gen takes 5)")
     split: Literal["train", "all"] = option("train", "train leaves out what is held out, all does not")
     held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")

@@ -27,6 +27,7 @@ parts:
 data: {use: video.clips.v1, config: {path: data/emoji64, frames: 8, height: 32, width: 32, license: mit}}
 train: {batch: 4, micro: 4, lr: 1.0e-3, steps: 2, warmup: 1}
 """
+FACE = ROOT / "data" / "persons_demo" / "woman.png"
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +101,7 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
             (["--source", "a.mp4"], "video.text_to_video.v1 takes no --source"),
             (["--sedd", "3"], "did you mean --seed?"),
             (["--task", "nothing"], "nothing is no task"),
+            (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder that takes a reference picture"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_told_and_leaves_no_file(trained, here, capsys, extra, message):

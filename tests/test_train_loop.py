@@ -174,6 +174,17 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     assert (tmp_path / "run/artifact/toy.safetensors").read_bytes() == (tmp_path / "whole/artifact/toy.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_stops_the_run_though_its_loss_is(tmp_path, precision, wrong):
+    """DeepSpeed's own look for overflow is off: the norm that clipping needs is the check."""
+    model = toy.Model()
+    next(model.backbone.parameters()).register_hook(lambda gradient: gradient * wrong)
+    with pytest.raises(MgzooError, match="the gradient norm is .* at step 1 .*training stops"):
+        toy.job(tmp_path / "run", model=model, steps=2, precision=precision)
+    assert not list((tmp_path / "run").glob("checkpoints/step-*"))
+
+
 def test_debug_names_the_part_that_went_wrong(tmp_path):
     with pytest.raises(MgzooError, match=r"the prepared batch holds values that are not finite \(shape \(8, 8\)\)"):
         toy.job(tmp_path / "data", task={"poison": 8}, debug=True)

@@ -30,6 +30,7 @@ from mgzoo.latent_task import (
 from mgzoo.media import Media
 from mgzoo.model import Input, to_pixels
 from mgzoo.parts import Clip, Condition, Example, Loss
+from mgzoo.spec import MgzooError
 from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.crop import cut_out, whole
 from mgzoo_personalize.finders import FINDERS, choose
@@ -167,6 +168,8 @@ class Reference:
         picture of several raises MgzooError, as one of none and one that is too small do. The rest as in text to video: clip i of a
         list starts from the noise of seed + i.
         """
+        if not any(self.takes(model, key) == "image" for key in model.encoders):  # it would be drawn, and the reference ignored
+            raise MgzooError("this model has no encoder that takes a reference picture", remedy="take one that was trained for it, e.g. by tiny/personalize")
         prompts = prompts_of(prompt, EXAMPLE)
         size = size_of(model, self.config.sizes()[0], frames, height, width)
         picture = self.cut(reference, subject)

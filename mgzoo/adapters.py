@@ -4,7 +4,8 @@
 
 W and b are the base and rest; A and B learn. B starts at zero, so training starts at the base exactly. A hook on each
 `nn.Linear` adds the update, and A and B are its children ``lora_A`` and ``lora_B``: the names of the base's own weights stay as
-they are. Files in PEFT's format are `mgzoo.hub.peft`'s.
+they are. Modules that the adapter names (PEFT's ``modules_to_save``) learn whole beside the updates: a task head's new input
+channels and conditions have no base to add to. Files in PEFT's format are `mgzoo.hub.peft`'s.
 
 Shape letters: I inputs and O outputs of a linear layer, R rank.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -39,13 +40,22 @@ def layers(part: nn.Module) -> dict[str, nn.Linear]:
     return {path: module for path, module in part.named_modules() if "adapter_scale" in module.__dict__}
 
 
+def whole(part: nn.Module) -> dict[str, nn.Module]:
+    """The modules that learn whole beside the updates, by path."""
+    return {path: module for path, module in part.named_modules() if "adapter_whole" in module.__dict__}
+
+
 def misfits(part, adapter: Adapter) -> list[tuple[str, str]]:
     """(what, remedy) of every target that is no linear layer of the part."""
     paths = list(linear_layers(part)) if isinstance(part, nn.Module) else []
     if not paths:
         return [(f"{type(part).__name__} has no linear layer to adapt", "take the adapter out, or adapt another part")]
     ends = sorted({path.rpartition(".")[2] for path in paths})
-    found = []
+    found, modules = [], {path for path, _ in part.named_modules() if path}
+    for path in adapter.modules:
+        if path not in modules:
+            near = nearest(path, modules, 1)
+            found.append((f"no module of {type(part).__name__} is called {path!r}", f"did you mean {near[0]}?" if near else "give a module's whole path"))
     for target in adapter.targets:
         if not dataclasses.replace(adapter, targets=[target]).chosen(paths):
             near = nearest(target, {*ends, *paths}, 1)
@@ -54,9 +64,30 @@ def misfits(part, adapter: Adapter) -> list[tuple[str, str]]:
     return found
 
 
+def homeless(adapter: Adapter, new: Sequence[str], every: Iterable[str]) -> list[tuple[str, str]]:
+    """(what, remedy) where a base lacks tensors, ``new`` of a part's ``every``, that no update can stand for and no module holds."""
+    if not (lacking := [key for key in new if not adapter.holds(key)]):
+        return []
+    every = list(every)
+    modules = [*(path for path in adapter.modules if any(key.startswith(f"{path}.") for key in every)), *_modules_of(lacking, every)]
+    return [(f"an adapter adds to weights that are there, and there is no {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}",
+             f"let what is new learn whole: adapter.modules: [{', '.join(modules)}]")]
+
+
+def _modules_of(tensors: Sequence[str], every: Sequence[str]) -> list[str]:
+    """The largest modules that hold some of these tensors and, but for the innermost, no others."""
+    found: dict[str, None] = {}
+    for key in tensors:
+        module = key.rpartition(".")[0]
+        while (above := module.rpartition(".")[0]) and all(one in tensors for one in every if one.startswith(f"{above}.")):
+            module = above
+        found[module] = None
+    return list(found)
+
+
 def attach(part: nn.Module, adapter: Adapter) -> None:
-    """Put an untrained adapter on a part: A from Kaiming's uniform distribution (as PEFT has it), B zero; the rest of the part
-    rests from here on. Raises MgzooError where the part has an adapter, or a target matches no layer.
+    """Put an untrained adapter on a part: A from Kaiming's uniform distribution (as PEFT has it), B zero; but for the modules that
+    it names the rest of the part rests from here on. Raises MgzooError where the part has an adapter, or a target matches no layer.
     """
     if layers(part):
         raise MgzooError(f"{type(part).__name__} has an adapter already", remedy="merge that one first: mgzoo.adapters.merge(model)")
@@ -72,6 +103,10 @@ def attach(part: nn.Module, adapter: Adapter) -> None:
         nn.init.zeros_(layer.lora_B.weight)
         layer.adapter_scale, layer.adapter_dropout, layer.adapter_seed = adapter.scale, adapter.dropout, None
         layer.register_forward_hook(_add_update, with_kwargs=True)
+    for path in adapter.modules:
+        module = part.get_submodule(path)
+        module.adapter_whole = True
+        module.requires_grad_(True)
     part.eval()
 
 
@@ -104,14 +139,21 @@ def learning(part: nn.Module) -> nn.Module:
     if not adapted:
         return part
     tree = nn.Module()
+
+    def node(path: str) -> nn.Module:
+        here = tree
+        for name in filter(None, path.split(".")):
+            if name not in here._modules:
+                here.add_module(name, nn.Module())
+            here = here._modules[name]
+        return here
+
     for path, layer in adapted.items():
-        node = tree
-        for name in path.split("."):
-            if name not in node._modules:
-                node.add_module(name, nn.Module())
-            node = node._modules[name]
         for name in NAMES:
-            node.add_module(name, getattr(layer, name))
+            node(path).add_module(name, getattr(layer, name))
+    for path, module in whole(part).items():
+        above, _, name = path.rpartition(".")
+        node(above).add_module(name, module)
     return tree
 
 
@@ -123,23 +165,28 @@ def train(part: nn.Module, mode: bool) -> None:
     for layer in adapted.values():
         layer.lora_A.train(mode)
         layer.lora_B.train(mode)
+    for module in whole(part).values():
+        module.train(mode)
 
 
-def is_own(key: str) -> bool:
-    """Whether a key of an adapted part's state is the adapter's."""
+def is_update(key: str) -> bool:
+    """Whether a key of an adapted part's state is of one of the two small matrices."""
     return key.endswith(tuple(f".{name}.weight" for name in NAMES))
 
 
 def state(part: nn.Module) -> dict[str, Tensor]:
-    """The adapter's tensors by their names in the part: A (R, I) as ``PATH.lora_A.weight``, B (O, R) as ``PATH.lora_B.weight``."""
+    """The adapter's tensors by their names in the part: A (R, I) as ``PATH.lora_A.weight``, B (O, R) as ``PATH.lora_B.weight``, and
+    those of the modules that learn whole."""
     own = part.state_dict()
-    return {key: own[key] for path in layers(part) for name in NAMES if (key := f"{path}.{name}.weight")}
+    updates = {key: own[key] for path in layers(part) for name in NAMES if (key := f"{path}.{name}.weight")}
+    return updates | {key: own[key] for path in whole(part) for key in own if key.startswith(f"{path}.")}
 
 
 @torch.no_grad()
 def merged(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """A base's tensors with the updates added, computed in float32 and rounded to each weight's dtype."""
-    whole = dict(base)
+    """A base's tensors with the updates added, computed in float32 and rounded to each weight's dtype, and with the adapter's own
+    tensors in the place of theirs."""
+    result = {**base, **{key: value for key, value in own.items() if not is_update(key)}}
     for key, down_RI in own.items():
         if key.endswith(".lora_A.weight"):
             path = key.removesuffix(".lora_A.weight")
@@ -148,8 +195,8 @@ def merged(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scale: float) 
                 raise MgzooError(f"the adapter does not fit its base, which has no {target} of shape {[up_OR.shape[0], down_RI.shape[1]]}",
                                  remedy="take the base that the adapter was trained on")
             update_OI = scale * (up_OR.float() @ down_RI.float())
-            whole[target] = (base[target].float() + update_OI.to(base[target].device)).to(base[target].dtype)
-    return whole
+            result[target] = (base[target].float() + update_OI.to(base[target].device)).to(base[target].dtype)
+    return result
 
 
 @torch.no_grad()
@@ -160,9 +207,9 @@ def merge(model):
             continue
         part = model.part(name)
         own = state(part)
-        whole = merged({key: value for key, value in part.state_dict().items() if key not in own}, own, spec.adapter.scale)
+        plain = merged({key: value for key, value in part.state_dict().items() if key not in own}, own, spec.adapter.scale)
         detach(part)
-        part.load_state_dict(whole)
+        part.load_state_dict(plain)
         model.recipe = model.recipe.adapted(name, None)
     model.forget_identities()
     return model
@@ -177,6 +224,8 @@ def detach(part: nn.Module) -> None:
             delattr(layer, name)
         for number in [number for number, hook in layer._forward_hooks.items() if hook is _add_update]:
             del layer._forward_hooks[number], layer._forward_hooks_with_kwargs[number]
+    for module in whole(part).values():
+        del module.adapter_whole
     part.requires_grad_(True)
 
 
@@ -186,6 +235,8 @@ def adapt(model, name: str, adapter: Adapter) -> None:
     if isinstance(part, nn.Module) and not layers(part) and (wrong := misfits(part, adapter)):
         raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong),
                          origin=str(model.recipe.origin(f"parts.{name}.adapter.targets") or ""))
+    for what, remedy in homeless(adapter, model.widened.get(name, ()), part.state_dict()):
+        raise MgzooError(what, remedy=remedy, origin=str(model.recipe.origin(f"parts.{name}.adapter") or ""))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.recipe.seed * 1_000_003 + zlib.crc32(f"{name}.adapter".encode()))
         attach(part, adapter)

@@ -114,8 +114,10 @@ def meta_problems(recipe) -> list[Problem]:
             check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
             continue
         if hasattr(model.part(name), "widened"):
-            state, _ = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+            state, new = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
             shapes = {key: tuple(value.shape) for key, value in state.items()}
+            for what, remedy in adapters.homeless(part.adapter, new, state) if part.adapter else ():
+                check.problem(f"{what} in {part.weights}", remedy, f"parts.{name}.adapter", "adapter")
         for found in checking.check_shapes(part.weights, shapes, model.part(name)):
             check.problem(f"in {part.weights}, {found.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
                           f"parts.{name}.weights", "shape")

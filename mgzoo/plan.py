@@ -135,7 +135,7 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
         raise ValueError(f"gpus must be at least 1, got {gpus}")
     wires = wiring(recipe)
     counts = {name: _parameters(part, wires) for name, part in recipe.parts.items()}
-    learn = {name: _adapter(part) if part.adapter else counts[name] for name, part in recipe.parts.items()}
+    learn = {name: _adapter(part, counts[name]) if part.adapter else counts[name] for name, part in recipe.parts.items()}
     spans = [(stage.name, stage.steps, recipe.at_stage(i)) for i, stage in enumerate(recipe.stages)]
     spans = spans or [("train", recipe.train.steps, recipe)]
     stages = [_stage(name, steps, staged, counts, learn, gpus, device) for name, steps, staged in spans]
@@ -234,16 +234,19 @@ def _rows(name: str, part, counts, learn, trained: bool) -> tuple[PartFigures, .
     return (whole, PartFigures(name=name, use=f"adapter of rank {part.adapter.rank}", parameters=learn[name], trained=trained))
 
 
-def _adapter(part) -> int | None:
-    """Parameters of an adapter, rank x (inputs + outputs) of each layer; None where its base is not on this machine."""
+def _adapter(part, count: int | None) -> int | None:
+    """Parameters of an adapter on a part of ``count``: rank x (inputs + outputs) of each layer, and the modules that learn whole, which
+    hold all that the base lacks; None where its base is not on this machine."""
     from mgzoo.hub import bases, refs
 
     folder = refs.local(part.weights)
-    if folder is None:
+    if folder is None or count is None:
         return None
     shapes = bases.shapes_of(folder, part.name)
+    whole = sum(math.prod(shape) for key, shape in shapes.items() if part.adapter.holds(key))
+    new = count - sum(map(math.prod, shapes.values())) if part.adapter.modules else 0
     linear = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
-    return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.chosen(linear))
+    return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.chosen(linear)) + whole + new
 
 
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:

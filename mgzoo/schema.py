@@ -26,6 +26,7 @@ class Adapter:
     alpha: float = option(16.0, "scale of the update, divided by rank")
     targets: list[str] = option([], "linear layers by path, or by the end of one (qkv, ffn.w2); default: all inside numbered blocks")
     dropout: float = option(0.0, "share of each layer's inputs that its update does not see while training")
+    modules: list[str] = option([], "modules by path that learn whole beside the updates; those with weights that the base lacks must be named")
 
     def __post_init__(self):
         _require({
@@ -41,11 +42,15 @@ class Adapter:
 
     def chosen(self, paths: Iterable[str]) -> list[str]:
         """Which of these paths of linear layers it adapts. Without targets: those with a number before their last word, as in
-        ``blocks.0.attention.qkv``; in a part without such blocks, all."""
-        paths = list(paths)
+        ``blocks.0.attention.qkv``; in a part without such blocks, all. Never what is in a module that learns whole."""
+        paths = [path for path in paths if not self.holds(path)]
         if self.targets:
             return [path for path in paths if any(path == target or path.endswith(f".{target}") for target in self.targets)]
         return [path for path in paths if re.search(r"(^|\.)\d+\.", path)] or paths
+
+    def holds(self, path: str) -> bool:
+        """Whether a module or a tensor lies in a module that learns whole."""
+        return any(path == module or path.startswith(f"{module}.") for module in self.modules)
 
 
 @dataclass(frozen=True, kw_only=True)

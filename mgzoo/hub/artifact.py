@@ -166,8 +166,8 @@ def base_of(ref: str | Path, part: str) -> Reference | None:
 
 def adapted_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of an adapted part's state: the adapter's beside its base's."""
-    path = folder / part / manifests.ADAPTER_FILE
-    return {**bases.shapes_of(folder, part), **{peft.own_name(key, path): shape for key, shape in stored.headers([path]).items()}}
+    path, adapter = folder / part / manifests.ADAPTER_FILE, peft.config(folder / part)
+    return {**bases.shapes_of(folder, part), **{peft.own_name(key, path, adapter): shape for key, shape in stored.headers([path]).items()}}
 
 
 def fill(part: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, device: str = "cpu") -> None:
@@ -299,7 +299,7 @@ def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path
         raise MgzooError(f"the adapter on {name} has no base that others can reach", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")
     own = {key: tensors[key] for key in adapters.state(part)}
     rest = {key: value for key, value in tensors.items() if key not in own}
-    if not _equal(_referenced(base), rest):
+    if not _equal({key: value for key, value in _referenced(base).items() if key not in own}, rest):
         raise MgzooError(f"the weights of {name} beside its adapter are not those of {base}, and an adapter stores no others", remedy=merge)
     return peft.write(part, adapter, _cast(own, part, dtype), folder, base)
 

@@ -1,6 +1,7 @@
 """An adapter in PEFT's file format: ``adapter_config.json`` and ``adapter_model.safetensors``, read and written without PEFT.
 
-PEFT names the tensors of a layer ``base_model.model.PATH.lora_A.weight`` (R, I) and ``….lora_B.weight`` (O, R).
+PEFT names the tensors of a layer ``base_model.model.PATH.lora_A.weight`` (R, I) and ``….lora_B.weight`` (O, R), and those of its
+``modules_to_save`` ``base_model.model.`` and their names in the model.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from mgzoo.spec import MgzooError, Problem
 
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
-WRITTEN = ("bias", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
-PLAIN = {"bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
+WRITTEN = ("bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora")
+PLAIN = {"bias": "none", "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
          "use_dora": False, "lora_bias": False, "use_qalora": False, "target_parameters": None, "trainable_token_indices": None,
          "layer_replication": None, "alora_invocation_tokens": None}
 """What PEFT's config says of a plain low-rank adapter; other values mean other mathematics. Older versions know only `WRITTEN`."""
@@ -41,6 +42,7 @@ def write(part: nn.Module, adapter: Adapter, tensors: Mapping[str, Tensor], fold
         "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
         "lora_dropout": adapter.dropout,
         "target_modules": _targets(part, adapter, paths),
+        "modules_to_save": list(adapter.modules) or None,
         "init_lora_weights": True,
         **{name: PLAIN[name] for name in WRITTEN},
     }
@@ -67,24 +69,25 @@ def read(folder: Path, files: stored.Mapped | None = None) -> tuple[Adapter, dic
     adapter, known = config(folder), {}
     path = folder / manifests.ADAPTER_FILE
     for key, value in (files or stored.Mapped()).tensors([path]).items():
-        known[own_name(key, path)] = value
-    layers = sorted({key.rpartition(".lora_")[0] for key in known})
+        known[own_name(key, path, adapter)] = value
+    updates = {key: value for key, value in known.items() if not adapter.holds(key)}
+    layers = sorted({key.rpartition(".lora_")[0] for key in updates})
     pairs = {f"{layer}.{name}.weight" for layer in layers for name in adapters.NAMES}
-    if not known or known.keys() != pairs:
-        odd = sorted(known.keys() ^ pairs) or ["nothing"]
+    if not updates or updates.keys() != pairs:
+        odd = sorted(updates.keys() ^ pairs) or ["nothing"]
         raise MgzooError(f"{path} is no plain adapter: a layer has lora_A and lora_B, this is about {odd[0]}", remedy="use another adapter")
-    for key, value in known.items():
+    for key, value in updates.items():
         if value.ndim != 2 or value.shape[0 if ".lora_A." in key else 1] != adapter.rank:
             raise MgzooError(f"{path}: {key} has shape {list(value.shape)}, which is not of rank {adapter.rank}", remedy="pull or save the artifact again")
     # Paths and no patterns: what is stored says which layers are adapted.
-    return Adapter(rank=adapter.rank, alpha=adapter.alpha, targets=layers, dropout=adapter.dropout), known
+    return Adapter(rank=adapter.rank, alpha=adapter.alpha, targets=layers, dropout=adapter.dropout, modules=adapter.modules), known
 
 
-def own_name(key: str, path: Path) -> str:
+def own_name(key: str, path: Path, adapter: Adapter) -> str:
     """A tensor's name in the part, of its name in the file."""
     name = key.removeprefix(PREFIX)
-    if name == key or not adapters.is_own(name):
-        raise MgzooError(f"{path} is no plain adapter: it holds {key[:100]!r}", remedy=f"its tensors are called {PREFIX}LAYER.lora_A.weight")
+    if name == key or not (adapters.is_update(name) or adapter.holds(name)):
+        raise MgzooError(f"{path} is no plain adapter: it holds {key[:100]!r}", remedy=f"its tensors are called {PREFIX}LAYER.lora_A.weight, or are of modules_to_save")
     return name
 
 
@@ -94,10 +97,16 @@ def check(folder: Path, manifest: Manifest, recipe) -> list[Problem]:
     for name, part in recipe.parts.items():
         stored_here = name in manifest.parts and manifest.parts[name].is_adapter
         said = config(folder / name) if stored_here else None
-        if (said and (said.rank, said.scale)) != (part.adapter and (part.adapter.rank, part.adapter.scale)):
-            made, built = (f"of rank {one.rank} and alpha {one.alpha:g}" if one else "none" for one in (said, part.adapter))
+        stands, wanted = ((one.rank, one.scale, sorted(one.modules)) if one else None for one in (said, part.adapter))
+        if stands != wanted:
+            made, built = (_told(one) if one else "none" for one in (said, part.adapter))
             problems.append(manifests.problem("adapter", f"the adapter is {made}, recipe.yaml has {built}", "save the artifact again", folder / name))
     return problems
+
+
+def _told(adapter: Adapter) -> str:
+    beside = f" with {', '.join(adapter.modules)} whole" if adapter.modules else ""
+    return f"of rank {adapter.rank} and alpha {adapter.alpha:g}{beside}"
 
 
 def config(folder: Path) -> Adapter:
@@ -111,9 +120,10 @@ def config(folder: Path) -> Adapter:
         if different:
             raise MgzooError(f"{path} asks for {', '.join(different)}, which only PEFT itself knows",
                              remedy="use an adapter of plain low-rank updates, or merge it with PEFT")
-        targets = said.get("target_modules")
+        targets, modules = said.get("target_modules"), said.get("modules_to_save")
         return Adapter(rank=int(said["r"]), alpha=float(said["lora_alpha"]), dropout=float(said.get("lora_dropout") or 0.0),
-                       targets=[str(one) for one in targets] if isinstance(targets, list) else [])
+                       targets=[str(one) for one in targets] if isinstance(targets, list) else [],
+                       modules=[str(one) for one in modules] if isinstance(modules, list) else [])
     except FileNotFoundError:
         raise MgzooError(f"{path} is missing", remedy="name a folder that holds an adapter") from None
     except MgzooError:

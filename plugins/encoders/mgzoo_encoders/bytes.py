@@ -75,7 +75,7 @@ class Layer(nn.Module):
 
 
 class Bytes(nn.Module):
-    """Texts -> Condition of tokens, in the dtype and on the device of the parameters."""
+    """Texts -> Condition of tokens, or of their mean where `pooled`, in the dtype and on the device of the parameters."""
 
     def __init__(self, config: BytesConfig, name: str = "text"):
         super().__init__()
@@ -90,7 +90,8 @@ class Bytes(nn.Module):
                 nn.init.normal_(weight, std=0.02)
 
     def forward(self, inputs: Sequence[str]) -> Condition:
-        """B texts -> values (B, L, D) and mask (B, L), L the longest of the batch and at most max_len; an empty text is one token."""
+        """B texts -> values (B, L, D) and mask (B, L), L the longest of the batch and at most max_len; an empty text is one token.
+        Pooled: values (B, D) and mask (B,), all True."""
         assert not isinstance(inputs, str), "give a list of texts"
         device = self.tokens.weight.device
         texts = [token_rows(text, self.config) for text in inputs]
@@ -107,4 +108,8 @@ class Bytes(nn.Module):
             x_BLD = x_BLD + self.positions(torch.arange(mask_BL.shape[1], device=device))
         for layer in self.layers:
             x_BLD = layer(x_BLD, mask_BL)
-        return Condition(name=self.spec.name, values=self.norm(x_BLD), mask=mask_BL)
+        x_BLD = self.norm(x_BLD)
+        if self.config.pooled:
+            mean_BD = (x_BLD * mask_BL[..., None]).sum(1) / lengths[:, None]
+            return Condition(name=self.spec.name, values=mean_BD.to(x_BLD), mask=mask_BL.any(1))
+        return Condition(name=self.spec.name, values=x_BLD, mask=mask_BL)

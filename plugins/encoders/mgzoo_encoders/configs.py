@@ -26,6 +26,7 @@ class BytesConfig:
     ngrams: tuple[int, ...] = option((3, 4, 5), "lengths in bytes of the n-grams added to a word; empty for whole words only")
     max_len: int = option(128, "longest text in tokens; the rest is cut off")
     positions: bool = option(True, "learned position embedding; without it a text is a set of tokens")
+    pooled: bool = option(False, "emit one vector, the tokens' mean, which backbones add to the timestep embedding, instead of the tokens")
 
     def __post_init__(self):
         require(self.unit in ("word", "byte"), f"unit must be word or byte, not {self.unit!r}")
@@ -48,6 +49,8 @@ class BytesConfig:
         return "text"
 
     def condition(self, name: str) -> ConditionSpec:
+        if self.pooled:
+            return ConditionSpec(name=name, dim=self.width, kind="vector")
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
     def parameters(self) -> int:

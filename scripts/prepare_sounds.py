@@ -12,7 +12,8 @@ Four kinds, each a FLAC (hits: an mp4 with sound) with a line in captions.jsonl:
 - hit: animated emoji of data/emoji64 (MIT) played at 10 frames per second, 1.6 s, with a drum sample at every turning point of the motion: where
   the first principal component of the frames has a local extreme that stands out by a quarter of its range. onsets in seconds.
 Held out (`--list` writes data/sounds48_held_out.txt anew): 4 of the 25 pitches, every tenth sample, two runs of film, and the animations that
-data/emoji64 holds out.
+data/emoji64 holds out. Apart from these (data/sounds48_held_out_combinations.txt): three more pitches of each instrument, others of each, which
+the other instruments play in training.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from mgzoo import media, sound
 from mgzoo.media import Media
 
 ROOT = Path(__file__).parents[1]
-LIST, EMOJI = ROOT / "data" / "sounds48_held_out.txt", ROOT / "data" / "emoji64"
+LIST, COMBINATIONS, EMOJI = ROOT / "data" / "sounds48_held_out.txt", ROOT / "data" / "sounds48_held_out_combinations.txt", ROOT / "data" / "emoji64"
 RATE, SAMPLES = 48_000, 76_800
 SOURCES = {
     "pretty_midi-0.2.11.post0-py3-none-any.whl": "pip download --no-deps -d {} pretty_midi==0.2.11.post0",
@@ -52,6 +53,7 @@ INSTRUMENTS = {  # General MIDI programs, from 0
     "pizzicato strings": 45, "harp": 46, "choir": 52, "trumpet": 56, "french horn": 60, "alto sax": 65, "oboe": 68, "clarinet": 71, "flute": 73,
 }  # fmt: skip
 PITCHES, VELOCITIES = range(48, 73), {"soft": 50, "medium": 80, "loud": 115}
+HELD_EACH = 3
 HELD_PITCHES, FILM_SECONDS, HELD_FILM = (51, 58, 63, 68), 2, ((40, 60), (180, 200))
 FILM_GAIN = 4.0  # the track is mixed quietly: its median piece is near -40 LUFS
 NAMES = "C C# D D# E F F# G G# A A# B".split()
@@ -124,6 +126,14 @@ def notes(midi: Path, synth: Path, unpacked: Path) -> Iterator[tuple[str, torch.
                     "velocity": velocity, "dynamics": word, "onset": round(begin / RATE, 5), "family": name, "held_out": pitch in HELD_PITCHES,
                     "quality": 8.0, "speech": False, "music": True, "music_description": f"a single note of the {name}",
                 }  # fmt: skip
+
+
+def combinations(lines: list[dict]) -> Iterator[str]:
+    """A line for each note of `HELD_EACH` pitches of every instrument, of those that are trained on."""
+    for name in INSTRUMENTS:
+        of_it = sorted((line for line in lines if line["kind"] == "note" and line["instrument"] == name and not line["held_out"]), key=lambda line: line["file"])
+        chosen = sorted({line["pitch"] for line in of_it}, key=lambda pitch: share(f"{name} {pitch}"))[:HELD_EACH]
+        yield from (f"{Path(line['file']).stem}\t{line['caption']}\n" for line in of_it if line["pitch"] in chosen)
 
 
 def samples(archive: Path) -> Iterator[tuple[str, torch.Tensor, dict]]:
@@ -250,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the downloaded packages lie")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "sounds48")
-    parser.add_argument("--list", action="store_true", help="write data/sounds48_held_out.txt anew")
+    parser.add_argument("--list", action="store_true", help="write the two held-out lists anew")
     parser.add_argument("--kinds", nargs="*", default=["note", "sample", "film", "hit"], help="make only these; lines of the others stay")
     parser.add_argument("--demo", type=Path, help="make only this folder, a small selection of what lies in --out")
     options = parser.parse_args()
@@ -284,6 +294,7 @@ def main() -> None:
     if options.list:
         text = "".join(f"{Path(line['file']).stem}\t{line['caption']}\n" for line in sorted(lines, key=lambda line: line["file"]) if line["held_out"])
         LIST.write_text("# sounds kept out of training: key, caption\n" + text)
+        COMBINATIONS.write_text("# notes kept out of a sound model's training: key, caption\n" + "".join(combinations(lines)))
     for kind in dict.fromkeys(line["kind"] for line in lines):
         some = [line for line in lines if line["kind"] == kind]
         print(f"{kind}: {len(some)} files, {sum(line['seconds'] for line in some):.0f} s, {sum(line['held_out'] for line in some)} held out")

@@ -239,7 +239,8 @@ def gather_by_block(module: Trainable) -> None:
             for blocks in module.get_submodule(key(name)).modules():
                 if isinstance(blocks, nn.ModuleList):
                     for block in blocks:
-                        set_z3_leaf_module(block, True)
+                        if any(block.children()):  # a bare layer is gathered by itself, and as a leaf its weights are gone again in its backward pass
+                            set_z3_leaf_module(block, True)
 
 
 def masters(engine) -> list[Tensor]:

@@ -17,6 +17,8 @@ class SoundsConfig:
     rate: int = option(48_000, "samples per second that every sound is brought to")
     channels: Literal[1, 2] = option(1, "1: the mean of a sound's channels; 2: stereo, a mono sound twice")
     crop: Literal["start", "random"] = option("start", "of a longer sound: its beginning, or a place drawn anew each epoch (held-out sounds: always the beginning)")
+    delay: float = option(0.0, "seconds of silence, at most, that training puts before a sound without a picture, drawn anew each epoch; 0 for none")
+    delays: int = option(8, "different delays, from 0 up; of so many a latent cache holds each")
     kinds: tuple[str, ...] = option((), "only sounds whose sidecar gives one of these as `kind`; empty takes all")
     frames: int = option(0, "frames of the picture of a clip, spread over the sound that is taken; 0 leaves pictures out")
     height: int = option(64, "pixels of those frames")
@@ -30,12 +32,14 @@ class SoundsConfig:
     license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        for name in ("samples", "rate", "height", "width"):
+        for name in ("samples", "rate", "height", "width", "delays"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("frames", "keep_mb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.delay * self.rate < self.samples:
+            raise ValueError(f"delay must be in [0, {self.samples / self.rate:g}) seconds, the length of a sound, got {self.delay}")
 
     @classmethod
     def tiny(cls):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
@@ -162,14 +163,17 @@ class Sounds:
         if c.crop == "random" and epoch is not None and spare > 0:
             drawn = blake3(f"crop {self.seed} {epoch} {source.key}".encode()).digest(length=8)
             start = int.from_bytes(drawn, "little") % (spare + 1)
-        pictures = self._pictures(source, start)
+        pictures, late = self._pictures(source, start), 0
+        if c.delay and epoch is not None and not pictures:
+            drawn = blake3(f"delay {self.seed} {epoch} {source.key}".encode()).digest(length=8)
+            late = int.from_bytes(drawn, "little") % c.delays * round(c.delay * c.rate) // c.delays
         if index not in self._digests:
             self._digests[index] = blake3(source.file.read_bytes()).hexdigest()
-        cut = [CUT, self._digests[index], start, c.samples, c.rate, c.channels, pictures, *((c.height, c.width) if pictures else ())]
+        cut = [CUT, self._digests[index], start, c.samples, c.rate, c.channels, pictures, *((c.height, c.width) if pictures else ()), *([late] if late else ())]
         seen = {"frames": len(pictures), "height": c.height, "width": c.width, "fps": len(pictures) * c.rate / c.samples, "load": partial(self._frames, index, pictures)}
         return Clip(
             key=source.key, digest=blake3(json.dumps(cut).encode()).hexdigest(), caption=source.caption, extra=source.extra,
-            sound=partial(self._sound, index, start), samples=c.samples, rate=c.rate, **(seen if pictures else {}),
+            sound=partial(self._sound, index, start, late), samples=c.samples, rate=c.rate, **(seen if pictures else {}),
         )  # fmt: skip
 
     def _pictures(self, source: Source, start: int) -> list[int]:
@@ -179,14 +183,14 @@ class Sounds:
         step = self.config.samples / self.config.frames
         return [min(source.frames - 1, int((start + i * step) / self.config.rate * source.fps + 1e-6)) for i in range(self.config.frames)]
 
-    def _sound(self, index: int, start: int) -> Tensor:
-        if index not in self._kept:
+    def _sound(self, index: int, start: int, late: int = 0) -> Tensor:
+        whole = self._kept.get(index)
+        if whole is None:
             whole = self._whole(index)
-            if self._room < 4 * whole.numel():
-                return sound.cut(whole, start, self.config.samples)
-            self._room -= 4 * whole.numel()
-            self._kept[index] = whole
-        return sound.cut(self._kept[index], start, self.config.samples).clone()
+            if self._room >= 4 * whole.numel():
+                self._room -= 4 * whole.numel()
+                self._kept[index] = whole
+        return F.pad(sound.cut(whole, start, self.config.samples - late), (late, 0)).clone()
 
     def _whole(self, index: int) -> Tensor:
         """All of a file's sound at the config's rate and channels."""

@@ -104,10 +104,11 @@ class Sound:
     def loss(self, model, example: SoundExample, generator: torch.Generator) -> Loss:
         """The objective's loss over the whole sound, given a random part of it, with conditions of a random share of samples dropped."""
         config, conditions = self.config, self._conditions(model, example)
+        told = self._told(model)  # two encoders of one text lose it together
         everything, alone = masking.dropped(
-            len(example.times), model.recipe.train.condition_dropout, config.drop_each, [*conditions], generator
+            len(example.times), model.recipe.train.condition_dropout, config.drop_each, list(dict.fromkeys(told.values())), generator
         )
-        conditions = {name: condition.dropped(alone[name]) for name, condition in conditions.items()}
+        conditions = {name: condition.dropped(alone[told[name]]) for name, condition in conditions.items()}
         masks = masking.kept(example.times, config.full_mask, config.least_mask, generator)
         masks = [mask & ~gone for mask, gone in zip(masks, everything, strict=True)]
         noisy, t, target = model.objective.pair(example.latents, generator)
@@ -117,17 +118,21 @@ class Sound:
 
     @torch.no_grad()
     def validate(self, model, example: SoundExample, generator: torch.Generator) -> dict[str, float]:
-        """Mean loss over ten equally spaced times, all of the sound masked; and the same without each of the conditions."""
+        """Mean loss over ten equally spaced times, all of the sound masked; and the same without the text, and without the video."""
         conditions = self._conditions(model, example)
         nothing = _masked(example.feeds, [torch.zeros(times, dtype=torch.bool) for times in example.times])
         state = generator.get_state()
 
-        def measured(told: dict[str, Condition]) -> float:
+        def measured(given: dict[str, Condition]) -> float:
             generator.set_state(state)  # the same noise, so that the difference is the condition's
-            return validation_loss(model, example.latents, lambda noisy, t: model.backbone(_beside(noisy, nothing), t, told), generator)
+            return validation_loss(model, example.latents, lambda noisy, t: model.backbone(_beside(noisy, nothing), t, given), generator)
 
-        without = {name: measured({**conditions, name: condition.dropped()}) for name, condition in conditions.items()}
-        return {"loss": measured(conditions), **{f"without_{name}": loss for name, loss in without.items()}}
+        told = self._told(model)
+
+        def without(what: str) -> dict[str, Condition]:
+            return {name: condition.dropped() if told[name] == what else condition for name, condition in conditions.items()}
+
+        return {"loss": measured(conditions), **{f"without_{what}": measured(without(what)) for what in dict.fromkeys(told.values())}}
 
     # ---------------------------------------------------------------------------------------------------- generation
 
@@ -271,6 +276,10 @@ class Sound:
         return contexts
 
     # ----------------------------------------------------------------------------------------------------- the picture
+
+    def _told(self, model) -> dict[str, str]:
+        """Names of the conditions -> what their encoders take: ``text`` or ``video``."""
+        return {encoder.spec.name: self._takes(model, key) for key, encoder in model.encoders.items()}
 
     def _takes(self, model, key: str) -> str:
         return model.recipe.parts[f"encoders.{key}"].config.takes()

@@ -69,6 +69,21 @@ def test_random_crops_move_with_the_epoch_and_stay_with_the_seed(folder):
     assert first[2:5] != first[7:10]
 
 
+def test_delays_put_silence_before_a_sound_and_come_back(folder):
+    data, plain = Sounds(config(folder, shuffle=False, delay=0.05, delays=4, held_out=())), Sounds(config(folder, shuffle=False))
+    clean = {clip.key: clip.sound() for clip in next(plain.batches(5))}
+    late: dict[str, set[int]] = {key: set() for key in clean}
+    for batch in islice(data.batches(5), 24):
+        for clip in batch:
+            heard = clip.sound()
+            (at,) = [k * 100 for k in range(4) if torch.equal(heard, torch.nn.functional.pad(clean[clip.key], (100 * k, 0))[:, :800])]
+            late[clip.key].add(at)
+    assert set.union(*late.values()) == {0, 100, 200, 300} and all(len(found) > 2 for found in late.values())
+    assert len({clip.digest for batch in islice(data.batches(5), 24) for clip in batch if clip.key == "s4"}) == len(late["s4"])
+    with pytest.raises(ValueError, match=r"delay must be in \[0, 0.1\) seconds"):
+        config(folder, delay=0.1)
+
+
 def test_ranks_and_resuming(folder):
     alone = keys(Sounds(config(folder)), 6)
     assert [keys(Sounds(config(folder), rank=r, world=2), 3) for r in range(2)] == [alone[0::2], alone[1::2]]

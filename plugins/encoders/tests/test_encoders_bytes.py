@@ -1,5 +1,6 @@
 """The text encoder that needs no download: hashing, masks, invariances, and that it learns."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -204,3 +205,12 @@ def test_nonsense_is_refused(settings, message):
     with pytest.raises(ValueError) as caught:
         BytesConfig(**settings)
     assert str(caught.value) == message
+
+
+def test_pooled_is_the_mean_of_the_tokens_that_count():
+    tokens, pooled = built(WORD), built(dataclasses.replace(WORD, pooled=True))
+    one, other = tokens(TEXTS), pooled(TEXTS)
+    assert pooled.spec.kind == "vector" and pooled.spec.dim == WORD.width and other.mask.tolist() == [True] * len(TEXTS)
+    means = torch.stack([values[mask].mean(0) for values, mask in zip(one.values, one.mask)])
+    torch.testing.assert_close(other.values, means)
+    assert pooled.state_dict().keys() == tokens.state_dict().keys()  # weights of the one serve the other

@@ -1,9 +1,10 @@
-"""Does a generated sound hold what its prompt and its picture say, and does a longer one hold together? On held-out pitches and animations.
+"""Does a generated sound hold what its prompt and its picture say, and does a longer one hold together? On held-out notes and animations.
 
     python benchmarks/audio.py [MODEL] [--notes 48] [--hits 32] [--ranked 16] [--twin runs/audio-dit/artifact]        (runs/audio)
 
-Notes of four held-out pitches of 24 instruments are asked for in the words of the data: the share whose instrument an independent judge hears
-(trained on other pitches) and the distance of the pitch in cents by YIN; beside it real notes, real ones through the codec, and chance.
+Notes of 24 instruments, at pitches that only others played in training, are asked for in the words of the data: the share whose instrument an
+independent judge hears (trained on other pitches) and the distance of the pitch in cents by YIN; beside it real notes, real ones through the
+codec, and chance; and notes of four pitches that nobody played, and of training.
 Hits at the turns of held-out animations, asked for by picture and words: distance of the onsets in milliseconds, against the same sounds with
 other animations' onsets, and against real hits. Sounds extended by twice their length: steps of level and of spectrum across the windows' seams
 and across the join, against steps between ordinary neighbours of the same sound, under triangle and uniform windows. The best ranked of
@@ -127,8 +128,8 @@ def main() -> None:
     options = parser.parse_args()
     model = mgzoo.load(options.model).eval()
     guidance, steps = model.sampler.config.guidance, options.steps
-    notes = listening.evenly(listening.sounds("note", True), options.notes)
-    hits = listening.evenly(listening.sounds("hit", True), options.hits)
+    notes = listening.evenly(listening.sounds("note", "combinations"), options.notes)
+    hits = listening.evenly(listening.sounds("hit", "held_out"), options.hits)
     chance = 1 / len(listening.judge().names)
     report, rows = {"model": options.model, "steps": steps, "guidance": guidance}, []
 
@@ -138,10 +139,13 @@ def main() -> None:
 
     real = [note.audio() for note in notes]
     coded = [sound.coded(model.autoencoder, one, RATE) for one in real]
-    # a random permutation of the instruments is right by chance; of the pitches, how far the four held-out ones lie apart
+    # a random permutation of the instruments is right by chance; of the pitches, how far those asked for lie apart
     apart = [abs(100 * (a.labels["pitch"] - b.labels["pitch"])) for a in notes for b in notes]
     report["notes"] = {"chance": {"instrument": chance, "cents": statistics.median(apart)}, "real": of_notes(real, notes), "through the codec": of_notes(coded, notes)}
     report["notes"]["generated"] = of_notes([some[0].audio for some in made(model, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
+    for what, split in (("at pitches never heard", "held_out"), ("of training", "train")):
+        some = listening.evenly(listening.sounds("note", split), options.notes // 2)
+        report["notes"][f"generated, {what}"] = of_notes([one[0].audio for one in made(model, some, steps=steps, guidance=guidance, seed=options.seed)], some)
     few, metrics = listening.evenly(notes, options.ranked), model.task.config.ranking
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, each=CANDIDATES)
     report["notes"] |= ranked(eight, few, metrics, of_notes)

@@ -1,8 +1,8 @@
 """What the sound benchmarks hear with, apart from what any model or ranking uses: a pitch estimator, onsets, and a judge of instruments.
 
 Pitch: YIN (de Cheveigné and Kawahara 2002), on its own code. Onsets: rises of the energy in short windows. Instruments: a linear
-classifier on the course of a mel spectrogram whose pitch is taken out as far as averaging over bands does it; trained on real notes of the
-training pitches, judged on the held-out pitches. The judge has heard the notes that models are trained on, never a generated sound.
+classifier on the course of a mel spectrogram whose pitch is taken out as far as averaging over bands does it; trained on real notes that
+models are trained on, judged at other pitches of the same instruments. It never hears a generated sound in training.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from mgzoo import media, sound
 
 DATA = Path(__file__).parents[1] / "data" / "sounds48"
+COMBINATIONS = DATA.parent / "sounds48_held_out_combinations.txt"
 RATE, SAMPLES = 48_000, 76_800
 A4, QUIET = 69, 1e-3
 
@@ -46,10 +47,13 @@ class Heard:
 
 
 @cache
-def sounds(kind: str, held_out: bool) -> list[Heard]:
-    """The sounds of a kind, in the order of their keys."""
+def sounds(kind: str, split: str = "train") -> list[Heard]:
+    """The sounds of a kind, in the order of their keys. split: ``train``; ``held_out``, of notes those of pitches that no instrument
+    played in training; ``combinations``, notes of pitches that others played."""
     lines = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()]
-    return [Heard(key=Path(line["file"]).stem, labels=line) for line in lines if line["kind"] == kind and line["held_out"] == held_out]
+    every = [Heard(key=Path(line["file"]).stem, labels=line) for line in lines if line["kind"] == kind]
+    apart = {line.split("\t")[0] for line in COMBINATIONS.read_text().splitlines()}
+    return [one for one in every if split == ("held_out" if one.labels["held_out"] else "combinations" if one.key in apart else "train")]
 
 
 def evenly(some: Sequence, count: int) -> list:
@@ -141,8 +145,8 @@ class Judge:
 
 @cache
 def judge(ridge: float = 30.0) -> Judge:
-    """Fitted by ridge regression to the instruments of the training pitches (1,512 notes); a fraction of a second but for reading them."""
-    notes = sounds("note", False)
+    """Fitted by ridge regression to the instruments of the notes of training; a fraction of a second but for reading them."""
+    notes = sounds("note")
     features = torch.stack([timbre(note.audio()) for note in notes])
     names = sorted({note.labels["instrument"] for note in notes})
     target = torch.nn.functional.one_hot(torch.tensor([names.index(note.labels["instrument"]) for note in notes]), len(names)).float()

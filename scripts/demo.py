@@ -8,7 +8,6 @@ Everything is read from the tree; nothing is fetched. Every file written and eve
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -37,7 +36,9 @@ PROMPTS = (
     "birthday cake",
     "octopus",
 )
-HEARD = "data/sounds_demo/hit-1f431.mp4"
+PERSON, DOES = "data/persons_demo/pilot.png", "person juggling"
+INSTRUCTIONS = ("make the background blue", "make it a pencil drawing")
+SILENT, HEARD = "data/sounds_demo/hit-1f431.mp4", "a snare drum hit at every turn of the motion"
 UNSEEN = ("man biking: dark skin tone", "woman cook: medium skin tone")
 """Combinations of skin tone and person that `data/emoji64/held_out_combinations.txt` kept from training."""
 console = Console(stderr=True)
@@ -80,6 +81,16 @@ class Demo:
         return clips
 
 
+    def asked(self, model: str, title: str, file: str, **request):
+        """What a shipped model answers to one request."""
+        begin = time.perf_counter()
+        with steps_of(title) as on_step:
+            made = mgzoo.load(model).generate(**request, seed=0, on_step=on_step)
+        made.save(self.wrote(self.out / "clips" / file))
+        self.measured(f"{model}, {title}: seconds", f"{time.perf_counter() - begin:.1f}")
+        return made
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("demo"))
@@ -94,11 +105,15 @@ def main() -> int:
     clips = demo.generate(model, PROMPTS + UNSEEN, "shipped model", args.out / "clips")
     rows = [(f"{clip.caption} (never seen together in training)" if clip.caption in UNSEEN else clip.caption, clip.video) for clip in clips]
 
-    console.rule("2. take a clip's sound through the codec")
-    given = media.read(HEARD)
-    coded = mgzoo.load("registry/dacvae").generate(audio=given)
-    dataclasses.replace(given, audio=coded.audio, rate=coded.rate, meta={}).save(demo.wrote(args.out / "clips" / "heard.mp4"))
-    demo.wrote(sound.spectrogram(coded.audio, coded.rate, args.out / "clips" / "heard.spectrogram.png", title=given.caption))
+    console.rule("2. a person from a picture, edits of a clip, sound for a clip")
+    person = demo.asked("registry/personalize", "of a person", "person.mp4", prompt=DOES, reference=PERSON)
+    picture = media.read(PERSON).video
+    rows += [(f"{DOES}, who: the picture in front", torch.cat([media.fit(picture, *person.video.shape[1:3]).expand(2, -1, -1, -1), person.video[::2]]))]
+    source = args.out / "clips" / f"{slug(PROMPTS[0])}.mp4"
+    for instruction in INSTRUCTIONS:
+        rows.append((instruction, demo.asked("registry/edit", instruction, f"{slug(instruction)}.mp4", prompt=instruction, source=source).video))
+    heard = demo.asked("registry/audio", "sound", "heard.mp4", prompt=HEARD, video=SILENT)
+    demo.wrote(sound.spectrogram(heard.audio, heard.rate, args.out / "clips" / "heard.spectrogram.png", title=HEARD))
 
     console.rule("3. compose a recipe and train it with DeepSpeed")
     recipe = mgzoo.compose("tiny/circle", args.overrides)

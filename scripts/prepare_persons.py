@@ -110,6 +110,13 @@ def subject(row: dict) -> str:
     return who if deed(row) or row["concept"] == PORTRAIT else f"{who} {row['concept']}"
 
 
+def words(row: dict) -> str:
+    """Who it is in words: what a picture can show of a person, without what they do in a clip."""
+    if not deed(row):
+        return row["caption"]
+    return row["person"] + (f": {row['skintone']} skin tone" if row["skintone"] else "")
+
+
 def demonstrate(folder: Path, out: Path) -> None:
     """Write the stills of `DEMO`, and one picture of two persons."""
     out.mkdir(parents=True, exist_ok=True)
@@ -153,7 +160,7 @@ def main() -> None:
     lines = []
     for key, row in sorted(rows.items()):
         references = [f"{style}/{other}" for style in TRAINED for other in sorted(shown[subject(row)]) if other in have[style]]
-        lines.append({"key": key, "caption": deed(row) or "person", "does": bool(deed(row)), "subject": subject(row), "references": references})
+        lines.append({"key": key, "caption": deed(row) or "person", "does": bool(deed(row)), "subject": subject(row), "who": words(row), "references": references})
     (arguments.out / "references.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if arguments.demo:
         demonstrate(arguments.out, arguments.demo)

@@ -61,7 +61,8 @@ def sample(model, path: Path) -> None:
     asked = {ask.name for ask in asks.of(model.task.config)}
     data = discover().build_class(model.recipe.data.component.id)
     if model.autoencoder.spec.layout == "sound":
-        heard(model, data(model.recipe.data.config).held_out(), path)
+        clips = data(model.recipe.data.config).held_out()
+        stacked(played(model, clips, path) if model.backbone is not None else heard(model, clips, path), path)
         return
     if "reference" in asked:
         people = [(name, media.read(f"data/persons_demo/{name}.png")) for name in REFERENCES]
@@ -90,19 +91,38 @@ def sample(model, path: Path) -> None:
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 
 
-def heard(model, clips, path: Path) -> None:
+def heard(model, clips, path: Path) -> list[Image.Image]:
     """Spectrograms of held-out sounds, each above what the codec makes of it."""
     pictures = []
     for clip in clips[:: max(1, len(clips) // 3)][:3]:
         given = clip.sound().mean(0, keepdim=True)
         with torch.inference_mode():
             back = model.autoencoder.decode(model.autoencoder.encode(given[None]), (given.shape[1],))[0].float()
-        for title, one in ((clip.caption, given), ("  through the codec", back)):
-            pictures.append(Image.open(sound.spectrogram(one, clip.rate, path.with_name("one.png"), title=title[:60])).copy())
+        pictures += [spectrogram(clip.caption, given, clip.rate, path), spectrogram("  through the codec", back, clip.rate, path)]
+    return pictures
+
+
+def played(model, clips, path: Path) -> list[Image.Image]:
+    """Spectrograms of held-out sounds, each above what the model makes of its caption, and of its picture where it has one."""
+    pictures = []
+    for kind in ("note", "hit"):
+        some = [clip for clip in clips if clip.extra["kind"] == kind]
+        for clip in some[:: max(1, len(some) // 2)][:2]:
+            video = {"video": Media(video=clip.load(), fps=clip.fps)} if clip.load else {}
+            made = model.generate(clip.caption, seed=0, **video)
+            pictures += [spectrogram(f"real: {clip.caption}", clip.sound(), clip.rate, path), spectrogram("  generated", made.audio, made.rate, path)]
+    return pictures
+
+
+def spectrogram(title: str, one: torch.Tensor, rate: int, path: Path) -> Image.Image:
+    return Image.open(sound.spectrogram(one, rate, path.with_name("one.png"), title=title[:60])).copy()
+
+
+def stacked(pictures: list[Image.Image], path: Path) -> None:
     sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (0, sum(p.height for p in pictures[:i])))
-    sheet.save(path, optimize=True)
+    sheet.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> None:

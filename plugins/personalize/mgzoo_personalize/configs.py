@@ -86,6 +86,7 @@ class PairsConfig:
     width: int = option(64, "pixels")
     crop: int = option(64, "pixels along a side of a reference")
     cross: float = option(0.0, "share of clips whose reference is another picture of the subject; the others' is a frame of the clip")
+    jitter: float = option(0.0, "training references are zoomed and moved by up to this share of their side, half of them mirrored; 0 for none")
     moments: int = option(5, "frames of a clip that its references are taken from, spread over all of it (Movie Gen takes 5)")
     split: Literal["train", "all"] = option("train", "train leaves out what is held out, all does not")
     held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
@@ -96,6 +97,8 @@ class PairsConfig:
         at_least(self, 1, "frames", "height", "width", "crop", "moments")
         if not 0 <= self.cross <= 1:
             raise ValueError(f"cross is a share from 0 to 1, got {self.cross}")
+        if not 0 <= self.jitter < 0.5:
+            raise ValueError(f"jitter is a share from 0 to 0.5, got {self.jitter}")
         if self.cross and not self.references:
             raise ValueError(f"cross {self.cross} needs references: a folder with references.jsonl")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy
 import torch
+import torch.nn.functional as F
 from blake3 import blake3
 from PIL import Image
 from torch import Tensor
@@ -29,6 +30,7 @@ from mgzoo_personalize.configs import PairsConfig
 from mgzoo_personalize.crop import cut_out, whole
 
 ORIGIN = "personalize.pairs.v1"
+JITTERS = 64  # ways to zoom, move and mirror a reference
 MADE = "pairs 1"  # part of every digest; raise it when the same bytes and config come out as other pixels
 
 
@@ -44,7 +46,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clip. stills: names of other pictures of its subject, ``style/key``. facts: what its sidecar says."""
+    """One clip. stills: names of other pictures of its subject, ``style/key``. facts: what its sidecar says, and in ``who`` its subject in words."""
 
     key: str
     data: bytes
@@ -155,6 +157,9 @@ class Pairs:
         else:
             moment = int(torch.randint(self.config.moments, (), generator=draw))
             digest, load = f"{blake3(row.data).hexdigest()} {moment} of {self.config.moments}", partial(self._frame, index, moment)
+        if self.config.jitter and not held:
+            way = int(torch.randint(JITTERS, (), generator=draw))
+            digest, load = f"{digest} {self.config.jitter} {way}", partial(self._jittered, load, way)
         return Reference(digest=blake3(f"{MADE} {digest} {self.config.crop}".encode()).hexdigest(), load=load, cross=cross)
 
     def _video(self, index: int) -> Tensor:
@@ -182,6 +187,15 @@ class Pairs:
             self._kept[name] = media.fit(picture[None], self.config.crop, self.config.crop)[0]
         return self._kept[name]
 
+    def _jittered(self, load, way: int) -> Tensor:
+        """A reference zoomed, moved and perhaps mirrored, on white; one of `JITTERS` ways."""
+        picture, most = load().permute(2, 0, 1)[None].float(), self.config.jitter
+        zoom, down, right = (most * (2 * torch.rand(3, generator=self._draw("jitter", way)) - 1)).tolist()
+        place = torch.tensor([[[(-1 if way % 2 else 1) * (1 + zoom), 0, 2 * right], [0, 1 + zoom, 2 * down]]])
+        grid = F.affine_grid(place, list(picture.shape), align_corners=False)
+        moved = F.grid_sample(picture - 255, grid, align_corners=False) + 255  # what comes in is white
+        return moved[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
     # files
 
     def _listed(self) -> dict[str, dict] | None:
@@ -195,7 +209,7 @@ class Pairs:
         for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 row = json.loads(line)
-                listed[row["key"]] = {"caption": str(row["caption"]), "references": [str(name) for name in row["references"]]}
+                listed[row["key"]] = {"caption": str(row["caption"]), "who": str(row.get("who") or ""), "references": [str(name) for name in row["references"]]}
             except (ValueError, KeyError, TypeError):
                 raise MgzooError("this line is not an object with key, caption and references", remedy="see data/persons_demo/README.md", origin=f"{table}:{number}") from None
         for shard in sorted(folder.glob("*.tar")):
@@ -221,6 +235,7 @@ class Pairs:
             if not all(isinstance(facts.get(name), (int, float)) for name in ("frames", "fps")):
                 facts = {**facts, **{name: value for name, value in media.probe(videos[key], key).items() if name in ("frames", "fps")}}
             told = listed[key] if listed is not None else {"caption": facts.get("caption", ""), "references": []}
+            facts = {**facts, "who": told.get("who", "")}
             rows.append(Row(key=key, data=videos[key], caption=told["caption"], stills=tuple(told["references"]), facts=facts))
             if facts["frames"] < self.config.frames:
                 short.append(rows[-1])

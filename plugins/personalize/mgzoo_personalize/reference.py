@@ -35,7 +35,7 @@ from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.crop import cut_out, whole
 from mgzoo_personalize.finders import FINDERS, choose
 
-TEMPERATURE = 0.1
+TEMPERATURE, WORDS_TEMPERATURE = 0.1, 0.2
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
 
 
@@ -63,7 +63,7 @@ class Reference:
         latents = model.encode_clips(clips)
         if len({latent.shape for latent in latents}) == 1:
             latents = torch.stack(latents)
-        words = [Input.text(self.text(clip.caption, clip.fps)) for clip in clips]
+        words = [Input.text(self.who(clip) if self.alone(model) else self.text(clip.caption, clip.fps)) for clip in clips]
         pictures = [self.reference_of(clip) for clip in clips]
         given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
         if self.alone(model):  # the other picture of each pair
@@ -85,15 +85,35 @@ class Reference:
         """The encoders of pictures that train."""
         return [key for key in model.encoders if self.takes(model, key) == "image" and not model.recipe.parts[f"encoders.{key}"].frozen]
 
+    def who(self, clip: Clip) -> str:
+        """The words for a clip's subject: ``extra["who"]``, else its caption."""
+        return clip.extra.get("who") or clip.caption
+
     def alike(self, model, example: Example) -> Tensor:
-        """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
-        pictures). Mean tokens, unit length; temperature 0.1."""
-        losses = []
+        """How badly a reference is told from the others by a frame of its clip, and the reverse: CLIP's loss over the batch, between pictures,
+        with soft targets from the words for who they show, so that pictures are as near each other as their subjects' words are (our choice).
+
+        Pictures: mean tokens, unit length, temperature 0.1. Targets: see `near`; less their entropy, so that 0 is the best there is.
+        """
+        losses, near = [], self.near(model, example)
+        entropy = torch.special.entr(near).sum(1).mean()
         for key in self.eyes(model):
             one, other = F.normalize(model.encoders[key](example.inputs[key]).values.float().mean(1), dim=-1).chunk(2)
-            logits, own = one @ other.T / TEMPERATURE, torch.arange(len(one), device=one.device)
-            losses.append((F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2)
+            logits, target = one @ other.T / TEMPERATURE, near.to(one.device)
+            losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2 - entropy.to(one.device))
         return sum(losses) / len(losses)
+
+    def near(self, model, example: Example) -> Tensor:
+        """For each sample (B, B) how much each other shows the same subject, rows summing to 1: half for itself, half by the frozen text
+        encoders' mean tokens, less the batch's mean, temperature 0.2; without such an encoder all for itself."""
+        told = [example.conditions[name] for key in model.encoders if self.takes(model, key) == "text" and (name := model.encoders[key].spec.name) in example.conditions]
+        tokens = [one for one in told if one.values.ndim == 3]
+        itself = torch.eye(len(example.latents))
+        if not tokens:
+            return itself
+        means = [(one.values.float() * one.mask[..., None]).sum(1) / one.mask.sum(1, keepdim=True) for one in tokens]
+        units = [F.normalize(mean - mean.mean(0), dim=-1) for mean in means]
+        return (itself + (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()) / 2
 
     def reference_of(self, clip: Clip) -> Input:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""

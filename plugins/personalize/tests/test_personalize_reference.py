@@ -100,7 +100,7 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
     model.recipe = recipe.at_stage(0)
     colours = [(220, 40, 30), (30, 60, 220), (40, 190, 60), (210, 190, 40)]
     dark = [tuple(c // 2 for c in colour) for colour in colours]
-    example = model.task.prepare(model, [clip(a, frames=1, reference=b) for a, b in zip(colours, dark)])
+    example = model.task.prepare(model, [clip(a, frames=1, reference=b, caption=name) for a, b, name in zip(colours, dark, ("red", "blue", "green", "yellow"))])
     assert len(example.inputs["reference"]) == 8
 
     def shaken(seed):
@@ -114,6 +114,20 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
         model.task.loss(model, shaken(step), torch.Generator()).total.backward()
         optimiser.step()
     assert model.task.alike(model, shaken(1000)).item() < 0.1 < before / 5
+
+
+def test_pictures_are_taught_to_be_as_near_as_their_words(file):
+    """Two captions of one subject are nearer each other than a third; the same words for all say nothing beyond who is who."""
+    recipe = mgzoo.compose(file)
+    model = build(recipe)
+    model.recipe = recipe.at_stage(0)
+    words = ("a tall man with red hair", "a tall man with red hair", "green", "blue")
+    example = model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption=one) for one in words])
+    near = model.task.near(model, example)
+    torch.testing.assert_close(near.sum(1), torch.ones(4))
+    assert near[0, 1] > near[0, 2] + 0.1 and near[0, 0] > near[0, 1]
+    alike = model.task.near(model, model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption="the same")] * 4))
+    torch.testing.assert_close(alike, 0.5 * torch.eye(4) + 0.125)
 
 
 def learnt(model, parameters, steps, clips):

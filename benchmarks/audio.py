@@ -3,7 +3,7 @@
     python benchmarks/audio.py [MODEL] [--notes 48] [--hits 32] [--ranked 16] [--twin runs/audio-dit/artifact]        (runs/audio)
 
 Notes of 24 instruments, at pitches that only others played in training, are asked for in the words of the data: the share whose instrument an
-independent judge hears (trained on other pitches) and the distance of the pitch in cents by YIN; beside it real notes, real ones through the
+independent judge hears (trained on other pitches, for sounds that went through the codec on notes that did) and the distance of the pitch in cents by YIN; beside it real notes, real ones through the
 codec, and chance; and notes of four pitches that nobody played, and of training.
 Hits at the turns of held-out animations, asked for by picture and words: distance of the onsets in milliseconds, against the same sounds with
 other animations' onsets, and against real hits. Sounds extended by twice their length: steps of level and of spectrum across the windows' seams
@@ -56,9 +56,10 @@ def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: in
     return [media[i : i + each] for i in range(0, len(media), each)]
 
 
-def of_notes(audio: Sequence[Tensor], notes: Sequence[Heard]) -> dict[str, float]:
-    """Share of right instruments; share with a pitch, its median distance in cents among those, share within 50 cents of all."""
-    judge = listening.judge()
+def of_notes(audio: Sequence[Tensor], notes: Sequence[Heard], codec=None) -> dict[str, float]:
+    """Share of right instruments; share with a pitch, its median distance in cents among those, share within 50 cents of all. codec: what the
+    sounds went through."""
+    judge = listening.judge(codec)
     right = [judge(one) == note.labels["instrument"] for one, note in zip(audio, notes, strict=True)]
     heard = [listening.yin(one) for one in audio]
     off = [abs(listening.cents(hertz, note.labels["pitch"])) for hertz, note in zip(heard, notes, strict=True) if not math.isnan(hertz)]
@@ -141,14 +142,18 @@ def main() -> None:
     coded = [sound.coded(model.autoencoder, one, RATE) for one in real]
     # a random permutation of the instruments is right by chance; of the pitches, how far those asked for lie apart
     apart = [abs(100 * (a.labels["pitch"] - b.labels["pitch"])) for a in notes for b in notes]
-    report["notes"] = {"chance": {"instrument": chance, "cents": statistics.median(apart)}, "real": of_notes(real, notes), "through the codec": of_notes(coded, notes)}
-    report["notes"]["generated"] = of_notes([some[0].audio for some in made(model, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
+
+    def heard(audio: Sequence[Tensor], of: Sequence[Heard]) -> dict[str, float]:
+        return of_notes(audio, of, model.autoencoder)
+
+    report["notes"] = {"chance": {"instrument": chance, "cents": statistics.median(apart)}, "real": of_notes(real, notes), "through the codec": heard(coded, notes)}
+    report["notes"]["generated"] = heard([some[0].audio for some in made(model, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
     for what, split in (("at pitches never heard", "held_out"), ("of training", "train")):
         some = listening.evenly(listening.sounds("note", split), options.notes // 2)
-        report["notes"][f"generated, {what}"] = of_notes([one[0].audio for one in made(model, some, steps=steps, guidance=guidance, seed=options.seed)], some)
+        report["notes"][f"generated, {what}"] = heard([one[0].audio for one in made(model, some, steps=steps, guidance=guidance, seed=options.seed)], some)
     few, metrics = listening.evenly(notes, options.ranked), model.task.config.ranking
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, each=CANDIDATES)
-    report["notes"] |= ranked(eight, few, metrics, of_notes)
+    report["notes"] |= ranked(eight, few, metrics, heard)
     real_hits = [hit.audio() for hit in hits]
     report["hits"] = {"real": of_hits(real_hits, hits), "through the codec": of_hits([sound.coded(model.autoencoder, one, RATE) for one in real_hits], hits)}
     report["hits"]["generated"] = of_hits([some[0].audio for some in made(model, hits, steps=steps, guidance=guidance, seed=options.seed, pictures=True)], hits)
@@ -159,7 +164,7 @@ def main() -> None:
     report["hits"]["words alone"] = of_hits([some[0].audio for some in silent], hits)
     if options.twin:
         twin = mgzoo.load(options.twin).eval()
-        report["notes"]["twin"] = of_notes([some[0].audio for some in made(twin, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
+        report["notes"]["twin"] = heard([some[0].audio for some in made(twin, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
         report["hits"]["twin"] = of_hits([some[0].audio for some in made(twin, hits, steps=steps, guidance=guidance, seed=options.seed, pictures=True)], hits)
     for kind in ("notes", "hits"):
         for what, figures in report[kind].items():

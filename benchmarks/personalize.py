@@ -1,6 +1,6 @@
 """Does a personalized clip show the reference's subject, and do what the prompt says?
 
-    python benchmarks/personalize.py [MODEL] [--control CONTROL] [--clips 60]       (needs data/persons64: scripts/prepare_persons.py)
+    python benchmarks/personalize.py [MODEL] [--beside NAME=OTHER …] [--clips 60]    (needs data/persons64: scripts/prepare_persons.py)
 
 Held-out clips are asked for with a prompt that does not say who (`person running`) and a picture of who, in a style that the clips are not drawn in
 (Twitter's). Three sets: persons doing something in a combination of gender, skin tone and deed never trained on (the picture shows the same
@@ -116,21 +116,21 @@ def in_words(base, words: list[str], seed: int = 0) -> Tensor:
 def main() -> None:
     parser = common.arguments(__doc__, clips=60, seed=0)
     parser.add_argument("model", nargs="?", default="runs/personalize")
-    parser.add_argument("--control", help="a model trained on paired data alone (recipes/tiny/personalize_paired.yaml)")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="NAME=OTHER", help="other models for the same requests, e.g. of tiny/personalize_paired")
     parser.add_argument("--base", default="registry/emoji-t2v", help="the text-to-video model that both start from")
     options = parser.parse_args()
     model, base = mgzoo.load(options.model).eval(), mgzoo.load(options.base).eval()
-    control = mgzoo.load(options.control).eval() if options.control else None
+    beside = {name: mgzoo.load(reference).eval() for name, _, reference in (one.partition("=") for one in options.beside)}
     net, rows, report = persons.recogniser(), [], {"model": options.model, "sets": {}}
     for name, keys in sets(options.clips).items():
         prompts = [persons.listed()[key]["caption"] for key in keys]
         pictures = [reference(key) for key in keys]
-        others = pictures[FAR % len(keys) :] + pictures[: FAR % len(keys)]
+        far = FAR % len(keys) or len(keys) // 2
+        others = pictures[far:] + pictures[:far]
         captions = [emoji.clips().captions[persons.rows_by_key()[key]] for key in keys]
         arms = {"reference": drawn(model, prompts, pictures, options.seed), "another's reference": drawn(model, prompts, others, options.seed),
                 "no reference": drawn(model, prompts, None, options.seed)}  # fmt: skip
-        if control:
-            arms["paired only"] = drawn(control, prompts, pictures, options.seed)
+        arms |= {other: drawn(them, prompts, pictures, options.seed) for other, them in beside.items()}
         arms["base, same prompt"] = in_words(base, prompts, options.seed)
         arms["base, told who"] = in_words(base, captions, options.seed)
         arms["real clips"] = emoji.clips().video[[persons.rows_by_key()[key] for key in keys]]

@@ -12,8 +12,9 @@ import common
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "figures.md"
-LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "codec", "audio")
+LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "screening", "codec", "audio")
 SPEED = ("startup", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
+SHIPPED_EDITOR = "edit-long"  # the run that registry/edit came from, as benchmarks/edit.py calls it
 TOP = """\
 # Figures
 
@@ -81,6 +82,27 @@ def evaluations() -> dict[str, list[dict]]:
              "baseline": f"chance {rows['chance'][key]:.3g}, real clips through the autoencoder {rows['real_through_autoencoder'][key]:.3f}", "command": result["command"]}
             for split, rows in result["splits"].items() for key, name in names.items()
         ]
+    if (path := common.RESULTS / "edit.json").is_file():
+        result = json.loads(path.read_text())
+        rows = {(row["clips shown"], row["split"]): row for row in result["rows"] if row["task"] == "all"}
+        splits = {"pairs": "unseen edits", "wordings": "unseen wordings", "both": "unseen edits in unseen wordings"}
+        names = {"right": "right edits", "outside": "error outside the edit, over the autoencoder's own"}
+        others = {"SDEdit": next((shown for shown, _ in rows if shown.startswith("SDEdit")), None), "the source, copied": "the source, copied"}
+        found["edit"] = [
+            {"name": f"{splits[split]}: {name}", "value": round(rows[SHIPPED_EDITOR, split][key], 3), "command": result["command"],
+             "baseline": "; ".join(f"{other} {rows[shown, split][key]:.3g}" for other, shown in others.items() if shown)}
+            for split in splits for key, name in names.items() if (SHIPPED_EDITOR, split) in rows
+        ]
+    if (path := common.RESULTS / "audio.json").is_file():
+        result = json.loads(path.read_text())
+        notes, hits = result["notes"], result["hits"]
+        told = {"instrument": "right instrument", "within_50_cents": "pitch within 50 cents", "cents": "median distance of the pitch in cents"}
+        found["audio"] = [
+            {"name": f"notes of unseen combinations: {name}", "value": round(notes["generated"][key], 3), "command": result["command"],
+             "baseline": "; ".join(f"{what} {notes[what][key]:.3g}" for what in ("through the codec", "chance") if key in notes[what])}
+            for key, name in told.items()
+        ] + [{"name": "hits at the turns of unseen animations: onset error in ms", "value": round(hits["generated"]["own_ms"], 1), "command": result["command"],
+              "baseline": f"other animations' turns {hits['generated']['shuffled_ms']:.3g}, real sound {hits['real']['own_ms']:.3g}"}]  # fmt: skip
     return found
 
 

@@ -37,7 +37,8 @@ and other contributors) and Fluent Emoji 3D (MIT, Microsoft), made ready by `scr
 (`plugins/edit`); 112 edits and all of 53 wordings' held-out ones are kept out by `data/edits_held_out.txt`.""",
     "audio.sounds.v1": """\
 Trained on sounds that `scripts/prepare_sounds.py` makes of packages and that are not in the repository: notes of the soundfont TimGM6mb (GPL-2), the samples of
-Sonic Pi (CC0), and the sound track of Big Buck Bunny (CC BY 3.0, Blender Foundation). Held-out pitches, samples and pieces: `data/sounds48_held_out.txt`.""",
+Sonic Pi (CC0), the sound track of Big Buck Bunny (CC BY 3.0, Blender Foundation), and hits of those samples at the turns of animated emoji (Fluent
+Emoji, MIT). Held out: `data/sounds48_held_out.txt` and, of a sound model, `data/sounds48_held_out_combinations.txt`.""",
 }
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -167,6 +168,21 @@ def train(part: nn.Module, mode: bool) -> None:
         layer.lora_B.train(mode)
     for module in whole(part).values():
         module.train(mode)
+
+
+@contextmanager
+def agreeing(part: nn.Module) -> Iterator[None]:
+    """While inside, modules that learn whole are in the precision of the base around them, as in training; on leaving, as they were."""
+    own = {id(p) for module in (*whole(part).values(), *(getattr(layer, name) for layer in layers(part).values() for name in NAMES)) for p in module.parameters()}
+    rest = {p.dtype for p in part.parameters() if p.is_floating_point() and id(p) not in own}
+    kept = [(p, p.data) for module in whole(part).values() for p in module.parameters()] if len(rest) == 1 else []
+    for p, value in kept:
+        p.data = value.to(next(iter(rest)))
+    try:
+        yield
+    finally:
+        for p, value in kept:
+            p.data = value
 
 
 def is_update(key: str) -> bool:

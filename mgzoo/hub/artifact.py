@@ -299,9 +299,14 @@ def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path
         raise MgzooError(f"the adapter on {name} has no base that others can reach", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")
     own = {key: tensors[key] for key in adapters.state(part)}
     rest = {key: value for key, value in tensors.items() if key not in own}
-    if not _equal({key: value for key, value in _referenced(base).items() if key not in own}, rest):
+    stored_base = _referenced(base)
+    if not _equal({key: value for key, value in stored_base.items() if key not in own}, rest):
         raise MgzooError(f"the weights of {name} beside its adapter are not those of {base}, and an adapter stores no others", remedy=merge)
-    return peft.write(part, adapter, _cast(own, part, dtype), folder, base)
+    cast, dtypes = _cast(own, part, dtype), {value.dtype for value in stored_base.values() if value.is_floating_point()}
+    if len(dtypes) == 1:  # what learnt whole is computed with among the base's weights, and in their precision
+        (beside,) = dtypes
+        cast = {key: value if adapters.is_update(key) or not value.is_floating_point() else value.to(beside) for key, value in cast.items()}
+    return peft.write(part, adapter, cast, folder, base)
 
 
 def _given_tensors(part: nn.Module, name: str, state: dict) -> dict[str, Tensor]:

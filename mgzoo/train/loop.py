@@ -6,6 +6,7 @@ rank ``m % world``: neither the number of ranks nor an interruption changes what
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from mgzoo import adapters
 from mgzoo.parts import Data
 from mgzoo.spec import MgzooError
 from mgzoo.train import borders, checkpoint, journal, ranks, resume, signals, zero
@@ -364,7 +366,10 @@ class Loop:
             with torch.no_grad():
                 self.model.task.finish(self.model, [self.model.task.prepare(self.model, batch) for batch in batches])
         if self.span.train.validate_every and self.place.first:
-            held = self.measure(lambda example, generator: self.model.task.validate(self.model, example, generator))
+            with contextlib.ExitStack() as precise:
+                for name in names:
+                    precise.enter_context(adapters.agreeing(self.model.part(name)))
+                held = self.measure(lambda example, generator: self.model.task.validate(self.model, example, generator))
             self.metrics |= {f"held_out_{name}": value for name, value in held.items()}
             self.log({"step": self.step, "stage": self.span.name, "kept": held})
         for name in self.model.part_names():

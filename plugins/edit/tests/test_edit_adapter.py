@@ -86,6 +86,18 @@ def test_it_is_saved_beside_its_base_and_answers_the_same(trained, place):
     assert figures.trained_parameters == sum(p.numel() for p in (*trained.task.parameters(), *adapters.state(trained.backbone).values()))
 
 
+def test_a_base_in_half_precision_is_trained_on_measured_and_loaded(place):
+    """What learns whole is float32 in training, stored and loaded in the base's bfloat16, or one product would meet both."""
+    hub.push(mgzoo.model.save(mgzoo.load("registry/base@v1"), place / "half", dtype=torch.bfloat16), "registry/base@v2", probe=False)
+    data = "data: {use: edit.pairs.v1, config: {frames: 1, height: 16, width: 16, scenes: 2, mix: {edit: 1.0}}}\n"
+    (place / "lora.yaml").write_text(adapted().replace("base@v1", "base@v2").replace("train: {batch: 4, precision: fp32}", data + "train: {steps: 2, batch: 2, validate_every: 1, validation_samples: 2}"))
+    run = mgzoo.train(mgzoo.compose("lora.yaml"), out=place / "run")
+    assert "held_out_loss" in run.metrics
+    model = mgzoo.load(run.artifact)
+    assert {p.dtype for p in model.backbone.embed.parameters()} == {torch.bfloat16}
+    assert model.generate("make it red", picture=mgzoo.media.Media(video=edit_micro.shaded(0.5))).video.shape == (1, 16, 16, 3)
+
+
 def test_peft_reads_the_same_modules(trained, place):
     peft = pytest.importorskip("peft")
     folder = mgzoo.model.save(trained, place / "editor", dtype=torch.float32)

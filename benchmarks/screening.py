@@ -74,7 +74,10 @@ def of_photographs(folder: Path) -> dict:
     for name in ("obama", "obama2", "obama3", "biden"):
         picture = media.read(folder / f"{name}.jpg").video[0]
         (face,) = faces.faces(picture)
-        known[name] = (faces.embed(picture, face), media.fit(picture[None], 480, 480)[0])
+        left, top, right, bottom = face.box
+        room = (right - left) // 2
+        around = picture[max(0, top - room) : bottom + room, max(0, left - room) : right + room]
+        known[name] = (faces.embed(picture, face), media.fit(around[None], 480, 480)[0])
 
     def cosine(a: str, b: str) -> float:
         return float(F.cosine_similarity(known[a][0], known[b][0], dim=0))

@@ -32,9 +32,12 @@ class ReferenceConfig:
     )
     crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
     smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
+    words: float = option(0.0, "where vision encoders learn alone: share of the target that goes by how alike the words for two subjects are, not by who is who")
 
     def __post_init__(self):
         at_least(self, 1, "frames", "height", "width", "crop", "smallest")
+        if not 0 <= self.words <= 1:
+            raise ValueError(f"words is a share from 0 to 1, got {self.words}")
         if self.fps <= 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
 
@@ -152,7 +155,7 @@ class OneIdentityConfig(FacesConfig):
     """One subject in every frame that is looked at, and the same one: cosine of neighbouring frames' embeddings."""
 
     recogniser: Literal["dlib", "pixels"] = option("dlib", "what tells identities apart: dlib's 128 numbers of a face (the extra `faces`), or the crop's pixels")
-    least: float = option(0.5, "least cosine between neighbouring frames (Movie Gen: 0.5, of ArcFace)")
+    least: float = option(0.9, "least cosine between neighbouring frames (dlib's distance of 0.6; Movie Gen: 0.5, of ArcFace, by which dlib tells nobody apart)")
 
     @classmethod
     def tiny(cls):

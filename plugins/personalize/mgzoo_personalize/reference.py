@@ -90,10 +90,8 @@ class Reference:
         return clip.extra.get("who") or clip.caption
 
     def alike(self, model, example: Example) -> Tensor:
-        """How badly a reference is told from the others by a frame of its clip, and the reverse: CLIP's loss over the batch, between pictures,
-        with soft targets from the words for who they show, so that pictures are as near each other as their subjects' words are (our choice).
-
-        Pictures: mean tokens, unit length, temperature 0.1. Targets: see `near`; less their entropy, so that 0 is the best there is.
+        """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
+        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `near`; less their entropy, so that 0 is the best there is.
         """
         losses, near = [], self.near(model, example)
         entropy = torch.special.entr(near).sum(1).mean()
@@ -104,16 +102,16 @@ class Reference:
         return sum(losses) / len(losses)
 
     def near(self, model, example: Example) -> Tensor:
-        """For each sample (B, B) how much each other shows the same subject, rows summing to 1: half for itself, half by the frozen text
-        encoders' mean tokens, less the batch's mean, temperature 0.2; without such an encoder all for itself."""
+        """For each sample (B, B) how much each other shows the same subject, rows summing to 1: all for itself, but for the config's share
+        `words`, which goes by the frozen text encoders' mean tokens for who is shown, less the batch's mean, temperature 0.2 (our choice)."""
+        itself, share = torch.eye(len(example.latents)), self.config.words
         told = [example.conditions[name] for key in model.encoders if self.takes(model, key) == "text" and (name := model.encoders[key].spec.name) in example.conditions]
         tokens = [one for one in told if one.values.ndim == 3]
-        itself = torch.eye(len(example.latents))
-        if not tokens:
+        if not share or not tokens:
             return itself
         means = [(one.values.float() * one.mask[..., None]).sum(1) / one.mask.sum(1, keepdim=True) for one in tokens]
         units = [F.normalize(mean - mean.mean(0), dim=-1) for mean in means]
-        return (itself + (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()) / 2
+        return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()
 
     def reference_of(self, clip: Clip) -> Input:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""

@@ -117,8 +117,9 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
 
 
 def test_pictures_are_taught_to_be_as_near_as_their_words(file):
-    """Two captions of one subject are nearer each other than a third; the same words for all say nothing beyond who is who."""
-    recipe = mgzoo.compose(file)
+    """Where half of the target goes by the words, two captions of one subject are nearer each other than a third, and the same words for all
+    say nothing beyond who is who; where none of it does, each is itself alone."""
+    recipe = mgzoo.compose(file, ["parts.task.config.words=0.5"])
     model = build(recipe)
     model.recipe = recipe.at_stage(0)
     words = ("a tall man with red hair", "a tall man with red hair", "green", "blue")
@@ -128,6 +129,9 @@ def test_pictures_are_taught_to_be_as_near_as_their_words(file):
     assert near[0, 1] > near[0, 2] + 0.1 and near[0, 0] > near[0, 1]
     alike = model.task.near(model, model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption="the same")] * 4))
     torch.testing.assert_close(alike, 0.5 * torch.eye(4) + 0.125)
+    plain = build(mgzoo.compose(file))
+    plain.recipe = plain.recipe.at_stage(0)
+    torch.testing.assert_close(plain.task.near(plain, example), torch.eye(4))
 
 
 def learnt(model, parameters, steps, clips):

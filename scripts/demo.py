@@ -36,7 +36,7 @@ PROMPTS = (
     "birthday cake",
     "octopus",
 )
-PERSON, DOES = "data/persons_demo/pilot.png", "person juggling"
+PERSON, DOES = "data/persons_demo/superhero.png", "person juggling"
 INSTRUCTIONS = ("make the background blue", "make it a pencil drawing")
 SILENT, HEARD = "data/sounds_demo/hit-1f431.mp4", "a snare drum hit at every turn of the motion"
 UNSEEN = ("man biking: dark skin tone", "woman cook: medium skin tone")

@@ -198,6 +198,15 @@ def state(part: nn.Module) -> dict[str, Tensor]:
     return updates | {key: own[key] for path in whole(part) for key in own if key.startswith(f"{path}.")}
 
 
+def beside(base: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An adapter's tensors, those that learnt whole in the one precision of the base's: they are computed with among its weights."""
+    dtypes = {value.dtype for value in base.values() if value.is_floating_point()}
+    if len(dtypes) != 1:
+        return dict(own)
+    (dtype,) = dtypes
+    return {key: value.to(dtype) if value.is_floating_point() and not is_update(key) else value for key, value in own.items()}
+
+
 @torch.no_grad()
 def merged(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     """A base's tensors with the updates added, computed in float32 and rounded to each weight's dtype, and with the adapter's own

@@ -302,11 +302,7 @@ def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path
     stored_base = _referenced(base)
     if not _equal({key: value for key, value in stored_base.items() if key not in own}, rest):
         raise MgzooError(f"the weights of {name} beside its adapter are not those of {base}, and an adapter stores no others", remedy=merge)
-    cast, dtypes = _cast(own, part, dtype), {value.dtype for value in stored_base.values() if value.is_floating_point()}
-    if len(dtypes) == 1:  # what learnt whole is computed with among the base's weights, and in their precision
-        (beside,) = dtypes
-        cast = {key: value if adapters.is_update(key) or not value.is_floating_point() else value.to(beside) for key, value in cast.items()}
-    return peft.write(part, adapter, cast, folder, base)
+    return peft.write(part, adapter, adapters.beside(stored_base, _cast(own, part, dtype)), folder, base)
 
 
 def _given_tensors(part: nn.Module, name: str, state: dict) -> dict[str, Tensor]:

@@ -126,3 +126,18 @@ def test_a_share_out_of_range_and_cross_without_stills_are_refused():
     for settings, message in (({"cross": 1.5, "references": "x"}, "cross is a share from 0 to 1, got 1.5"), ({"cross": 0.5}, "cross 0.5 needs references")):
         with pytest.raises(ValueError, match=message):
             PairsConfig(path="data/emoji64", **settings)
+
+
+def test_jitter_moves_the_references_of_training_and_no_others(folders):
+    plain, moved = (stream(folders, held_out=("held_out.txt",), jitter=jitter) for jitter in (0.0, 0.2))
+    pairs = [(a.extra["reference"], b.extra["reference"]) for a, b in zip(taken(plain, 24), taken(moved, 24), strict=True)]
+    assert all(a.digest != b.digest and b.load().shape == (16, 16, 3) for a, b in pairs)
+    assert sum(not torch.equal(a.load(), b.load()) for a, b in pairs) > 20
+    assert all((a.load().float().mean((0, 1)) - b.load().float().mean((0, 1))).abs().max() < 60 for a, b in pairs)  # the same subject on the same white
+    same = {}
+    for _, one in pairs:  # a digest stands for its pixels
+        assert torch.equal(same.setdefault(one.digest, one.load()), one.load())
+    held, unmoved = moved.held_out()[0].extra["reference"], plain.held_out()[0].extra["reference"]
+    assert held.digest == unmoved.digest and torch.equal(held.load(), unmoved.load())
+    with pytest.raises(ValueError, match="jitter is a share from 0 to 0.5"):
+        stream(folders, jitter=0.5)

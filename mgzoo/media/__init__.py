@@ -1,0 +1,14 @@
+"""Video, image and sound files <-> tensors, through PyAV and Pillow.
+
+Video is uint8 (T, H, W, 3) in RGB, sound float32 (channels, samples) in [-1, 1], as in `mgzoo.parts`. Reading and writing
+import torch; `meta` and `probe` do not, so that showing a file stays quick. Sound as tensors is `mgzoo.media.audio`.
+"""
+
+from mgzoo.media.contact_sheet import contact_sheet
+from mgzoo.media.decode import IMAGES, VIDEO, intact, meta, open_media, probe, read, read_bytes
+from mgzoo.media.encode import AAC_RATES, WRITTEN, atomic_path
+from mgzoo.media.frames import evenly, fit
+from mgzoo.media.media import Media
+
+__all__ = ["AAC_RATES", "IMAGES", "VIDEO", "WRITTEN", "Media", "atomic_path", "contact_sheet", "evenly", "fit", "intact", "meta", "open_media", "probe",
+           "read", "read_bytes"]  # fmt: skip

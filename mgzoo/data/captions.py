@@ -1,0 +1,124 @@
+"""Text files as people's editors and programs write them: captions, sidecars, tables and lists. Standard library only."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import posixpath
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mgzoo.spec import MgzooError
+
+UTF16 = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+TABLES = {"captions.jsonl": "file", "metadata.jsonl": "file_name", "metadata.csv": "file_name"}
+"""Tables of captions, and the field that names the medium. The last two are Hugging Face's imagefolder and videofolder layout."""
+PROMPTS, MEDIA_LISTS = ("prompts.txt", "prompt.txt"), ("videos.txt", "images.txt")
+"""Captions and media in two lists, line by line, as CogVideoX and finetrainers read them."""
+
+
+class NotText(ValueError):
+    """Bytes that are no UTF-8 text; the message says what they are instead."""
+
+
+def decode_text(data: bytes) -> str:
+    """Bytes of a text file -> text: UTF-8 with or without a byte order mark, line ends as line feeds. Raises NotText."""
+    for mark, name in UTF16.items():
+        if data.startswith(mark):
+            raise NotText(f"it is {name}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NotText(f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8") from None
+    if "\0" in text:
+        raise NotText("it holds zero bytes, as UTF-16 and binary files do")
+    return text.replace("\r\n", "\n")
+
+
+def read_text(path: str | Path) -> str:
+    """A text file, as `decode_text` reads it. Raises MgzooError where it is none."""
+    try:
+        return decode_text(Path(path).read_bytes())
+    except NotText as error:
+        raise MgzooError(f"this file is not UTF-8 text: {error}", remedy="save it as UTF-8", origin=str(path)) from None
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines of a text, split at line feeds alone: U+2028, U+0085 and form feeds are part of a line. A line feed at the end adds no line."""
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if not lines[-1] else lines
+
+
+def read_list(path: str | Path) -> list[str]:
+    """The lines of a text file but empty ones and those that begin with #."""
+    return [line for line in split_lines(read_text(path)) if line.strip() and not line.startswith("#")]
+
+
+def read_jsonl(path: str | Path, needed: Sequence[str] = (), example: str = '{"file": "rabbit.mp4", "caption": "…"}') -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of a file of JSON lines; empty lines are passed over.
+
+    needed: fields that must be there and hold text. Raises MgzooError for a line that is something else, with `example` as what to write.
+    """
+    for number, line in enumerate(split_lines(read_text(path)), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in needed):
+            names = " and ".join(f"`{name}`" for name in needed)
+            raise MgzooError("this line is not a JSON object" + (f" with {names}" if needed else ""), remedy=f"write {example}", origin=f"{path}:{number}")
+        yield number, fields
+
+
+def read_table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(name of the medium as written, where the line stands, the other fields) of a table of `TABLES`. Raises MgzooError for a line that names none."""
+    field = TABLES[path.name]
+    if path.suffix == ".csv":
+        rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        found = ((rows.line_num, {name: value for name, value in row.items() if name and value is not None}) for row in rows)
+        for number, fields in found:
+            if not fields.get(field):
+                raise MgzooError(f"this line has no {field}", remedy=f"write a first line that names the columns, {field} and caption among them", origin=f"{path}:{number}")
+            yield fields.pop(field), f"{path}:{number}", fields
+        return
+    for number, fields in read_jsonl(path, (field,), json.dumps({field: "rabbit.mp4", "caption": "…"}, ensure_ascii=False)):
+        yield fields.pop(field), f"{path}:{number}", fields
+
+
+def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The same of two lists that belong together line by line. Raises MgzooError where they are not of one length."""
+    names, words = split_lines(read_text(media)), split_lines(read_text(prompts))
+    while names and not names[-1].strip():
+        names.pop()
+    while len(words) > len(names) and not words[-1].strip():
+        words.pop()
+    if len(names) != len(words):
+        raise MgzooError(f"{media.name} has {len(names)} lines and {prompts.name} has {len(words)}", remedy="give each medium its line in both", origin=str(media.parent))
+    for number, (name, text) in enumerate(zip(names, words, strict=True), 1):
+        if name.strip():
+            yield name.strip(), f"{prompts}:{number}", {caption_key: text}
+
+
+def normal_name(name: str) -> str:
+    """The name of a file as it is compared: composed letters (NFC), slashes, no ``./``."""
+    return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+
+
+def caption_of(fields: Mapping[str, Any], text: str | None, caption_key: str) -> tuple[str | None, str]:
+    """(caption, the field or suffix that it came from): a JSON field `caption_key`, else the .txt, else a field ``text`` where the key is
+    ``caption``. None where there is none. Raises ValueError where the field holds no text."""
+    if caption_key in fields:
+        if not isinstance(fields[caption_key], str):
+            raise ValueError(f"{caption_key} holds no text")
+        return fields[caption_key].strip(), repr(caption_key)
+    if text is not None:
+        return text.strip(), ".txt"
+    if caption_key == "caption" and isinstance(fields.get("text"), str):
+        return fields["text"].strip(), "'text'"
+    return None, ""

@@ -1,0 +1,31 @@
+"""Where the data that a config names lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mgzoo.spec import MgzooError
+
+
+def find_data(
+    path: str | Path, *, option: str = "path", what: str = "data at", wanted: str = "a folder or a shard", beside: str | Path = __file__, origin: str = ""
+) -> Path:
+    """The file or folder of this name: absolute, in the working directory, or in the source tree of a package.
+
+    option: of the data's config, which the error names. what, wanted: words of the error: what is not there, and what the option may be.
+    beside: a file of the package whose source tree is looked into (``__file__`` of the caller); one installed as a wheel has none.
+    Raises MgzooError where there is no such file or folder.
+    """
+    named = Path(path).expanduser()
+    tried = [named] if named.is_absolute() else [named, *(root / named for root in source_trees(beside))]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate
+    looked = "" if named.is_absolute() else "; looked in " + " and ".join(str(one) for one in dict.fromkeys([Path.cwd(), *source_trees(beside)]))
+    raise MgzooError(f"there is no {what} {path}", remedy=f"set data.config.{option} to {wanted}{looked}", origin=origin)
+
+
+def source_trees(*files: str | Path) -> list[Path]:
+    """The folders above these files and above mgzoo that hold a ``pyproject.toml``: checkouts that they are run from, the nearest first."""
+    above = [parent for file in (*files, __file__) for parent in Path(file).resolve().parents]
+    return list(dict.fromkeys(parent for parent in above if (parent / "pyproject.toml").is_file()))

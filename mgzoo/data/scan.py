@@ -1,0 +1,273 @@
+"""A data set as it lies there -> its samples, each with its caption: the one place that decides what belongs to a data set.
+
+Layouts: a folder of media, each with a .txt or .json of its name beside it; the same with tables (`mgzoo.data.captions.TABLES`), in any
+folder of the tree; ``prompts.txt`` with ``videos.txt``; tar shards, one or a folder of them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mgzoo.data import captions, files, shards
+from mgzoo.data.captions import MEDIA_LISTS, PROMPTS, TABLES, normal_name
+from mgzoo.data.files import Entry, LeftOut
+from mgzoo.spec import MgzooError
+
+TEXTS = (".txt", ".json")
+NO_MEDIA = "files are no media that this data reads"
+REMEDY = "put a .txt or .json of the same name beside it, or a line into captions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One medium of a data set and what is written about it.
+
+    key: its name without suffix, unique in the data set. name: what errors call it. file, offset, size: where its bytes lie. caption: stripped,
+    empty where there is none. fields: what its sidecar or its line of a table holds besides the caption.
+    """
+
+    key: str
+    name: str
+    file: Path
+    offset: int
+    size: int
+    caption: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def bytes(self) -> bytes:
+        """The medium."""
+        with open(self.file, "rb") as opened:
+            opened.seek(self.offset)
+            return opened.read(self.size)
+
+
+@dataclass(kw_only=True)
+class Scan:
+    """What was found. problems: what is wrong with files that should be samples, one each. left_out: files that are no data, by reason."""
+
+    root: Path
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[MgzooError] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+
+@dataclass(kw_only=True)
+class _Listed:
+    """What tables say of the media of a folder, by normal name; `taken` are the names of the tables themselves."""
+
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+
+def scan_data(
+    root: Path, suffixes: Sequence[str], *, caption_key: str = "caption", captioned: bool = True, held_out: Iterable[str] = (),
+    keep: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> Scan:  # fmt: skip
+    """Every sample of a folder or shard, in order of name (of place, in a shard).
+
+    suffixes: of the media that the data reads, in lower case with dots. caption_key: field of JSON that holds the caption. captioned: a medium
+    without a caption is a problem. held_out: names of held-out lists, which are no captions. keep: whether a medium with these fields
+    is wanted at all. Raises MgzooError where `root` is neither, a table holds nonsense, or two samples have one key.
+    """
+    found, media = Scan(root=root), tuple(suffixes)
+    own = shards.find_shards(root)
+    if not own and not root.is_dir():
+        raise MgzooError("this is neither a folder nor a .tar shard", remedy="set data.config.path to one", origin=str(root))
+    entries = files.walk(root, found.left_out) if root.is_dir() else []
+    if not own and not files.of_suffix(entries, media):  # shards in folders of their own
+        own = [entry.file for entry in files.of_suffix(entries, files.SHARDS)]
+    for shard in own:
+        members = shards.shard_entries(shard, found.problems, found.left_out)
+        _pair(found, members, media, _Listed(), caption_key, captioned, keep, _texts_of_shard(shard, members), webdataset=True)
+    if own:
+        _beside_shards(found, entries, set(own), media, set(held_out))
+    else:
+        _lists_and_pairs(found, root, entries, media, caption_key, captioned, keep, set(held_out))
+    seen: dict[str, Sample] = {}
+    for sample in found.samples:
+        if (other := seen.setdefault(normal_name(sample.key), sample)) is not sample:
+            raise MgzooError(f"two clips are called {sample.key}: {other.name} and {sample.name}", remedy="rename one of them", origin=str(root))
+    return found
+
+
+def _lists_and_pairs(found: Scan, root: Path, entries: list[Entry], media, caption_key: str, captioned: bool, keep, held_out: set[str]) -> None:
+    """The samples of a folder of media."""
+    by_name = {normal_name(entry.name): entry for entry in entries}
+    listed = _tables(root, entries, caption_key)
+    rest = []
+    for entry in entries:
+        if entry.name in held_out:
+            found.left_out.add("held-out lists", entry.name)
+        elif entry.name not in listed.taken:
+            rest.append(entry)
+    if missing := sorted(name for name in listed.fields if name not in by_name):
+        table, files_ = listed.where[missing[0]].rpartition(":")[0], "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
+        found.problems.append(MgzooError(f"{Path(table).name} names {files_} not there, the first is {missing[0]}", remedy="bring what is missing, or take its line out", origin=table))
+    if strange := [name for name in listed.fields if name in by_name and by_name[name].suffix not in media]:
+        for name in strange:
+            found.problems.append(MgzooError("this is listed, and it is no medium that this data reads", remedy="take its line out", origin=by_name[name].shown))
+    _pair(found, rest, media, listed, caption_key, captioned, keep, _texts_of_folder)
+
+
+def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
+    """What all tables of the tree say. Names in them are relative to the table's folder."""
+    listed = _Listed()
+    names = {entry.name: entry for entry in entries}
+    for entry in entries:
+        folder, slash, last = entry.name.rpartition("/")
+        lines = None
+        if last in TABLES:
+            lines = captions.read_table(entry.file)
+        elif last in MEDIA_LISTS and (prompts := next((names[folder + slash + one] for one in PROMPTS if folder + slash + one in names), None)):
+            lines = captions.read_line_pairs(entry.file, prompts.file, caption_key)
+            listed.taken.add(prompts.name)
+        for name, where, fields in lines or ():
+            full = _relative(name, root, folder, names)
+            if listed.fields.setdefault(full, fields) != fields:
+                raise MgzooError(f"{name} is listed twice, and not alike: here and at {listed.where[full]}", remedy="take one of the two out", origin=where)
+            listed.where.setdefault(full, where)
+        if lines is not None:
+            listed.taken.add(entry.name)
+    return listed
+
+
+def _relative(name: str, root: Path, folder: str, names: Mapping[str, Entry]) -> str:
+    """The normal name, from the data's folder, of a file as a table in `folder` names it."""
+    plain = normal_name(name)
+    if name in names:  # a backslash may be part of a file's name
+        return name
+    if Path(plain).is_absolute():
+        top = normal_name(root.resolve().as_posix())
+        return plain.removeprefix(top + "/")
+    return normal_name(f"{folder}/{plain}") if folder else plain
+
+
+def _texts_of_folder(entry: Entry) -> bytes:
+    return entry.file.read_bytes()
+
+
+def _texts_of_shard(shard: Path, members: list[Entry]) -> Callable[[Entry], bytes]:
+    """Content of a shard's sidecars, read in one pass."""
+    held: dict[str, bytes] = {}
+    with open(shard, "rb") as opened:
+        for entry in members:
+            if entry.suffix in TEXTS:
+                opened.seek(entry.offset)
+                held[entry.name] = opened.read(entry.size)
+    return lambda entry: held[entry.name]
+
+
+def _pair(found: Scan, entries: list[Entry], media, listed: _Listed, caption_key: str, captioned: bool, keep, content, webdataset: bool = False) -> None:
+    """Give each medium the sidecars of its name: ``0001.v2.txt`` or ``0001.v2.mp4.txt`` for ``0001.v2.mp4``. A key ends at the last dot; in a
+    shard, a medium without any takes those of its key as WebDataset has it, to the first dot: ``0001.caption.txt`` for ``0001.video.mp4``."""
+    beside: dict[tuple[str, str], Entry] = {}
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.suffix in TEXTS:
+            beside[entry.stem, entry.suffix] = entry
+        if webdataset and (entry.suffix in TEXTS or entry.suffix in media):
+            groups.setdefault(_first_dot(entry.name), []).append(entry)
+    used: set[str] = set()
+    for entry in entries:
+        if entry.suffix not in media:
+            continue
+        sidecars = [one for name in (entry.stem, entry.name) for suffix in TEXTS if (one := beside.get((name, suffix)))]
+        if not sidecars and webdataset:
+            sidecars = _of_group(groups[_first_dot(entry.name)], media)
+        used.update(one.name for one in sidecars)
+        try:
+            if (sample := _described(entry, sidecars, listed.fields.get(normal_name(entry.name)), content, caption_key, captioned, keep)) is not None:
+                found.samples.append(sample)
+        except MgzooError as error:
+            found.problems.append(error)
+    _rest(found, [entry for entry in entries if entry.suffix not in media and entry.name not in used])
+
+
+def _of_group(group: list[Entry], media) -> list[Entry]:
+    """The sidecars of a WebDataset sample that holds one medium; none where it is not clear which is whose."""
+    texts = [[entry for entry in group if entry.suffix == suffix] for suffix in TEXTS]
+    if sum(entry.suffix in media for entry in group) != 1 or any(len(some) > 1 for some in texts):
+        return []
+    return [entry for some in texts for entry in some]
+
+
+def _first_dot(name: str) -> str:
+    """WebDataset's key: the name up to the first dot of its last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None, content, caption_key: str, captioned: bool, keep) -> Sample | None:
+    """A medium with its caption and fields. Raises MgzooError where it has none, or one that cannot be read."""
+    fields, text, said = dict(line or {}), None, False
+    for sidecar in sidecars:
+        try:
+            words = captions.decode_text(content(sidecar))
+            if sidecar.suffix == ".txt":
+                text = words
+            else:
+                more = json.loads(words)
+                if not isinstance(more, dict):
+                    raise ValueError("it is no JSON object")
+                if caption_key in more:  # a sidecar's own caption counts, a table's only where there is no .txt
+                    said = True
+                fields.update(more)
+        except (ValueError, RecursionError) as error:
+            reason = f": {error}" if isinstance(error, captions.NotText) else ""
+            raise MgzooError(f"its {sidecar.suffix} cannot be read{reason}", remedy="write UTF-8 text, or a JSON object with the caption as text", origin=entry.shown) from None
+    if keep is not None and not keep(fields):
+        return None
+    if text is not None and not said:
+        fields.pop(caption_key, None)
+    try:
+        caption, source = captions.caption_of(fields, text, caption_key)
+    except ValueError as error:
+        raise MgzooError(f"its {'.json' if said else 'line of the table'} cannot be read: {error}", remedy="write the caption as text", origin=entry.shown) from None
+    if captioned and caption is None:
+        what = "there is no caption" if not sidecars and line is None else f"there is no caption: no .txt, and no field {caption_key!r}"
+        raise MgzooError(what, remedy=REMEDY, origin=entry.shown)
+    if captioned and not caption:
+        into = "a line of its own" if not sidecars else "its " + (".txt" if source == ".txt" else f".json as {source}")
+        raise MgzooError("the caption is empty", remedy=f"write one into {into}", origin=entry.shown)
+    if not entry.size:
+        raise MgzooError("the file is empty", remedy="make it again or leave it out", origin=entry.shown)
+    extra = {name: value for name, value in fields.items() if name != caption_key}
+    return Sample(key=entry.stem, name=entry.shown, file=entry.file, offset=entry.offset, size=entry.size, caption=caption or "", fields=extra)
+
+
+def _rest(found: Scan, entries: list[Entry]) -> None:
+    """Say what is left out, and why."""
+    for entry in entries:
+        last = entry.name.rpartition("/")[2]
+        if last.startswith("__") and last.partition(".")[0].endswith("__"):  # WebDataset's notes on a shard
+            found.left_out.add("documents", entry.shown)
+        elif files.is_about(entry.name):
+            found.left_out.add("documents", entry.name)
+        elif entry.suffix in TEXTS:
+            found.left_out.add("captions have no medium", entry.name)
+        elif entry.suffix in files.SHARDS or entry.name.lower().endswith(files.PACKED):
+            found.left_out.add("archives are not looked into", entry.name)
+        else:
+            found.left_out.add(NO_MEDIA, entry.name)
+
+
+def _beside_shards(found: Scan, entries: list[Entry], own: set[Path], media, held_out: set[str]) -> None:
+    """What lies in a folder of shards and is none."""
+    for entry in entries:
+        if entry.file in own:
+            continue
+        if entry.name in held_out:
+            found.left_out.add("held-out lists", entry.name)
+        elif entry.suffix in media:
+            found.left_out.add("media lie beside shards and are not read", entry.name)
+        elif entry.suffix in files.SHARDS or entry.name.lower().endswith(files.PACKED):
+            found.left_out.add("archives are not looked into", entry.name)
+        elif files.is_about(entry.name) or entry.suffix == ".txt":
+            found.left_out.add("documents", entry.name)
+        else:
+            found.left_out.add(NO_MEDIA, entry.name)

@@ -1,0 +1,93 @@
+"""Tar shards as WebDataset writes them: members by their place in the file, so that nothing is unpacked. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mgzoo.data.files import Entry, LeftOut, is_hidden
+from mgzoo.spec import MgzooError
+
+
+def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | None = None) -> list[Entry]:
+    """The files in a shard, in its order. Where it is cut off or damaged: those before that place, and a problem.
+
+    A link to another member is that member once more. Names lose a leading ``./``.
+    """
+    left_out = left_out or LeftOut()
+    found: dict[str, Entry] = {}
+    for member in _members(shard, problems):
+        name = posixpath.normpath(member.name)
+        if member.isdir():
+            continue
+        if is_hidden(name):
+            left_out.add("hidden files", f"{shard.name}/{name}")
+        elif member.issparse():
+            problems.append(MgzooError(f"{name} is stored with holes (a sparse file)", remedy="write the shard again with tar's --hole-detection off", origin=str(shard)))
+        elif member.isreg():
+            found[member.name] = Entry(name=name, shown=f"{shard}/{name}", file=shard, offset=member.offset_data, size=member.size)
+        elif (target := _target(member, found)) is not None:
+            found[member.name] = Entry(name=name, shown=f"{shard}/{name}", file=shard, offset=target.offset, size=target.size)
+        else:
+            left_out.add("members of shards are links to nothing before them, or no files", f"{shard.name}/{name}")
+    return list(found.values())
+
+
+def _target(member: tarfile.TarInfo, found: dict[str, Entry]) -> Entry | None:
+    """The member before this one that it links to."""
+    if member.islnk():
+        return found.get(member.linkname)
+    if member.issym():
+        return found.get(posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname)))
+    return None
+
+
+def _members(shard: Path, problems: list[MgzooError]) -> list[tarfile.TarInfo]:
+    """The whole members of a shard, and a problem where there should be more."""
+    end, members, reason, place = shard.stat().st_size, [], None, ""
+    with open(shard, "rb") as opened:
+        try:
+            with tarfile.open(fileobj=opened, mode="r:") as tar:
+                for member in tar:
+                    place = member.name
+                    if member.offset_data + (member.size if member.isreg() and not member.issparse() else 0) > end:
+                        reason = "the shard ends inside it"
+                        break
+                    members.append(member)
+                else:
+                    last = members[-1] if members else None
+                    held = last.size if last and last.isreg() and not last.issparse() else 0
+                    opened.seek(last.offset_data + math.ceil(held / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if last else 0)
+                    if not (last and last.issparse()) and any(opened.read(tarfile.BLOCKSIZE)):  # tarfile takes a damaged header for the end
+                        reason = "what follows it is no tar header"
+        except tarfile.ReadError as error:
+            opened.seek(0)
+            packed = opened.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+            reason = "it is compressed, and nothing can be read from the middle of it" if packed else str(error)
+    if reason:
+        at = f" at {place}" if place else ""
+        remedy = "copy it again" if "compressed" not in reason else "unpack it to a plain .tar"
+        problems.append(MgzooError(f"the shard is damaged{at}: {reason}" if remedy == "copy it again" else f"the shard cannot be used: {reason}", remedy=remedy, origin=str(shard)))
+    return members
+
+
+def find_shards(root: Path) -> list[Path]:
+    """The ``*.tar`` of a folder itself, or the one shard that `root` is, in order of name; hidden ones are none."""
+    if root.is_file():
+        return [root] if root.suffix.lower() == ".tar" else []
+    return sorted(path for path in root.iterdir() if path.suffix.lower() == ".tar" and not is_hidden(path.name) and path.is_file())
+
+
+def read_members(shard: Path) -> Iterator[tuple[Entry, bytes]]:
+    """(entry, its bytes) of every file of a shard. Raises MgzooError where it is damaged."""
+    problems: list[MgzooError] = []
+    entries = shard_entries(shard, problems)
+    if problems:
+        raise problems[0]
+    with open(shard, "rb") as opened:
+        for entry in entries:
+            opened.seek(entry.offset)
+            yield entry, opened.read(entry.size)

@@ -1,0 +1,61 @@
+"""Held-out lists: which samples validate and are never trained on. Standard library and blake3."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from mgzoo.data.captions import normal_name, read_list
+from mgzoo.data.paths import find_data
+from mgzoo.spec import MgzooError
+
+log = logging.getLogger("mgzoo")
+
+
+def held_out_keys(
+    names: Sequence[str], root: Path, known: Collection[str], *, strict: bool = True, noun: str = "clip", beside: str | Path = __file__, origin: str = ""
+) -> set[str]:
+    """The keys that these lists hold: one a line, what follows a tab is a remark, lines that begin with # are passed over.
+
+    names: files in the data's folder, or as `find_data` finds them. known: keys of the data; a line may name one in another composition of
+    its letters, with ``./`` before it or with its suffix. strict: raise MgzooError for a key that is not known; otherwise it is dropped.
+    """
+    found: set[str] = set()
+    for name in names:
+        file = held_out_file(name, root, beside=beside, origin=origin)
+        spelled = {normal_name(key): key for key in known}
+        strange = []
+        for line in read_list(file):
+            key = line.split("\t")[0].strip()
+            plain = normal_name(key)
+            hit = key if key in known else spelled.get(plain) or spelled.get(plain.rpartition(".")[0])
+            if hit is None:
+                strange.append(key)
+            else:
+                found.add(hit)
+        if strange and strict:
+            raise MgzooError(f"{len(strange)} held-out keys are no {noun} of this data, the first is {strange[0]}",
+                             remedy="mend the list, or drop it from data.config.held_out", origin=str(file))  # fmt: skip
+        if strange:
+            log.info("%s: %d held-out keys are no %s of this data, the first is %s", file, len(strange), noun, strange[0])
+    return found
+
+
+def held_out_file(name: str, root: Path, *, beside: str | Path = __file__, origin: str = "") -> Path:
+    """A held-out list: in the data's folder, or as `find_data` finds it."""
+    folder = root if root.is_dir() else root.parent
+    if (folder / name).is_file():
+        return folder / name
+    return find_data(name, option="held_out", what="held-out list", wanted="files that list held-out keys", beside=beside, origin=origin)
+
+
+def split_keys(keys: Sequence[str], held_out: Collection[str], split: str) -> tuple[list[int], list[int]]:
+    """(indices that are trained on, indices that validate). split: ``train`` leaves the held-out ones out of training, ``all`` does not.
+
+    Validation comes in an order that is fixed and mixed, by the digests of the keys: the first n are a fair sample.
+    """
+    validation = sorted((i for i, key in enumerate(keys) if key in held_out), key=lambda i: blake3(keys[i].encode()).digest())
+    return [i for i, key in enumerate(keys) if split == "all" or key not in held_out], validation

@@ -105,9 +105,14 @@ def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") ->
             yield name.strip(), f"{prompts}:{number}", {caption_key: text}
 
 
+def composed(name: str) -> str:
+    """A name with composed letters (NFC), so that a file of one system is found by the table of another."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def normal_name(name: str) -> str:
     """The name of a file as it is compared: composed letters (NFC), slashes, no ``./``."""
-    return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return posixpath.normpath(composed(name).replace("\\", "/"))
 
 
 def caption_of(fields: Mapping[str, Any], text: str | None, caption_key: str) -> tuple[str | None, str]:

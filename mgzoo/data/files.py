@@ -23,26 +23,23 @@ QUIET = ("hidden files", "documents", "held-out lists")
 class Entry:
     """One file of a data set: of a folder, or a member of a shard.
 
-    name: relative to the data set or to its shard, with slashes. shown: what errors call it. file: the medium itself or the shard; offset,
-    size: its bytes there.
+    name: relative to the data set or to its shard, with slashes. stem: the name without what follows the last dot of its last part; suffix: that,
+    with the dot, in lower case. shown: what errors call it. file: the medium itself or the shard; offset, size: its bytes there.
     """
 
     name: str
+    stem: str
+    suffix: str
     shown: str
     file: Path
     offset: int
     size: int
 
-    @property
-    def stem(self) -> str:
-        """The name without what follows the last dot of its last part."""
-        folder, slash, last = self.name.rpartition("/")
-        return folder + slash + (last.rpartition(".")[0] or last)
-
-    @property
-    def suffix(self) -> str:
-        """What follows the last dot, with it, in lower case."""
-        return suffix_of(self.name)
+    @classmethod
+    def of(cls, name: str, shown: str, file: Path, offset: int, size: int) -> Entry:
+        """One of this name."""
+        suffix = suffix_of(name)
+        return cls(name=name, stem=name[: len(name) - len(suffix)], suffix=suffix, shown=shown, file=file, offset=offset, size=size)
 
     def bytes(self) -> bytes:
         """Its content."""
@@ -112,7 +109,7 @@ def walk(root: Path, left_out: LeftOut) -> list[Entry]:
                     seen.add(_identity(Path(each.path)))
                     waiting.append((name, Path(each.path)))
             elif each.is_file():
-                found.append(Entry(name=name, shown=each.path, file=Path(each.path), offset=0, size=each.stat().st_size))
+                found.append(Entry.of(name, each.path, Path(each.path), 0, each.stat().st_size))
             elif each.is_symlink():
                 left_out.add("links lead nowhere", name)
     return sorted(found, key=lambda entry: entry.name.split("/"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mgzoo.data import captions, files, shards
-from mgzoo.data.captions import MEDIA_LISTS, PROMPTS, TABLES, normal_name
+from mgzoo.data.captions import MEDIA_LISTS, PROMPTS, TABLES, composed, normal_name
 from mgzoo.data.files import Entry, LeftOut
 from mgzoo.spec import MgzooError
 
@@ -90,7 +90,7 @@ def scan_data(
         _lists_and_pairs(found, root, entries, media, caption_key, captioned, keep, set(held_out))
     seen: dict[str, Sample] = {}
     for sample in found.samples:
-        if (other := seen.setdefault(normal_name(sample.key), sample)) is not sample:
+        if (other := seen.setdefault(composed(sample.key), sample)) is not sample:
             raise MgzooError(f"two clips are called {sample.key}: {other.name} and {sample.name}", remedy="rename one of them", origin=str(root))
     return found
 
@@ -127,7 +127,7 @@ def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
             lines = captions.read_line_pairs(entry.file, prompts.file, caption_key)
             listed.taken.add(prompts.name)
         for name, where, fields in lines or ():
-            full = _relative(name, root, folder, names)
+            full = _relative(name, root, folder)
             if listed.fields.setdefault(full, fields) != fields:
                 raise MgzooError(f"{name} is listed twice, and not alike: here and at {listed.where[full]}", remedy="take one of the two out", origin=where)
             listed.where.setdefault(full, where)
@@ -136,11 +136,9 @@ def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
     return listed
 
 
-def _relative(name: str, root: Path, folder: str, names: Mapping[str, Entry]) -> str:
+def _relative(name: str, root: Path, folder: str) -> str:
     """The normal name, from the data's folder, of a file as a table in `folder` names it."""
     plain = normal_name(name)
-    if name in names:  # a backslash may be part of a file's name
-        return name
     if Path(plain).is_absolute():
         top = normal_name(root.resolve().as_posix())
         return plain.removeprefix(top + "/")
@@ -165,18 +163,18 @@ def _texts_of_shard(shard: Path, members: list[Entry]) -> Callable[[Entry], byte
 def _pair(found: Scan, entries: list[Entry], media, listed: _Listed, caption_key: str, captioned: bool, keep, content, webdataset: bool = False) -> None:
     """Give each medium the sidecars of its name: ``0001.v2.txt`` or ``0001.v2.mp4.txt`` for ``0001.v2.mp4``. A key ends at the last dot; in a
     shard, a medium without any takes those of its key as WebDataset has it, to the first dot: ``0001.caption.txt`` for ``0001.video.mp4``."""
-    beside: dict[tuple[str, str], Entry] = {}
+    beside: dict[str, Entry] = {}
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.suffix in TEXTS:
-            beside[entry.stem, entry.suffix] = entry
+            beside[composed(entry.stem) + entry.suffix] = entry
         if webdataset and (entry.suffix in TEXTS or entry.suffix in media):
             groups.setdefault(_first_dot(entry.name), []).append(entry)
     used: set[str] = set()
     for entry in entries:
         if entry.suffix not in media:
             continue
-        sidecars = [one for name in (entry.stem, entry.name) for suffix in TEXTS if (one := beside.get((name, suffix)))]
+        sidecars = [one for name in (entry.stem, entry.name) for suffix in TEXTS if (one := beside.get(composed(name) + suffix))]
         if not sidecars and webdataset:
             sidecars = _of_group(groups[_first_dot(entry.name)], media)
         used.update(one.name for one in sidecars)

@@ -28,9 +28,9 @@ def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | N
         elif member.issparse():
             problems.append(MgzooError(f"{name} is stored with holes (a sparse file)", remedy="write the shard again with tar's --hole-detection off", origin=str(shard)))
         elif member.isreg():
-            found[member.name] = Entry(name=name, shown=f"{shard}/{name}", file=shard, offset=member.offset_data, size=member.size)
+            found[member.name] = Entry.of(name, f"{shard}/{name}", shard, member.offset_data, member.size)
         elif (target := _target(member, found)) is not None:
-            found[member.name] = Entry(name=name, shown=f"{shard}/{name}", file=shard, offset=target.offset, size=target.size)
+            found[member.name] = Entry.of(name, f"{shard}/{name}", shard, target.offset, target.size)
         else:
             left_out.add("members of shards are links to nothing before them, or no files", f"{shard.name}/{name}")
     return list(found.values())

@@ -1,0 +1,219 @@
+"""What media really hold: looked at before the first step, and remembered, so that the next start is free.
+
+A sidecar may say what a medium holds (frames, height, width, fps); it is believed until the medium was decoded once. What was found is kept in
+the cache home by the file's name, size and time of change. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from mgzoo import __version__, media
+from mgzoo.cache import default_root
+from mgzoo.data.scan import Sample
+from mgzoo.media.frames import threads
+from mgzoo.spec import MgzooError
+
+FACTS = ("frames", "height", "width", "fps")
+LOOK_SECONDS = 60.0
+"""So long a start decodes media it has not seen yet; what is left over is looked at when it is drawn, and at the next start (our choice)."""
+SAME_RATE = 0.005
+"""Rates within half a per cent are one: 23.976 is 24, 29.97 is 30."""
+CHECKS = 1  # raise it when a medium that was found good may be found bad, or the other way
+log = logging.getLogger("mgzoo")
+
+
+def claimed_facts(sample: Sample) -> dict[str, float] | None:
+    """Frames, height, width and fps as the sidecar says them; None unless it says all four, as positive numbers."""
+    known = {name: sample.fields.get(name) for name in FACTS}
+    good = all(isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9 for value in known.values())
+    return known if good and all(float(known[name]).is_integer() for name in FACTS[:3]) else None
+
+
+def same_rate(a: float | None, b: float | None) -> bool:
+    """Whether two frame rates are one for all purposes."""
+    return a == b or bool(a and b and abs(a - b) <= SAME_RATE * max(a, b))
+
+
+def disagreement(claimed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Where a sidecar says otherwise than its medium, in words; empty where nowhere. A rate of a single picture is no matter."""
+    differ = [name for name in FACTS[:3] if int(claimed[name]) != found[name]]
+    if found["frames"] != 1 and not same_rate(claimed["fps"], found["fps"]):
+        differ.append("fps")
+    return ", ".join(f"{name} {claimed[name]:g} (it has {found[name] or 0:g})" for name in differ)
+
+
+def decode_whole(data: bytes, name: str, claimed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Decode every picture of a medium once, keeping none -> its facts. claimed: what a sidecar says, so that looking closer can be left out.
+
+    Raises MgzooError where it is damaged or holds no picture.
+    """
+    found: dict[str, Any] = {}
+    with media.open_media(data, name) as thing:
+        if hasattr(thing, "streams"):
+            stream = next(iter(thing.streams.video), None)
+            if stream is not None and stream.codec_context is not None:
+                found = {"frames": 0, "fps": float(stream.average_rate) if stream.average_rate else None}
+                stream.codec_context.thread_count = threads(stream.height, stream.width)
+                for frame in thing.decode(stream):
+                    if not found["frames"]:
+                        found |= {"height": frame.height, "width": frame.width}
+                    found["frames"] += 1
+        else:
+            found = {"frames": getattr(thing, "n_frames", 1), "height": thing.height, "width": thing.width, "fps": None}
+            for index in range(found["frames"]):
+                thing.seek(index)
+                thing.load()
+    if not found:
+        raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
+    if not found["frames"]:
+        raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
+    if claimed is not None and not disagreement(claimed, found):
+        return dict(claimed)
+    facts = probed(data, name)
+    if facts["frames"] != found["frames"]:  # decoders pass over damaged frames
+        raise MgzooError(f"only {found['frames']} of its {facts['frames']} frames can be decoded", remedy="copy the file again or leave it out", origin=name)
+    return facts
+
+
+def probed(source: bytes | Path, name: str) -> dict[str, Any]:
+    """`media.probe`, for media that have a picture. Raises MgzooError where there is none."""
+    facts = media.probe(source, name)
+    if not facts["frames"]:
+        raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
+    return {name: facts[name] for name in FACTS}
+
+
+class Inspections:
+    """What was found in the media of one data set, by what was asked.
+
+    root: of the data set. An entry that is older than its file is none. A cache home that cannot be written is no error: then nothing is
+    remembered.
+    """
+
+    def __init__(self, root: Path):
+        name = blake3(str(root.resolve()).encode()).hexdigest()[:32]
+        self.path = default_root() / "data" / f"{name}.json"
+        self._places: dict[Path, tuple[str, list[int]]] = {}
+        self._made: dict[str, dict] = {}
+        self._held: dict[str, dict] | None = None
+
+    def ask(self, question: str, sample: Sample, answer: Callable[[], Any]) -> Any:
+        """What `answer` gives, computed once for as long as the file does not change. A MgzooError that it raises is an answer, too."""
+        entry = self._entry(sample)
+        if question not in entry:
+            try:
+                entry[question] = {"is": answer()}
+            except MgzooError as error:
+                entry[question] = {"error": [error.what, error.remedy]}
+            self._made[self._name(sample)] = entry
+        held = entry[question]
+        if "error" in held:
+            raise MgzooError(held["error"][0], remedy=held["error"][1], origin=sample.name)
+        return held["is"]
+
+    def knows(self, question: str, sample: Sample) -> bool:
+        """Whether the answer is there already."""
+        return question in self._entry(sample)
+
+    def save(self) -> None:
+        """Remember what was found since the last time."""
+        if not self._made:
+            return
+        whole = {**self._read(), **self._made}
+        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps({"version": self._version(), "media": whole}), encoding="utf-8")
+            os.replace(aside, self.path)
+        except OSError as error:
+            log.debug("what media hold is not remembered: %s", error)
+        finally:
+            try:
+                aside.unlink(missing_ok=True)
+            except OSError:
+                pass
+        self._held, self._made = whole, {}
+
+    def _name(self, sample: Sample) -> str:
+        return f"{self._place(sample.file)[0]}:{sample.offset}:{sample.size}"
+
+    def _entry(self, sample: Sample) -> dict:
+        if self._held is None:
+            self._held = self._read()
+        name, stamp = self._name(sample), self._place(sample.file)[1]
+        entry = self._made.get(name) or self._held.get(name)
+        if not isinstance(entry, dict) or entry.get("stamp") != stamp:
+            entry = {"stamp": stamp}
+            self._held[name] = entry
+        return entry
+
+    def _place(self, file: Path) -> tuple[str, list[int]]:
+        """Where a file really lies, and what changes when it does."""
+        if file not in self._places:
+            status = file.stat()
+            self._places[file] = str(file.resolve()), [status.st_size, status.st_mtime_ns, status.st_ino]
+        return self._places[file]
+
+    def _read(self) -> dict[str, dict]:
+        try:
+            whole = json.loads(self.path.read_text(encoding="utf-8"))
+            return whole["media"] if whole["version"] == self._version() and isinstance(whole["media"], dict) else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    @staticmethod
+    def _version() -> list:
+        import av
+        import PIL
+
+        return [CHECKS, __version__, av.__version__, PIL.__version__]
+
+
+def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], answer: Callable[[int], Any], *, seconds: float = LOOK_SECONDS) -> dict[int, Any]:
+    """Ask the same of many media -> answer or MgzooError by index, of those that fit into the time; the rest is told.
+
+    answer: index of a sample -> what was found; it may raise MgzooError.
+    """
+    found: dict[int, Any] = {}
+    until, told, late = time.monotonic() + seconds, time.monotonic() + 3, 0
+    for index, sample in enumerate(samples):
+        if not inspections.knows(question, sample):
+            if time.monotonic() > until:
+                late += 1
+                continue
+            if told and time.monotonic() > told:
+                log.info("looking at %d media, once; what is found is remembered", len(samples))
+                told = 0
+        try:
+            found[index] = inspections.ask(question, sample, lambda index=index: answer(index))
+        except MgzooError as error:
+            found[index] = error
+    inspections.save()
+    if late:
+        log.warning("%d of %d media were not looked at in %g s: they will be when they are drawn, and at the next start", late, len(samples), seconds)
+    return found
+
+
+def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, noun: str = "clip", used: int = 0) -> None:
+    """Raise MgzooError that names up to ten of these problems, or, where `on_error` is ``skip``, tell them in the log."""
+    if not problems:
+        return
+    if on_error == "raise":
+        if len(problems) == 1:
+            raise problems[0]
+        shown = "\n".join(str(problem) for problem in problems[:10])
+        more = f"\nand {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise MgzooError(f"{len(problems)} {noun}s cannot be used:\n{shown}{more}", remedy="mend them, or set data.config.on_error: skip", origin=str(root))
+    for problem in problems[:10]:
+        log.warning("left out: %s", problem)
+    log.warning("%s: %d %ss left out, %d used", root, len(problems), noun, used)

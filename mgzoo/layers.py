@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,7 @@ class Node:
 
     value: dict[str, Node], list[Node] or a scalar. past: (origin, value) of what it replaced, oldest first.
     raw: the text of an interpolation that has been filled in. told: its value is unusable, and its problem has been told.
+    text: of an override, what was typed: the value where its key holds a text. unread: why brackets in an override are no YAML.
     """
 
     value: Any
@@ -36,6 +37,8 @@ class Node:
     past: list[tuple[Origin, Any]] = field(default_factory=list)
     raw: str | None = None
     told: bool = False
+    text: str | None = None
+    unread: Problem | None = None
 
     @property
     def is_map(self) -> bool:
@@ -61,19 +64,20 @@ def node_of(value: Any, origin: Origin) -> Node:
     return Node(value, origin)
 
 
-def parse(text: str, source: str, problems: list[Problem], one_line: bool = False) -> Node | None:
-    """YAML text -> tree, or None where it is no YAML at all. one_line: the text has no line numbers worth telling."""
+def parse(text: str, source: str, problems: list[Problem], typed: bool = False) -> Node | None:
+    """YAML text -> tree, or None where it is no YAML at all. typed: on a command line, so there are no line numbers worth
+    telling, and plain scalars keep their text."""
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     def origin(mark) -> Origin:
-        return Origin(source=source, line=None if one_line or mark is None else mark.line + 1)
+        return Origin(source=source, line=None if typed or mark is None else mark.line + 1)
 
     if re.match(r"(\s*(#.*)?\n)*%", text):
         problems.append(Problem(what="YAML directives are not part of a recipe", remedy="take out the lines that start with %: a recipe is YAML 1.2",
                                 origin=origin(None), kind="syntax"))
         return None
     try:
-        root = _yaml()().compose(text)
+        root = yaml_reader()().compose(text)
     except MarkedYAMLError as error:
         what = f"this is not YAML: {error.problem or error.context}"
         mark = error.problem_mark or error.context_mark
@@ -114,7 +118,7 @@ def parse(text: str, source: str, problems: list[Problem], one_line: bool = Fals
             return Node([convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
         if kind in SCALARS:
             try:
-                return Node(SCALARS[kind](node.value), where)
+                return Node(SCALARS[kind](node.value), where, text=node.value if typed and not node.style else None)
             except ValueError as error:
                 problems.append(Problem(what=f"{node.value[:40]!r} is no number: {error}", remedy="write a number, or text in quotes", key=key, origin=where, kind="type"))
                 return Node(None, where, told=True)
@@ -140,7 +144,7 @@ SCALARS = {"null": lambda text: None, "bool": lambda text: text.lower() == "true
 
 
 @cache
-def _yaml():
+def yaml_reader():
     """Makes readers: each is used once, for it remembers what it read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.scanner import Scanner
@@ -202,7 +206,7 @@ WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 def merge(base: Node, over: Node) -> Node:
     """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config, weights and adapter."""
     if not (base.is_map and over.is_map):
-        return Node(over.value, over.origin, [*base.past, (base.origin, base.plain()), *over.past], over.raw, over.told)
+        return replace(over, past=[*base.past, (base.origin, base.plain()), *over.past])
     kept, use = base.value, over.value.get("use")
     if use is not None and "use" in kept and _other(kept["use"].value, use.value):
         kept = {key: child for key, child in kept.items() if key not in ("config", "weights", "adapter")}
@@ -268,7 +272,7 @@ def leaf_over(default: Node, written: Node) -> Node:
             value = {name: copy(child) for name, child in value.items()}
         elif node.is_list:
             value = [copy(child) for child in value]
-        return Node(value, node.origin, list(node.past), node.raw, node.told)
+        return replace(node, value=value, past=list(node.past))
 
     node = copy(written)
     node.past = ([] if default.value == MISSING else [(default.origin, default.plain())]) + node.past

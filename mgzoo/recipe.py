@@ -15,6 +15,7 @@ from typing import Any
 
 from mgzoo.discovery import data_folder, discover, nearest
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
+from mgzoo.overrides import parse_value
 from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
 from mgzoo.schema import Policy, Stage, Train, Zero
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
@@ -88,7 +89,8 @@ class Recipe:
 
 
 def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides in YAML.
+    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides: text where the key holds a
+    text, else YAML.
 
     Raises `RecipeError` with every problem there is, contracts between the parts included.
     """
@@ -209,7 +211,7 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
 
 
 def override(written: Node, text: str, problems: list[Problem]) -> Node:
-    """One ``a.b=value``, split at the first ``=``; the value is YAML."""
+    """One ``a.b=value``, split at the first ``=``; see `mgzoo.overrides.parse_value` for the value."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
@@ -217,10 +219,10 @@ def override(written: Node, text: str, problems: list[Problem]) -> Node:
                                 origin=COMMAND_LINE, kind="override"))
         return written
     unread: list[Problem] = []
-    node = parse(value, COMMAND_LINE.source, unread, one_line=True)
+    node = parse_value(value, unread)
     problems += [replace(problem, key=f"{key}.{problem.key}".rstrip(".")) for problem in unread]
     try:
-        return Node(assign(written, key.split("."), node).value, written.origin) if node else written
+        return Node(assign(written, key.split("."), node).value, written.origin)
     except IndexError:
         problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=key, origin=COMMAND_LINE, kind="override"))
         return written

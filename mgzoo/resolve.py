@@ -18,6 +18,7 @@ from typing import Any
 from mgzoo.discovery import current_id, discover, nearest
 from mgzoo.guard import guarded
 from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
+from mgzoo.overrides import as_text
 from mgzoo.schema import SCHEMA, Adapter, PartRef, Schema
 from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
 
@@ -147,7 +148,8 @@ class _Resolution:
         self.references.fill_all(self.root, "")
 
     def problem(self, what: str, remedy: str, key: str, node: Node, kind: str) -> None:
-        self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=node.origin, kind=kind))
+        said = (kind == "type" and node.unread) or Problem(what=what, remedy=remedy, kind=kind)  # of a wrong type, for it is no YAML
+        self.problems.append(dataclasses.replace(said, key=key, origin=node.origin))
 
     # -- every key of the schema
 
@@ -167,7 +169,7 @@ class _Resolution:
             default.told = told
             path = f"{key}.{f.name}" if key else f.name
             if inner == "leaf":
-                children[f.name] = default if child is None else leaf_over(default, child)
+                children[f.name] = default if child is None else leaf_over(default, as_text(child, known[f.name]))
                 continue
             child = child or default
             if inner == "one" or (inner == "maybe" and child.value is not None):
@@ -244,15 +246,14 @@ class _Resolution:
 
     def complete_config(self, cls: type, name: str, node: Node, key: str) -> Node:
         """The config's fields: what was written over tiny(), the weights' own config, or the defaults."""
-        written, key = node.value["config"], f"{key}.config"
+        written, weights, key = node.value["config"], node.value["weights"].value, f"{key}.config"
         if not written.is_map:
             self.problem(f"{_show(written)} is not a map of settings", "write {key: value}", key, written, "type")
             written = Node({}, written.origin)
         known = {f.name for f in dataclasses.fields(cls)}
-        children, weights = dict(written.value), node.value["weights"].value
+        children = {name: as_text(child, _hints(cls).get(name)) for name, child in written.value.items()}
         base = Node({f.name: _default(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
-        size = children.get("size")
-        if size is not None:
+        if (size := children.get("size")) is not None:
             self.references.fill(size, f"{key}.size")
         if size is not None and (size.value == "tiny" or "size" not in known):
             del children["size"]
@@ -277,10 +278,8 @@ class _Resolution:
         from mgzoo.hub import manifest, refs
 
         folder = refs.local(weights)
-        if folder is None:
-            return None
-        entry = manifest.read(folder).parts.get(name)
-        if entry is None or current_id(entry.use) != current_id(node.value["use"].value):
+        entry = folder and manifest.read(folder).parts.get(name)
+        if not entry or current_id(entry.use) != current_id(node.value["use"].value):
             return None
         return node_of(manifest.part_config(folder, name), Origin(source=f"{weights}/{name}/config.json"))
 

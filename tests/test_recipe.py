@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import mgzoo
 from mgzoo.discovery import discover
 from mgzoo.layers import dump, parse
+from mgzoo.overrides import as_text, parse_value
 from mgzoo.recipe import compose, copy, explain, locate, recipe_folders, recipe_names
 from mgzoo.spec import MgzooError, Origin, RecipeError
 
@@ -67,13 +68,65 @@ def test_overrides_are_checked_like_lines():
         "command line: the override 'train.lr' is not of the form a.b=value\n    -> for example train.lr=1e-4",
         "command line: the override '=3' is not of the form a.b=value\n    -> for example train.lr=1e-4",
         "command line: the override 'a b=1' is not of the form a.b=value\n    -> for example train.lr=1e-4",
-        "command line: seed: this is not YAML: expected the node content, but found '<stream end>'\n"
-        "    -> correct the indentation, quotes or brackets at or before this line",
         "command line: train.lrr: unknown key\n    -> did you mean lr?",
         "command line: stages: {'0': {'steps': 5}} is not a list\n    -> write a list of {name, steps, set}",
+        "command line: seed: this is not YAML: expected the node content, but found '<stream end>'\n"
+        "    -> correct the indentation, quotes or brackets at or before this line",
         "command line: parts.backbone.config.depth: Value 'two' of type 'str' could not be converted to Integer\n"
         "    -> depth takes int: transformer blocks",
     ]
+
+
+AS_TYPED = ["clips #2", "#2", "a: b", "a:", "*.tar", "&x", "@x", "%x", "%YAML 1.2", "`x`", "!x", "!!int 3", " x ", "it's", "'it's", '"x', "[clips]", "{a: b}", "[clips",
+            "null", "~", "~/clips", "", " ", "2026-11-28", "0x10", "1_000", "yes", "true", "007", "1e3", "1.50", "- x", "? x", "--- x", "|", ">", "> x", "-", "=", "<<",
+            "x #", "one\ntwo", "one\n\n two\n", "'x' # y", "C:\\clips", "a\tb", "16:9", "\u2028", "...", "x\n..."]
+
+
+@pytest.mark.parametrize("value", AS_TYPED)
+def test_an_override_of_a_text_is_the_text_that_was_typed(value, tmp_path):
+    """Whatever YAML would make of it, on every way to a key: of the schema, of a config, of a stage's, of a list of texts; and a
+    saved recipe says the same."""
+    recipe = compose(WHOLE, [f"description={value}", f"data.config.path={value}"])
+    assert (recipe.description, recipe.data.config.path, recipe.tree["data"]["config"]["path"]) == (value,) * 3
+    assert explain(recipe, "data.config.path").startswith(f"data.config.path = {json.dumps(value, ensure_ascii=False)}\n    command line\n    overrides ")
+    again = compose(write(tmp_path, recipe.to_yaml()))
+    assert (again.description, again.data.config.path) == (value, value)
+
+
+def test_quotes_around_the_whole_of_an_override_are_yaml():
+    for written, value in (('"clips #2"', "clips #2"), ("'007'", "007"), ('"a\\tb"', "a\tb"), ("''", ""), (' "x" ', "x"), ("|\n  one\n  two\n", "one\ntwo\n")):
+        assert compose(WHOLE, [f"data.config.path={written}"]).data.config.path == value
+
+
+def test_texts_inside_an_override_in_brackets_are_as_typed():
+    recipe = compose(WHOLE, ["policy.licenses=[mit, apache-2.0, 007, yes, 1_000]", "data={config: {path: 007}}", "stages=[{name: 0x10, steps: 1, set: {train.lr: 1e-4}}]"])
+    assert recipe.policy.licenses == ["mit", "apache-2.0", "007", "yes", "1_000"]
+    assert (recipe.data.config.path, recipe.stages[0].name, recipe.at_stage(0).train.lr) == ("007", "0x10", 1e-4)
+
+
+def test_what_may_be_left_out_is_left_out_by_null_or_nothing_and_is_text_otherwise():
+    for written, value in (("null", None), ("", None), ("~", None), ('"null"', "null"), ("clips #2", "clips #2"), ("7", "7"), ("~/x", "~/x")):
+        assert as_text(parse_value(written, []), str | None).value == value
+
+
+def test_nothing_of_an_override_is_dropped_where_its_key_is_no_text():
+    """What YAML would take for a comment, a mark or a second line is no part of a number: refused, with the value as it was typed."""
+    for value in ("3 # high", "&x 3", "!!int 3", "--- 3", "3\n...", "3\n4", "*x", "%x"):
+        (line,) = problems_of(WHOLE, [f"train.batch={value}"])
+        first = value.split("\n")[0]
+        assert line.startswith(f"command line: train.batch: Value '{first}") and "batch takes int" in line
+    assert problems_of(WHOLE, ["policy.licenses=[mit] # x"])[0].startswith("command line: policy.licenses: ")
+    assert [line.split("\n")[0] for line in problems_of(WHOLE, ["train={batch: 3", "zero=[1, # x]"])] == [
+        "command line: train: this is not YAML: expected ',' or '}', but got '<stream end>'",
+        "command line: zero: this is not YAML: expected the node content, but found '<stream end>'",
+    ]
+    assert compose(WHOLE, ["train.batch= 6 ", "train.betas=[0.8,\n 0.9]", "train={warmup: 3, lr: 1e-4}", "zero=stage: 1"]).train.betas == (0.8, 0.9)
+
+
+@pytest.mark.parametrize("value", ["a\x1b[31mb", "a\x00", "\udcff", "\x7f"])
+def test_an_override_that_no_file_can_hold_is_refused(value):
+    (line,) = problems_of(WHOLE, [f"description={value}"])
+    assert line.startswith("command line: description: ") and "holds what no recipe can" in line and value not in line
 
 
 def test_an_index_beyond_the_list_and_unquoted_references_say_so():

@@ -11,7 +11,7 @@
 from mgzoo.data.captions import read_jsonl, read_list, read_text, split_lines
 from mgzoo.data.decoded_cache import DecodedCache
 from mgzoo.data.files import IMAGES, SOUND, VIDEO
-from mgzoo.data.inspection import Inspections, claimed_facts, decode_whole, disagreement, look_at, probed, raise_or_tell, same_rate
+from mgzoo.data.inspection import Inspections, claimed_facts, decode_whole, disagreement, look_at, probed, raise_or_tell, same_rate, stand_in
 from mgzoo.data.paths import find_data
 from mgzoo.data.scan import Sample, Scan, scan_data
 from mgzoo.data.shards import read_members
@@ -20,5 +20,5 @@ from mgzoo.data.splits import held_out_keys, split_keys
 __all__ = [
     "IMAGES", "SOUND", "VIDEO", "DecodedCache", "Inspections", "Sample", "Scan", "claimed_facts", "decode_whole", "disagreement", "find_data",
     "held_out_keys", "look_at", "probed", "raise_or_tell", "read_jsonl", "read_list", "read_members", "read_text", "same_rate", "scan_data", "split_keys",
-    "split_lines",
+    "split_lines", "stand_in",
 ]  # fmt: skip

@@ -204,8 +204,11 @@ def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], 
     return found
 
 
-def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, noun: str = "clip", used: int = 0) -> None:
-    """Raise MgzooError that names up to ten of these problems, or, where `on_error` is ``skip``, tell them in the log."""
+def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, noun: str = "clip", used: int = 0, can_skip: bool = True) -> None:
+    """Raise MgzooError that names up to ten of these problems, or, where `on_error` is ``skip``, tell them in the log.
+
+    can_skip: whether the config has `on_error`.
+    """
     if not problems:
         return
     if on_error == "raise":
@@ -213,7 +216,21 @@ def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, 
             raise problems[0]
         shown = "\n".join(str(problem) for problem in problems[:10])
         more = f"\nand {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise MgzooError(f"{len(problems)} {noun}s cannot be used:\n{shown}{more}", remedy="mend them, or set data.config.on_error: skip", origin=str(root))
+        raise MgzooError(f"{len(problems)} {noun}s cannot be used:\n{shown}{more}", remedy="mend them, or " + ("set data.config.on_error: skip" if can_skip else "take them out"), origin=str(root))
     for problem in problems[:10]:
         log.warning("left out: %s", problem)
     log.warning("%s: %d %ss left out, %d used", root, len(problems), noun, used)
+
+
+def stand_in(index: int, group: Sequence[int], good: Callable[[int], bool], root: Path) -> int:
+    """The sample itself if it is good, else the next good one of its group, so that every rank finds the same without being told.
+
+    Raises MgzooError where none is good.
+    """
+    if good(index):
+        return index
+    start = group.index(index)
+    for candidate in (*group[start + 1 :], *group[:start]):
+        if good(candidate):
+            return candidate
+    raise MgzooError(f"none of these {len(group)} media can be decoded", remedy="check the files", origin=str(root))

@@ -36,7 +36,7 @@ class EpochOrder:
     def _epoch(self, number: int) -> list[int]:
         if self.seed is None:
             return self.indices
-        generator = torch.Generator().manual_seed(self.seed(number))
+        generator = torch.Generator().manual_seed(self.seed(number) % 2**64)
         return [self.indices[place] for place in torch.randperm(len(self.indices), generator=generator).tolist()]
 
     def micro_batches(self, size: int, start: int = 0) -> Iterator[list[tuple[int, int]]]:

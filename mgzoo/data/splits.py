@@ -17,16 +17,16 @@ log = logging.getLogger("mgzoo")
 
 def held_out_keys(
     names: Sequence[str], root: Path, known: Collection[str], *, strict: bool = True, noun: str = "clip", beside: str | Path = __file__, origin: str = ""
-) -> set[str]:
-    """The keys that these lists hold: one a line, what follows a tab is a remark, lines that begin with # are passed over.
+) -> list[str]:
+    """The keys that these lists hold, in their order and each once: one a line, what follows a tab is a remark, lines that begin with # are passed over.
 
     names: files in the data's folder, or as `find_data` finds them. known: keys of the data; a line may name one in another composition of
     its letters, with ``./`` before it or with its suffix. strict: raise MgzooError for a key that is not known; otherwise it is dropped.
     """
-    found: set[str] = set()
+    found: dict[str, None] = {}
+    spelled = {normal_name(key): key for key in known} if names else {}
     for name in names:
         file = held_out_file(name, root, beside=beside, origin=origin)
-        spelled = {normal_name(key): key for key in known}
         strange = []
         for line in read_list(file):
             key = line.split("\t")[0].strip()
@@ -35,13 +35,13 @@ def held_out_keys(
             if hit is None:
                 strange.append(key)
             else:
-                found.add(hit)
+                found[hit] = None
         if strange and strict:
             raise MgzooError(f"{len(strange)} held-out keys are no {noun} of this data, the first is {strange[0]}",
                              remedy="mend the list, or drop it from data.config.held_out", origin=str(file))  # fmt: skip
         if strange:
             log.info("%s: %d held-out keys are no %s of this data, the first is %s", file, len(strange), noun, strange[0])
-    return found
+    return list(found)
 
 
 def held_out_file(name: str, root: Path, *, beside: str | Path = __file__, origin: str = "") -> Path:
@@ -57,5 +57,6 @@ def split_keys(keys: Sequence[str], held_out: Collection[str], split: str) -> tu
 
     Validation comes in an order that is fixed and mixed, by the digests of the keys: the first n are a fair sample.
     """
+    held_out = set(held_out)
     validation = sorted((i for i, key in enumerate(keys) if key in held_out), key=lambda i: blake3(keys[i].encode()).digest())
     return [i for i, key in enumerate(keys) if split == "all" or key not in held_out], validation

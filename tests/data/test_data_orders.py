@@ -55,7 +55,7 @@ def built(name, seed, rank, world):
 
 def drawn(name, seed=0, rank=0, world=1, state=None, count=6):
     data, size = built(name, seed, rank, world), STREAMS[name][2]
-    data.load_state_dict(state or {"position": 0, "size": 1, "samples": 0})
+    data.load_state_dict(state or {"position": 0, "size": 1})
     found = [[seen(clip) for clip in batch] for batch in itertools.islice(data.batches(size), count)]
     return found, data.state_dict()
 

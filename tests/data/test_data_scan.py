@@ -120,7 +120,7 @@ def test_names_are_found_however_they_are_spelled(tmp_path, written, form):
     table(tmp_path, "captions.jsonl", "file", [(written, "a word")])
     assert list(captions(tmp_path).values()) == ["a word"]
     (tmp_path / "held.txt").write_bytes(BOM + unicodedata.normalize("NFC", "é.mp4\tremark\r\n").encode())
-    keys = {sample.key for sample in scan_data(tmp_path, MEDIA, held_out=["held.txt"]).samples}
+    keys = [sample.key for sample in scan_data(tmp_path, MEDIA, held_out=["held.txt"]).samples]
     assert held_out_keys(["held.txt"], tmp_path, keys) == keys
 
 

@@ -211,13 +211,12 @@ class Sounds(Stream):
         """The sound itself, or with `on_error: skip` the next one that decodes, so that every rank finds the same."""
         if self.config.on_error == "raise":
             return index
-        start = group.index(index)
-        for candidate in group[start:] + group[:start]:
-            if candidate not in self._good:
-                self._good[candidate] = self._decodes(candidate)
-            if self._good[candidate]:
-                return candidate
-        raise MgzooError("none of these sounds can be decoded", remedy="check the files", origin=str(self.root))
+        return data.stand_in(index, group, self._is_good, self.root)
+
+    def _is_good(self, index: int) -> bool:
+        if index not in self._good:
+            self._good[index] = self._decodes(index)
+        return self._good[index]
 
     def _decodes(self, index: int) -> bool:
         try:

@@ -1,7 +1,6 @@
 """`edit.pairs.v1`: editing pairs and captioned clips, mixed by ratio, as a resumable stream (Movie Gen Edit, section 5, on emoji).
 
-Sample n of the stream depends on the seed and n alone, and micro-batch m holds the samples from m x size on; rank r of W takes the
-micro-batches m with m % W == r. Where a stream stands is one number, good for any number of ranks. Pairs come from a fixed pool (its size is
+Sample n of the stream depends on the seed and n alone, and micro-batch m holds the samples from m x size on (`mgzoo.data.sampler`). Pairs come from a fixed pool (its size is
 `PairsConfig.scenes`), so that frozen parts' outputs are found again; the wording is drawn anew each time.
 
 Shape letters: F frames, Y X pixel height and width.
@@ -14,12 +13,14 @@ import logging
 import random
 from collections.abc import Iterator
 from functools import cached_property, partial
+from itertools import count
 
 import torch
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo import media
+from mgzoo import data, media
+from mgzoo.data.sampler import Stream
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo_edit import motion
@@ -37,7 +38,7 @@ SPLITS = ("pairs", "wordings", "both")
 log = logging.getLogger("mgzoo")
 
 
-class Pairs:
+class Pairs(Stream):
     """A stream of editing pairs and captioned clips, `mgzoo.parts.Data`. seed: of the order. rank, world: this process and how many there are.
 
     A sample's ``load()`` is the target and ``digest`` names exactly that; ``caption`` is the instruction, or what the clip shows. ``extra``:
@@ -47,10 +48,11 @@ class Pairs:
     """
 
     def __init__(self, config: PairsConfig, seed: int = 0, rank: int = 0, world: int = 1):
-        self.config, self.seed, self.rank, self.world = config, seed, rank, world
-        root = located(config.path, "path", "data at")
-        emoji = in_shards(root)
-        apart = [key for name in config.held_out for key in _listed(root, name, emoji)]
+        super().__init__(rank, world)
+        self.config, self.seed = config, seed
+        self.root = located(config.path, "path", "data at")
+        emoji = in_shards(self.root)
+        apart = data.held_out_keys(config.held_out, self.root, emoji, beside=__file__, origin=ORIGIN)
         stills = self._stills()
         self.material = Material({**emoji, **stills}, config.keep_mb * 1_000_000)
         self.list = self._held_out_list()
@@ -59,28 +61,24 @@ class Pairs:
             held_out=[edit for split, edit, _ in self.list if split != "wordings"],
         )  # fmt: skip
         self.shares = config.shares()
-        self.samples, self.size = 0, 1
+        self._looked = False
 
     # the stream
 
-    def batches(self, size: int) -> Iterator[list[Clip]]:
-        """Endless micro-batches of `size` samples from where the stream stands."""
-        assert size > 0
-        start = number = self.samples // size
-        while True:
-            if (number - start) % self.world == self.rank:
-                clips = [self.sample(number * size + i, number if self.config.text_frames else None) for i in range(size)]
-                self.samples, self.size = (number - self.rank + self.world) * size, size
-                yield clips
-            number += 1
+    def micro_batches(self, size: int, start: int) -> Iterator[tuple[int, int]]:
+        """(number of the micro-batch, its size)."""
+        return ((number, size) for number in count(start))
 
-    def state_dict(self) -> dict:
-        """position: micro-batches that all ranks together have taken. size: of those."""
-        return {"position": self.samples // self.size, "size": self.size}
+    def clips(self, drawn: tuple[int, int]) -> list[Clip]:
+        """The samples of a micro-batch."""
+        number, size = drawn
+        return [self.sample(number * size + i, number if self.config.text_frames else None) for i in range(size)]
 
-    def load_state_dict(self, state: dict) -> None:
-        """Stand where `state` was taken; with another batch size, at the nearest micro-batch that repeats rather than skips."""
-        self.samples, self.size = state["position"] * state["size"], state["size"]
+    def begin(self) -> None:
+        """Decode the material once, and remember it: what is damaged is told before the first step, not in the seventh."""
+        if not self._looked:
+            self._looked = True
+            self.material.look(data.Inspections(self.root), self.root)
 
     def sample(self, number: int, batch: int | None = None) -> Clip:
         """Sample `number` of the stream. Kinds follow the golden ratio's sequence, so that any stretch of the stream keeps the mix.
@@ -230,7 +228,7 @@ class Pairs:
         if not self.config.held_out_pairs:
             return []
         file = located(self.config.held_out_pairs, "held_out_pairs", "held-out list")
-        rows = [tuple(line.split("\t")) for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+        rows = [tuple(line.split("\t")) for line in data.read_list(file)]
         for row in rows:
             if len(row) != 3 or row[0] not in SPLITS:
                 raise MgzooError(f"a line of the held-out list is not SPLIT, EDIT, INSTRUCTION: {' '.join(row)}",
@@ -247,12 +245,3 @@ def _region(source, target, whole: bool) -> Tensor:
     """bool (F, Y, X): everything for a change of style, otherwise where the two differ."""
     before, after = source(), target()
     return torch.ones(after.shape[:3], dtype=torch.bool) if whole else changed(before, after)
-
-
-def _listed(root, name: str, known) -> list[str]:
-    file = root / name if (root / name).is_file() else located(name, "held_out", "held-out list")
-    keys = [line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
-    if strange := [key for key in keys if key not in known]:
-        raise MgzooError(f"{len(strange)} held-out keys are no clip of this data, the first is {strange[0]}",
-                         remedy="mend the list, or drop it from data.config.held_out", origin=str(file))
-    return keys

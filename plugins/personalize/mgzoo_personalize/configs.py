@@ -94,6 +94,7 @@ class PairsConfig:
     split: Literal["train", "all"] = option("train", "train leaves out what is held out, all does not")
     held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
     shuffle: bool = option(True, "a new order each epoch, made from the seed")
+    on_error: Literal["raise", "skip"] = option("raise", "what to do about a clip that cannot be used: stop, or leave it out and say so")
     license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):

@@ -1,19 +1,18 @@
 """`personalize.pairs.v1`: captioned clips, each with a picture of its subject, as a resumable stream.
 
 A clip's reference is a frame of the clip itself (paired) or, for a share of them, another picture of the same subject (cross-paired): a
-model that has only ever seen paired ones learns to paste. Which it is depends on the seed, the epoch and the key alone. Like the order: the
-stream is one endless sequence of micro-batches, rank r of W takes those with m % W == r, and where it stands is one number.
+model that has only ever seen paired ones learns to paste. Which it is depends on the seed, the epoch and the key alone, like the order
+(`mgzoo.data.sampler`).
 """
 
 from __future__ import annotations
 
 import io
 import json
-import tarfile
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy
@@ -23,7 +22,8 @@ from blake3 import blake3
 from PIL import Image
 from torch import Tensor
 
-from mgzoo import media
+from mgzoo import data, media
+from mgzoo.data.sampler import EpochOrder, Stream, derived_seed
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo_personalize.configs import PairsConfig
@@ -31,6 +31,7 @@ from mgzoo_personalize.crop import cut_out, whole
 
 ORIGIN = "personalize.pairs.v1"
 JITTERS = 64  # ways to zoom, move and mirror a reference
+log = logging.getLogger("mgzoo")
 MADE = "pairs 1"  # part of every digest; raise it when the same bytes and config come out as other pixels
 
 
@@ -44,106 +45,119 @@ class Reference:
     cross: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One clip. stills: names of other pictures of its subject, ``style/key``. facts: what its sidecar says, and in ``who`` its subject in words."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row(data.Sample):
+    """One clip. stills: names of other pictures of its subject, ``style/key``. who: the subject in words. facts: frames, height, width, fps."""
 
-    key: str
-    data: bytes
-    caption: str
     stills: tuple[str, ...]
+    who: str
     facts: dict[str, Any]
 
 
-def locate(path: str, option: str) -> Path:
-    """The file or folder of this name: absolute, in the working directory, or in the repository that this package was installed from."""
-    tried = [Path(path).expanduser()]
-    if not tried[0].is_absolute():
-        tried += [parent / path for parent in Path(__file__).resolve().parents]
-    for candidate in tried:
-        if candidate.exists():
-            return candidate
-    made = "; python scripts/prepare_persons.py FOLDER makes data/persons64" if option == "references" else ""
-    raise MgzooError(f"there is no {path}", remedy=f"set data.config.{option} to what is there; looked in {Path.cwd()} and beside mgzoo_personalize{made}", origin=ORIGIN)
-
-
-def members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(key, suffix, bytes) of every file of a tar."""
-    try:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                if member.isfile():
-                    key, _, suffix = member.name.rpartition(".")
-                    yield key, suffix.lower(), tar.extractfile(member).read()
-    except tarfile.TarError as error:
-        raise MgzooError(f"the shard is damaged: {error}", remedy="make it again", origin=str(shard)) from None
-
-
-class Pairs:
+class Pairs(Stream):
     """A stream of clips with references in ``extra["reference"]``, `mgzoo.parts.Data`."""
 
     def __init__(self, config: PairsConfig, seed: int = 0, rank: int = 0, world: int = 1):
-        self.config, self.seed, self.rank, self.world = config, seed, rank, world
-        self.root = locate(config.path, "path")
+        super().__init__(rank, world)
+        self.config, self.seed = config, seed
+        self.root = data.find_data(config.path, beside=__file__, origin=ORIGIN)
+        self._inspections = data.Inspections(self.root)
         self.stills: dict[str, bytes] = {}
         self.rows = self._rows(self._listed())
-        self.position = {"samples": 0, "size": 1}
-        apart = self._held_out()
-        self.validation = sorted((i for i, row in enumerate(self.rows) if row.key in apart), key=lambda i: blake3(self.rows[i].key.encode()).digest())
-        self.training = [i for i, row in enumerate(self.rows) if config.split == "all" or row.key not in apart]
+        # A list may name more than this data holds, since it is that of the base model too.
+        keys = [row.key for row in self.rows]
+        apart = data.held_out_keys(config.held_out, self.root, keys, strict=False, beside=__file__, origin=ORIGIN)
+        self.training, self.validation = data.split_keys(keys, apart, config.split)
         if not self.training:
             raise MgzooError(f"no clip is left to train on of {len(self.rows)} found", remedy="check data.config.path, references and held_out", origin=str(self.root))
         # A held-out subject is held out in every picture of it.
-        self.barred = frozenset() if config.split == "all" else frozenset(apart)
-        self._order = lru_cache(maxsize=4)(self._shuffled)
-        self._kept: dict[Any, Tensor] = {}
+        self.barred = frozenset() if config.split == "all" else self._barred()
+        self._order = EpochOrder(self.training, (lambda epoch: self._seed("order", epoch)) if config.shuffle else None)
+        self._decoded = data.DecodedCache(None)
+        self._digests: dict[str, str] = {}
+        self._good: dict[int, bool] = {}
+        self._looked = False
 
     def __len__(self) -> int:
         """Clips that are trained on."""
         return len(self.training)
 
+    def epoch_length(self) -> int:
+        """The same."""
+        return len(self.training)
+
     def held_out(self) -> list[Clip]:
         """The held-out clips in a fixed, mixed order; their references are cross-paired where there is another picture."""
-        return [self._clip(i, 0, held=True) for i in self.validation]
+        return [self._clip(i, 0, held=True) for i in self.validation if self._usable(i, self.validation) == i]
 
-    def batches(self, size: int) -> Iterator[list[Clip]]:
-        """Endless micro-batches of `size` clips from where the stream stands."""
-        assert size > 0
-        count, number = len(self.training), self.position["samples"] // size
-        while True:
-            if number % self.world == self.rank:
-                places = [divmod(number * size + i, count) for i in range(size)]
-                clips = [self._clip(self._order(epoch)[place], epoch) for epoch, place in places]
-                self.position = {"samples": (number - self.rank + self.world) * size, "size": size}
-                yield clips
-            number += 1
+    def micro_batches(self, size: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        """(clip, epoch) pairs."""
+        return self._order.micro_batches(size, start)
 
-    def state_dict(self) -> dict:
-        """epoch: times all clips have been seen. position: micro-batches that all ranks together have taken. size: of those."""
-        samples, size = self.position["samples"], self.position["size"]
-        return {"epoch": samples // len(self.training), "position": samples // size, "size": size}
+    def clips(self, drawn: list[tuple[int, int]]) -> list[Clip]:
+        """Those clips, or what takes the place of bad ones."""
+        return [self._clip(self._usable(i, self.training), epoch) for i, epoch in drawn]
 
-    def load_state_dict(self, state: dict) -> None:
-        """Stand where `state` was taken; with another batch size, at the nearest micro-batch that repeats rather than skips."""
-        self.position = {"samples": state["position"] * state["size"], "size": state["size"]}
+    def counts(self) -> dict[str, int]:
+        """skipped: clips left out so far, with `on_error: skip`."""
+        return {"skipped": self.left_out + sum(not good for good in self._good.values())}
 
-    def _shuffled(self, epoch: int) -> list[int]:
-        if not self.config.shuffle:
-            return self.training
-        return [self.training[i] for i in torch.randperm(len(self.training), generator=self._draw("order", epoch)).tolist()]
+    def begin(self) -> None:
+        """Decode every clip once, and remember what was found: a bad one is told before the first step, not in the seventh."""
+        if self._looked:
+            return
+        self._looked = True
+        found = data.look_at(self._inspections, "pictures", self.rows, self._look)
+        bad = {i: error for i, facts in found.items() if (error := self._fault(i, facts)) is not None}
+        data.raise_or_tell(list(bad.values()), self.config.on_error, self.root, used=len(self.rows) - len(bad))
+        self._good.update((i, i not in bad) for i in found)
+
+    def _look(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        return data.decode_whole(row.bytes(), row.name, row.facts)
+
+    def _fault(self, index: int, facts: dict[str, Any] | MgzooError) -> MgzooError | None:
+        """What is wrong with a clip of which this was found."""
+        if isinstance(facts, MgzooError):
+            return facts
+        wrong = data.disagreement(self.rows[index].facts, facts)
+        return MgzooError(f"its sidecar says {wrong}", remedy="mend the sidecar, or take these out of it", origin=self.rows[index].name) if wrong else None
+
+    def _usable(self, index: int, group: list[int]) -> int:
+        """The clip itself, or with `on_error: skip` the next one that decodes, so that every rank finds the same."""
+        return index if self.config.on_error == "raise" else data.stand_in(index, group, self._is_good, self.root)
+
+    def _is_good(self, index: int) -> bool:
+        if index not in self._good:
+            try:
+                fault = self._fault(index, self._inspections.ask("pictures", self.rows[index], partial(self._look, index)))
+            except MgzooError as error:
+                fault = error
+            if fault is not None:
+                log.warning("left out: %s", fault)
+            self._good[index] = fault is None
+        return self._good[index]
+
+    def _seed(self, *what) -> int:
+        return derived_seed(f"pairs {self.seed} {what}")
 
     def _draw(self, *what) -> torch.Generator:
-        seed = blake3(f"pairs {self.seed} {what}".encode()).digest(length=7)
-        return torch.Generator().manual_seed(int.from_bytes(seed, "little"))
+        return torch.Generator().manual_seed(self._seed(*what))
+
+    def _digest(self, row: Row) -> str:
+        """Of the clip's bytes."""
+        if row.key not in self._digests:
+            self._digests[row.key] = blake3(row.bytes()).hexdigest()
+        return self._digests[row.key]
 
     # clips
 
     def _clip(self, index: int, epoch: int, held: bool = False) -> Clip:
         row, config = self.rows[index], self.config
-        digest = blake3(json.dumps([MADE, blake3(row.data).hexdigest(), config.frames, config.height, config.width]).encode()).hexdigest()
+        digest = blake3(json.dumps([MADE, self._digest(row), config.frames, config.height, config.width]).encode()).hexdigest()
         return Clip(
             key=row.key, digest=digest, caption=row.caption, frames=config.frames, height=config.height, width=config.width, fps=row.facts["fps"],
-            load=partial(self._video, index), extra={**row.facts, "reference": self._reference(index, epoch, held)},
+            load=partial(self._video, index), extra={**row.fields, **row.facts, "who": row.who, "reference": self._reference(index, epoch, held)},
         )  # fmt: skip
 
     def _reference(self, index: int, epoch: int, held: bool) -> Reference:
@@ -156,7 +170,7 @@ class Pairs:
             digest, load = blake3(self.stills[name]).hexdigest(), partial(self._still, name)
         else:
             moment = int(torch.randint(self.config.moments, (), generator=draw))
-            digest, load = f"{blake3(row.data).hexdigest()} {moment} of {self.config.moments}", partial(self._frame, index, moment)
+            digest, load = f"{self._digest(row)} {moment} of {self.config.moments}", partial(self._frame, index, moment)
         if self.config.jitter and not held:
             way = int(torch.randint(JITTERS, (), generator=draw))
             digest, load = f"{digest} {self.config.jitter} {way}", partial(self._jittered, load, way)
@@ -164,28 +178,30 @@ class Pairs:
 
     def _video(self, index: int) -> Tensor:
         """uint8 (frames, Y, X, 3), the clip's first frames."""
-        if (index, "video") in self._kept:
-            return self._kept[index, "video"]
-        found = media.read_bytes(self.rows[index].data, self.rows[index].key, range(self.config.frames), cover=(self.config.height, self.config.width))
-        video = media.fit(found.video, self.config.height, self.config.width)
         if self.config.frames == 1:  # clips are seen again as latents from the cache, pictures as pictures
-            self._kept[index, "video"] = video
-        return video
+            return self._decoded.get_or_compute((index, "video"), partial(self._first_frames, index))
+        return self._first_frames(index)
+
+    def _first_frames(self, index: int) -> Tensor:
+        found = media.read_bytes(self.rows[index].bytes(), self.rows[index].name, range(self.config.frames), cover=(self.config.height, self.config.width))
+        return media.fit(found.video, self.config.height, self.config.width)
 
     def _frame(self, index: int, moment: int) -> Tensor:
+        return self._decoded.get_or_compute((index, moment), partial(self._cut_frame, index, moment))
+
+    def _cut_frame(self, index: int, moment: int) -> Tensor:
         row = self.rows[index]
-        if (index, moment) not in self._kept:
-            at = min((2 * moment + 1) * row.facts["frames"] // (2 * self.config.moments), row.facts["frames"] - 1)
-            picture = media.read_bytes(row.data, row.key, [at]).video[0]
-            subject = whole(picture)
-            self._kept[index, moment] = cut_out(picture, subject, self.config.crop) if subject else media.fit(picture[None], self.config.crop, self.config.crop)[0]
-        return self._kept[index, moment]
+        at = min((2 * moment + 1) * row.facts["frames"] // (2 * self.config.moments), row.facts["frames"] - 1)
+        picture = media.read_bytes(row.bytes(), row.name, [at]).video[0]
+        subject = whole(picture)
+        return cut_out(picture, subject, self.config.crop) if subject else media.fit(picture[None], self.config.crop, self.config.crop)[0]
 
     def _still(self, name: str) -> Tensor:
-        if name not in self._kept:
+        def read() -> Tensor:
             picture = torch.from_numpy(numpy.asarray(Image.open(io.BytesIO(self.stills[name])).convert("RGB")).copy())
-            self._kept[name] = media.fit(picture[None], self.config.crop, self.config.crop)[0]
-        return self._kept[name]
+            return media.fit(picture[None], self.config.crop, self.config.crop)[0]
+
+        return self._decoded.get_or_compute(name, read)
 
     def _jittered(self, load, way: int) -> Tensor:
         """A reference zoomed, moved and perhaps mirrored, on white; one of `JITTERS` ways."""
@@ -202,55 +218,50 @@ class Pairs:
         """What references.jsonl says, by the clip's key, with the stills read; None without references."""
         if not self.config.references:
             return None
-        folder = locate(self.config.references, "references")
+        made = "a folder with references.jsonl; python scripts/prepare_persons.py FOLDER makes data/persons64"
+        folder = data.find_data(self.config.references, option="references", what="folder of references", wanted=made, beside=__file__, origin=ORIGIN)
         table, listed = folder / "references.jsonl", {}
         if not table.is_file():
             raise MgzooError("there is no references.jsonl in it", remedy="python scripts/prepare_persons.py FOLDER makes one", origin=str(folder))
-        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                row = json.loads(line)
-                listed[row["key"]] = {"caption": str(row["caption"]), "who": str(row.get("who") or ""), "references": [str(name) for name in row["references"]]}
-            except (ValueError, KeyError, TypeError):
-                raise MgzooError("this line is not an object with key, caption and references", remedy="see data/persons_demo/README.md", origin=f"{table}:{number}") from None
-        for shard in sorted(folder.glob("*.tar")):
-            self.stills.update({f"{shard.stem}/{key}": data for key, suffix, data in members(shard) if suffix == "png"})
+        for number, row in data.read_jsonl(table, ("key", "caption"), '{"key": …, "caption": …, "references": […]}, see data/persons_demo/README.md'):
+            if not isinstance(row.get("references"), list):
+                raise MgzooError("this line has no list of references", remedy="see data/persons_demo/README.md", origin=f"{table}:{number}")
+            listed[row["key"]] = {"caption": row["caption"], "who": str(row.get("who") or ""), "references": [str(name) for name in row["references"]]}
+        for shard in sorted(folder.glob("[!.]*.tar")):
+            self.stills.update({f"{shard.stem}/{entry.stem}": content for entry, content in data.read_members(shard) if entry.suffix == ".png"})
         if lacking := sorted({name for row in listed.values() for name in row["references"]} - self.stills.keys()):
             raise MgzooError(f"{len(lacking)} stills are named and not there, the first {lacking[0]}", remedy="make the folder again", origin=str(table))
         return listed
 
     def _rows(self, listed: dict[str, dict] | None) -> list[Row]:
-        shards = [self.root] if self.root.suffix == ".tar" else sorted(self.root.glob("*.tar"))
-        sidecars, videos = {}, {}
-        for shard in shards:
-            for key, suffix, data in members(shard):
-                if suffix == "json":
-                    sidecars[key] = json.loads(data)
-                elif f".{suffix}" in media.VIDEO:
-                    videos[key] = data
-        rows, short = [], []
-        for key in sorted(videos.keys() & sidecars.keys()):
-            if listed is not None and key not in listed:
+        found = data.scan_data(self.root, data.VIDEO, captioned=listed is None, held_out=self.config.held_out)
+        found.left_out.tell(self.root)
+        rows, problems = [], list(found.problems)
+        for sample in sorted(found.samples, key=lambda sample: sample.key):
+            if listed is not None and sample.key not in listed:
                 continue  # shows no one subject
-            facts = sidecars[key]
-            if not all(isinstance(facts.get(name), (int, float)) for name in ("frames", "fps")):
-                facts = {**facts, **{name: value for name, value in media.probe(videos[key], key).items() if name in ("frames", "fps")}}
-            told = listed[key] if listed is not None else {"caption": facts.get("caption", ""), "references": []}
-            facts = {**facts, "who": told.get("who", "")}
-            rows.append(Row(key=key, data=videos[key], caption=told["caption"], stills=tuple(told["references"]), facts=facts))
-            if facts["frames"] < self.config.frames:
-                short.append(rows[-1])
-        if short:
+            told = listed[sample.key] if listed is not None else {"caption": sample.caption, "who": "", "references": []}
+            try:
+                facts = data.claimed_facts(sample) or self._inspections.ask("facts", sample, partial(data.probed, sample.bytes(), sample.name))
+            except MgzooError as error:
+                problems.append(error)
+                continue
+            fields = {name: getattr(sample, name) for name in data.Sample.__dataclass_fields__} | {"caption": told["caption"]}
+            rows.append(Row(**fields, stills=tuple(told["references"]), who=told["who"], facts=facts))
+        self._inspections.save()
+        short = [row for row in rows if row.facts["frames"] < self.config.frames]
+        if short and self.config.on_error == "raise":
             raise MgzooError(f"{len(short)} clips have fewer than {self.config.frames} frames, the first {short[0].key} with {short[0].facts['frames']}",
-                             remedy="lower data.config.frames, or leave them out", origin=str(self.root))  # fmt: skip
+                             remedy="lower data.config.frames, or leave them out (on_error: skip)", origin=str(self.root))  # fmt: skip
+        problems += [MgzooError(f"it has {row.facts['frames']} frames, {self.config.frames} are asked for", origin=row.name) for row in short]
+        rows = [row for row in rows if row.facts["frames"] >= self.config.frames]
+        data.raise_or_tell(problems, self.config.on_error, self.root, used=len(rows))
+        self.left_out = len(problems)
         if not rows:
-            raise MgzooError("there is no clip with a sidecar in it", remedy="set data.config.path to shards of KEY.mp4 and KEY.json", origin=str(self.root))
+            raise MgzooError("there is no clip of a subject in it", remedy="set data.config.path to captioned clips, or to those that references.jsonl names", origin=str(self.root))
         return rows
 
-    def _held_out(self) -> set[str]:
-        """Keys of the held-out lists; a list may name more than this data holds, since it is that of the base model too."""
-        keys: set[str] = set()
-        folder = self.root if self.root.is_dir() else self.root.parent
-        for name in self.config.held_out:
-            file = folder / name if (folder / name).is_file() else locate(name, "held_out")
-            keys |= {line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")}
-        return keys
+    def _barred(self) -> frozenset[str]:
+        """All keys of the held-out lists, those of no clip here among them: a still of theirs is held out, too."""
+        named = {still.partition("/")[2] for row in self.rows for still in row.stills} | {row.key for row in self.rows}
+        return frozenset(data.held_out_keys(self.config.held_out, self.root, named, strict=False, beside=__file__, origin=ORIGIN))

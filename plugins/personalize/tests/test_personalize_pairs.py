@@ -113,13 +113,13 @@ def refused(folders, **settings):
 
 
 def test_what_is_wrong_with_the_files_is_said(folders, tmp_path):
-    assert "there is no nowhere" in refused(folders, path="nowhere")
+    assert "there is no data at nowhere" in refused(folders, path="nowhere")
     assert refused(folders, frames=9).splitlines()[0].endswith("3 clips have fewer than 9 frames, the first a with 4")
     assert "prepare_persons.py" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text('{"key": "a", "caption": "x", "references": ["flat/zzz"]}\n')
     assert "1 stills are named and not there, the first flat/zzz" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text("nonsense\n")
-    assert "references.jsonl:1: this line is not an object" in refused(folders, references=str(tmp_path))
+    assert "references.jsonl:1: this line is not a JSON object with `key` and `caption`" in refused(folders, references=str(tmp_path))
 
 
 def test_a_share_out_of_range_and_cross_without_stills_are_refused():
@@ -141,3 +141,19 @@ def test_jitter_moves_the_references_of_training_and_no_others(folders):
     assert held.digest == unmoved.digest and torch.equal(held.load(), unmoved.load())
     with pytest.raises(ValueError, match="jitter is a share from 0 to 0.5"):
         stream(folders, jitter=0.5)
+
+
+def test_a_bad_clip_ends_the_run_before_its_first_step_or_is_left_out(folders, tmp_path, caplog):
+    for name in ("a", "b", "c"):
+        Media(video=torch.stack([square(COLOURS[name])] * 4), fps=4.0).save(tmp_path / f"{name}.mp4", crf=1)
+        (tmp_path / f"{name}.txt").write_text(f"square {name}")
+    data = (tmp_path / "b.mp4").read_bytes()
+    at = data.index(b"mdat") + 8
+    facts = {"caption": "square b", "frames": 4, "fps": 4.0, "height": 32, "width": 32}
+    (tmp_path / "b.json").write_text(json.dumps(facts))
+    (tmp_path / "b.mp4").write_bytes(data[:at] + bytes(len(data) - at))
+    with pytest.raises(MgzooError, match="b.mp4: "):
+        next(stream(tmp_path, references="").batches(1))
+    skipping = stream(tmp_path, references="", on_error="skip")
+    assert {clip.key for clip in taken(skipping)} == {"a", "c"} and skipping.counts() == {"skipped": 1}
+    assert "left out" in caplog.text and "b.mp4" in caplog.text

@@ -211,14 +211,13 @@ class Clips(Stream):
         if self.config.on_error == "raise":
             return index
         group = self._order.groups[self._order.group_of[index]] if index in self._order.group_of else self.validation
-        start = group.index(index)
-        for candidate in group[start:] + group[:start]:
-            key = self.sources[candidate].key
-            if key not in self._good:
-                self._good[key] = self._decodes(candidate)
-            if self._good[key]:
-                return candidate
-        raise MgzooError("none of these clips can be decoded", remedy="check the files", origin=str(self.root))
+        return data.stand_in(index, group, self._is_good, self.root)
+
+    def _is_good(self, index: int) -> bool:
+        key = self.sources[index].key
+        if key not in self._good:
+            self._good[key] = self._decodes(index)
+        return self._good[key]
 
     def _decodes(self, index: int) -> bool:
         source = self.sources[index]

@@ -13,6 +13,7 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
+from mgzoo.data.sampler import EpochOrder, Stream
 from mgzoo.parts import Clip
 from mgzoo_video.configs import ShapesConfig
 
@@ -23,38 +24,34 @@ HELD_OUT = 8
 DRAWING = "shapes 1"  # part of every digest; raise it when the same config comes out as other pixels
 
 
-class Shapes:
-    """An endless stream, every trained clip once an epoch. Where it stands is one number, good for any number of ranks."""
+class Shapes(Stream):
+    """An endless stream, every trained clip once an epoch (`mgzoo.data.sampler`)."""
 
     def __init__(self, config: ShapesConfig, seed: int = 0, rank: int = 0, world: int = 1):
-        self.config, self.seed, self.rank, self.world = config, seed, rank, world
+        super().__init__(rank, world)
+        self.config, self.seed = config, seed
         self.training = [i for i in range(config.clips) if i % HELD_OUT]
-        self.samples = 0  # samples that all ranks together have taken
+        self._order = EpochOrder(self.training, lambda epoch: self.seed * 1_000_003 + epoch)
 
-    def batches(self, size: int) -> Iterator[list[Clip]]:
-        """Batches of ``size`` clips for this rank: micro-batch m of the run goes to rank m % world."""
-        while True:
-            first = self.samples + self.rank * size
-            self.samples += self.world * size
-            yield [self.clip(self._drawn(n)) for n in range(first, first + size)]
+    def micro_batches(self, size: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        """(clip, epoch) pairs."""
+        return self._order.micro_batches(size, start)
+
+    def clips(self, drawn: list[tuple[int, int]]) -> list[Clip]:
+        """Those clips."""
+        return [self.clip(i) for i, _ in drawn]
+
+    def epoch_length(self) -> int:
+        """Clips that are trained on."""
+        return len(self.training)
 
     def held_out(self) -> list[Clip]:
         """Every eighth clip, in order."""
         return [self.clip(i) for i in range(0, self.config.clips, HELD_OUT)]
 
-    def state_dict(self) -> dict:
-        """samples: taken by all ranks together."""
-        return {"samples": self.samples}
-
     def load_state_dict(self, state: dict) -> None:
-        """Stand where `state` was taken."""
-        self.samples = state["samples"]
-
-    def _drawn(self, n: int) -> int:
-        """The clip that is sample n of the run."""
-        epoch, place = divmod(n, len(self.training))
-        order = torch.randperm(len(self.training), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        return self.training[int(order[place])]
+        """Stand where `state` was taken. One of an older version counts samples alone."""
+        super().load_state_dict(state if "position" in state else {"position": state["samples"], "size": 1})
 
     def clip(self, i: int) -> Clip:
         """Clip i: a colour, a shape, a direction, and a place to start from that depends on i alone."""

@@ -149,9 +149,13 @@ def _suffix(media) -> str:
 def push(arguments) -> int:
     """`mgzoo push RUN|FOLDER HUB/NAME[@tag]`: what was pushed, at its commit, goes to stdout."""
     from mgzoo import hub
+    from mgzoo.hub import refs
 
+    target = refs.parse_target(arguments.ref)
     commit = hub.push(arguments.folder, arguments.ref, sign=arguments.sign, report=output.note if sys.stderr.isatty() else None)
-    name = f"{arguments.ref.partition('@')[0]}@{commit}"
+    name = f"{target.base}@{commit}"
+    if target.is_ambiguous:
+        output.note(f"note: {target.hub} is a folder here, so that this is a hub of this machine; hf://{target.base} is the network hub")
     output.emit_json({"ref": name, "commit": commit}) if arguments.json else print(name)
     return 0
 

@@ -23,7 +23,7 @@ def show(arguments) -> int:
     from mgzoo.recipe import SUFFIXES, compose, recipe_names
 
     thing, registry = arguments.thing, discover()
-    path = Path(thing).expanduser()
+    path = refs.expanded(thing)
     if declared := registry.find(thing):
         said, text = component(declared), _component_text
     elif path.suffix in SUFFIXES or thing in recipe_names():
@@ -159,10 +159,15 @@ def _header(path: Path) -> dict:
 
 
 def _unknown(thing: str) -> MgzooError:
+    from mgzoo.hub import refs
+
+    if refs.is_url(thing):
+        named = refs.parse(thing).text  # raises where it is no model's
+        return MgzooError(f"{named} is not on this machine", remedy=f"fetch it first: mgzoo pull {named}")
     registry = discover()
     near = nearest(thing, registry.components)
     remedy = "did you mean " + " or ".join(near) + "?" if near else "name a component (`mgzoo list`), a model, a run folder or a file"
-    return MgzooError(f"{thing!r} is no component, model, run or file", remedy=remedy)
+    return MgzooError(f"{refs.shown(thing)!r} is no component, model, run or file", remedy=remedy)
 
 
 def _component_text(said: dict) -> str:

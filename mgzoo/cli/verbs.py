@@ -243,6 +243,8 @@ def _one_of(text: str, known: Sequence[str]) -> str:
 def _path(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
+    if "://" in text:
+        raise argparse.ArgumentTypeError("an address is no path: name a file or a folder of this machine")
     return text
 
 

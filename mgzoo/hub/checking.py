@@ -277,7 +277,7 @@ def verify(path: str | Path, *, probe: bool = True, require_signature: str | Pat
 
     Raises `MgzooError` where there is nothing of the kind.
     """
-    run = Path(path)
+    run = Path(os.devnull if refs.is_url(path) else path)  # an address is no path
     if run.is_file():
         from mgzoo.hub import generated
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mgzoo.hub import addresses
 from mgzoo.hub import manifest as manifests
 from mgzoo.spec import MgzooError
 
@@ -79,6 +80,7 @@ def publish(
     from mgzoo.hub import checking
 
     check_tag(tag)
+    addresses.refuse_path(hub)
     base = Path(hub) / name
     expected = parent if parent is not None else read_refs(hub, name).get("main")
     base.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,7 @@ def publish(
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
     """A new sibling folder ``.tmp-…`` of ``target`` to write into; removed at the end unless it was renamed by then."""
+    addresses.refuse_path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.parent / f".tmp-{target.name}-{os.getpid()}-{secrets.token_hex(4)}"
     aside.mkdir()

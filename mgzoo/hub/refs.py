@@ -4,12 +4,12 @@
     registry/NAME[@tag]                the folder hub ./registry, or the one beside mgzoo
     PATH/NAME[@tag]                    any other folder hub; PATH exists, starts with . / ~, or has a slash of its own
     org/name[@revision]                an endpoint that speaks the Hugging Face protocol
+    hf://org/name, https://HUB/…       the same, as an address (`mgzoo.hub.addresses`); never a folder, nor made into one
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgzoo.discovery import data_folder
+from mgzoo.hub import addresses
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
+from mgzoo.hub.addresses import FORMS, NAME, REVISION, shown
 from mgzoo.spec import MgzooError
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
-
 
 _without_network: ContextVar[bool] = ContextVar("without_network", default=False)
 
@@ -75,11 +73,23 @@ class Ref:
         """Whether it is on a network hub."""
         return self.folder is None and self.hub is None
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether ``org/name`` is read as a folder hub because a folder ``org`` is here."""
+        return self.hub is not None and self.repo is None and self.text[0] not in "./~" and self.base.count("/") == 1
+
+    @property
+    def base(self) -> str:
+        """How it is called without its revision."""
+        return self.text.removesuffix(f"@{self.revision}")
+
 
 def parse(ref: str | Path) -> Ref:
     """Read a reference. Raises `MgzooError` for one that cannot be any of the forms."""
     text = os.fspath(ref)
-    here = artifact_folder(text)
+    if is_url(text):
+        return _parse_named(text)
+    here = artifact_folder(text) if text else None
     if here is not None:
         return Ref(text=text, folder=here)
     if isinstance(ref, Path):
@@ -87,32 +97,56 @@ def parse(ref: str | Path) -> Ref:
     return _parse_named(text)
 
 
+def is_url(ref: str | Path) -> bool:
+    """Whether a reference has a scheme, and so is no path even where a folder has that name."""
+    return "://" in os.fspath(ref)
+
+
 def _parse_named(text: str) -> Ref:
-    head, at, revision = text.rpartition("@") if "@" in text else (text, "", "")
+    if (address := addresses.read(text)) is not None:
+        return Ref(text=str(address), name=address.repo.partition("/")[2], revision=address.revision, repo=address.repo)
+    whole = text.rstrip("/") if text.strip("./~") else text
+    head, at, revision = _cut(whole)
     first, slash, _ = head.partition("/")
     name = head.rpartition("/")[2]
     if not slash or not NAME.fullmatch(name) or (at and not REVISION.fullmatch(revision)) or ".." in name + revision:
-        raise MgzooError(
-            f"{text!r} names no artifact", remedy="use a folder, registry/NAME[@tag], PATH/NAME[@tag] or org/name[@revision]"
-        )
+        raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
     if first == "registry" and head.count("/") == 1:
-        return Ref(text=text, hub=registry(name), name=name, revision=revision or None, repo=head)
-    path = Path(head).expanduser()
+        return Ref(text=whole, hub=registry(name), name=name, revision=revision or None, repo=head)
     if head[0] in "./~" or head.count("/") > 1 or Path(first).is_dir():
-        return Ref(text=text, hub=path.parent, name=name, revision=revision or None)
+        return Ref(text=whole, hub=expanded(head).parent, name=name, revision=revision or None)
     if not NAME.fullmatch(first):
-        raise MgzooError(f"{text!r} names no artifact", remedy="org/name holds letters, digits, '.', '_' and '-'")
-    return Ref(text=text, name=name, revision=revision or None, repo=head)
+        raise MgzooError(f"{shown(text)!r} names no artifact", remedy="org/name holds letters, digits, '.', '_' and '-'")
+    return Ref(text=whole, name=name, revision=revision or None, repo=head)
+
+
+def _cut(text: str) -> tuple[str, str, str]:
+    """(what stands before the ``@`` of a revision, ``@``, the revision): a path's folders may have one in their names, and the
+    revision of a network hub's may have slashes."""
+    last = text.rpartition("@")
+    folder = "/" in last[2] and expanded(text).parent.is_dir()
+    return (text, "", "") if "@" not in text or folder else last
+
+
+def expanded(text: str) -> Path:
+    """A path with the home folder in place of ``~``. Raises `MgzooError` where nobody has it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise MgzooError(f"{text!r} names no folder: {error}", remedy="write the path itself; './~…' for a folder whose name begins with ~") from None
 
 
 def parse_target(ref: str) -> Ref:
     """Read where to push: ``registry/NAME[@tag]``, ``PATH/NAME[@tag]`` or ``org/name[@tag]``."""
-    return _parse_named(ref)
+    address = addresses.read(os.fspath(ref))
+    if address is not None and address.file:
+        raise MgzooError(f"{shown(ref)!r} is a file of {address.repo}", remedy=f"push to the model: {address}")
+    return _parse_named(os.fspath(ref))
 
 
 def artifact_folder(path: str | Path) -> Path | None:
     """The artifact in a folder: the folder itself, or its ``artifact`` when it is a run's; None where there is none."""
-    path = Path(path).expanduser()
+    path = expanded(os.fspath(path))
     for folder in (path, path / "artifact"):
         if (folder / manifests.NAME).is_file():
             return folder
@@ -159,12 +193,23 @@ def resolve(ref: str | Path, *, offline: bool = False) -> Path:
     return folder
 
 
+def find(parsed: Ref) -> Path:
+    """The commit of a folder hub. Where the hub is a folder only because one of that name is here, an error says so."""
+    try:
+        return folders.find(parsed.hub, parsed.name, parsed.revision)
+    except MgzooError as error:
+        if not parsed.is_ambiguous:
+            raise
+        remedy = f"{error.remedy}; {parsed.hub} is a folder here: hf://{parsed.text} is the model on the network hub"
+        raise MgzooError(error.what, remedy=remedy, origin=error.origin) from None
+
+
 def _resolved(ref: str | Path, offline: bool) -> Path:
     parsed = parse(ref)
     if parsed.folder is not None:
         return parsed.folder
     if parsed.hub is not None:
-        return folders.find(parsed.hub, parsed.name, parsed.revision)
+        return find(parsed)
     from mgzoo.hub import endpoint
 
     here, lacks = endpoint.find(parsed.repo, parsed.revision)

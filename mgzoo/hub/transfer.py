@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mgzoo.hub import checking, leaks, refs, signing
+from mgzoo.hub import addresses, checking, leaks, refs, signing
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import Manifest, problem
@@ -24,9 +24,9 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
     refused. sign: a private key, see `mgzoo.hub.signing`. report: called with a line for each step. Raises `ArtifactError` or `MgzooError`; then nothing was published.
     """
     say = report or (lambda line: None)
-    folder = refs.artifact_folder(source)
+    folder = None if refs.is_url(source) else refs.artifact_folder(source)
     if folder is None:
-        raise MgzooError(f"{source} holds no artifact", remedy="name the folder of a run or of a saved model")
+        raise MgzooError(f"{refs.shown(os.fspath(source))} holds no artifact", remedy="name the folder of a run or of a saved model")
     target = refs.parse_target(ref)
     say(f"checking {folder}")
     manifest = manifests.read(folder)
@@ -66,12 +66,14 @@ def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = 
     """
     say = report or (lambda line: None)
     parsed = refs.parse(ref)
+    if dest is not None:
+        addresses.refuse_path(dest)
     dest = Path(dest) if dest is not None else None
     if dest is not None and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise MgzooError(f"{dest} exists", remedy="choose a new folder, or remove it first")
     if parsed.is_endpoint:
         return _pull_endpoint(parsed, dest, licenses, require_signature, say)
-    source = parsed.folder if parsed.folder is not None else folders.find(parsed.hub, parsed.name, parsed.revision)
+    source = parsed.folder if parsed.folder is not None else refs.find(parsed)
     manifest = manifests.read(source)
     place = dest if dest is not None else home() / "hub" / (parsed.name or source.name) / manifests.commit_of(source)
     problems = before_fetching(manifest, str(source), place, licenses) + _unsigned(source, require_signature)

@@ -95,7 +95,7 @@ def ours(sizes: dict, axes: tuple[int, ...], device: torch.device, *, checkpoint
         from mgzoo.schema import Train, Zero
         from mgzoo.train import ranks, zero
 
-        place, train, plan = ranks.distributed(), Train(batch=1), Zero(stage=1)
+        place, train, plan = ranks.distributed(), Train(batch=1, precision="bf16"), Zero(stage=1)
         optimiser = zero.optimizer(model, train, plan, device.type)
         with zero.silence():
             wrapped, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=zero.deepspeed_config(train, plan, place.world, device.type))

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mgzoo import __version__
+from mgzoo import __version__, precision
 from mgzoo.spec import MgzooError, Origin, Problem
 
 SCHEMA = 1
@@ -21,9 +21,11 @@ def lock(recipe) -> dict[str, Any]:
 
     recipe: digest of the composed tree. plugins: distribution -> version, of the parts' plugins. weights: reference ->
     {commit, digest of mgzoo.json, or null where it is not on this machine}. data: path -> {files, bytes, of, digest} of
-    the file or folder that the data config names by `path`.
+    the file or folder that the data config names by `path`. precision: what the recipe trains in here, where torch need not be asked;
+    a record, which `drift` does not compare.
     """
     parts = [*recipe.parts.values(), *([recipe.data] if recipe.data else [])]
+    settled = recipe.train.precision if recipe.train.precision != "auto" else None if precision.has_gpu() else precision.preferred("cpu")
     references = sorted({part.weights for part in parts if part.weights})
     return {
         "schema": SCHEMA,
@@ -32,6 +34,7 @@ def lock(recipe) -> dict[str, Any]:
         "plugins": dict(sorted((part.provider.distribution, part.provider.version) for part in parts)),
         "weights": {ref: _artifact(ref) for ref in references},
         "data": _data(recipe),
+        **({"precision": settled} if settled else {}),
     }
 
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mgzoo.figures import count, size_of, table
+from mgzoo.precision import preferred
 from mgzoo.schema import Train
 
 MOMENTS_BYTES = 12
@@ -101,10 +102,12 @@ class WeightsFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The answer of `mgzoo plan`. checkpoint: bytes of one checkpoint; artifact: bytes of the saved trained parts."""
+    """The answer of `mgzoo plan`. device: ``cuda`` or ``cpu``. precision: bf16 or fp32. checkpoint: bytes of one checkpoint; artifact: bytes of the saved trained parts."""
 
     recipe: str
     gpus: int
+    device: str
+    precision: str
     zero: int
     offload: bool
     parts: tuple[PartFigures, ...]
@@ -133,6 +136,8 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
 
     if gpus < 1:
         raise ValueError(f"gpus must be at least 1, got {gpus}")
+    if recipe.train.precision == "auto":
+        recipe = dataclasses.replace(recipe, train=_settled(recipe.train, device))
     wires = wiring(recipe)
     counts = {name: _parameters(part, wires) for name, part in recipe.parts.items()}
     learn = {name: _adapter(part, counts[name]) if part.adapter else counts[name] for name, part in recipe.parts.items()}
@@ -145,6 +150,8 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
     return Plan(
         recipe=recipe.source,
         gpus=gpus,
+        device=device,
+        precision=recipe.train.precision,
         zero=recipe.zero.stage,
         offload=recipe.zero.offload_optimizer or recipe.zero.offload_parameters,
         parts=tuple(
@@ -167,7 +174,7 @@ def memory(
     trained, frozen: parameters. ranks: data-parallel ranks. activations: bytes kept for the backward pass. bucket: elements
     that are summed over the ranks at once; 0 counts no buffers, as the ZeRO paper does.
     """
-    width = _width(train)
+    width = _width(_settled(train, device))
     state = MOMENTS_BYTES + (AVERAGE_BYTES if train.ema.decay else 0)
     rows = []
     for stage in stages:
@@ -252,7 +259,7 @@ def _adapter(part, count: int | None) -> int | None:
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
     from mgzoo.contracts import wiring
 
-    train, wires = recipe.train, wiring(recipe)
+    train, wires = _settled(recipe.train, device), wiring(recipe)
     micro = train.micro or max(1, train.batch // gpus)
     sizes = tuple(recipe.data.config.sizes()) if recipe.data else ()
     size = max(sizes, key=math.prod, default=None)
@@ -338,6 +345,13 @@ def _weights(part: str, ref: str) -> WeightsFigures:
     return WeightsFigures(part=part, ref=ref, disk=sum(content.files[name].size for name in weights), download=0)
 
 
+def _settled(train: Train, device: str) -> Train:
+    """``auto`` replaced by what ranks on this device take: bf16 on CUDA, where a cluster is planned for and not looked at."""
+    if train.precision != "auto":
+        return train
+    return dataclasses.replace(train, precision="bf16" if device == "cuda" else preferred(device))
+
+
 def _width(train: Train) -> int:
     return 2 if train.precision == "bf16" else 4
 
@@ -352,7 +366,7 @@ def _sum(values) -> int | None:
 
 def _render(answer: Plan) -> list[str]:
     ranks = f"{answer.gpus:,} rank" + ("s" if answer.gpus > 1 else "")
-    lines = [f"{answer.recipe} on {ranks}", "", "parameters"]
+    lines = [f"{answer.recipe} on {ranks} ({'GPU' if answer.device == 'cuda' else 'CPU'}, {answer.precision})", "", "parameters"]
     rows = [(p.name, p.use, "trained" if p.trained else "frozen", count(p.parameters)) for p in answer.parts]
     for kind in ("trained", "frozen"):
         some = [p.parameters for p in answer.parts if p.trained == (kind == "trained")]

@@ -104,7 +104,7 @@ class Train:
     betas: tuple[float, float] = option((0.9, 0.95), "AdamW betas")
     weight_decay: float = option(0.01, "AdamW weight decay, on matrices only")
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
-    precision: Literal["bf16", "fp32"] = option("bf16", "of the forward and backward pass; master weights are float32")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "of the forward and backward pass; auto: bf16 where the device has instructions for it, else fp32; master weights are float32")
     ema: Ema = field(default_factory=Ema)
     condition_dropout: float = option(0.1, "probability that a sample's conditions are dropped together, for guidance")
     validate_every: int = option(0, "steps between validations; 0 for none")

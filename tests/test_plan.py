@@ -75,7 +75,7 @@ def test_average_and_precision_count():
 
 def test_buffers_of_a_cpu_are_narrower():
     """Gradients travel there as they are: no float32 copies of a bucket, in stage 3 one sorted by rank."""
-    buffers = lambda device, **train: [row(memory(1000, 0, 2, Train(**train), bucket=100, device=device), zero, True).buffers for zero in (1, 2, 3)]
+    buffers = lambda device, **train: [row(memory(1000, 0, 2, Train(**{"precision": "bf16", **train}), bucket=100, device=device), zero, True).buffers for zero in (1, 2, 3)]
     assert buffers("cuda") == [400, 600, 200 + 400 + 400 + 2000]
     assert buffers("cpu") == [0, 200, 200 + 200 + 2000]
     assert buffers("cpu", precision="fp32") == buffers("cuda", precision="fp32") == [0, 400, 400 + 400 + 4000]
@@ -251,7 +251,7 @@ def test_text_for_the_terminal():
         ),
     )  # fmt: skip
     answer = Plan(
-        recipe="tiny/emoji_t2v", gpus=2, zero=0, offload=False, keep=2, checkpoint=360_000_000, artifact=None, stages=(stage,),
+        recipe="tiny/emoji_t2v", gpus=2, device="cuda", precision="bf16", zero=0, offload=False, keep=2, checkpoint=360_000_000, artifact=None, stages=(stage,),
         parts=(
             PartFigures(name="autoencoder", use="autoencoders.tae.v1", parameters=None, trained=False),
             PartFigures(name="backbone", use="backbones.llama3.v1", parameters=20_000_000, trained=True),
@@ -262,7 +262,7 @@ def test_text_for_the_terminal():
 
 
 TEXT = """\
-tiny/emoji_t2v on 2 ranks
+tiny/emoji_t2v on 2 ranks (GPU, bf16)
 
 parameters
   autoencoder  autoencoders.tae.v1  frozen   unknown
@@ -288,3 +288,17 @@ disk and downloads
 
 note: look here
 """
+
+
+def test_the_plan_counts_what_would_be_used(monkeypatch):
+    """``auto`` is bf16 on GPUs, and on a CPU what that CPU computes; an explicit precision stays."""
+    recipe = compose("tiny/circle")
+    weights = {}
+    for said, device in (("fp32", "cpu"), ("bf16", "cpu"), ("fp32", "cuda")):
+        monkeypatch.setenv("MGZOO_PRECISION", said)
+        answer = plan(recipe, device=device)
+        weights[said, device] = answer.precision, answer.stages[0].memory[0].weights
+    assert weights["fp32", "cpu"][0] == "fp32" and weights["bf16", "cpu"][0] == weights["fp32", "cuda"][0] == "bf16"
+    assert weights["fp32", "cpu"][1] == 2 * weights["bf16", "cpu"][1] == 2 * weights["fp32", "cuda"][1]
+    monkeypatch.setenv("MGZOO_PRECISION", "bf16")
+    assert plan(compose("tiny/circle", ["train.precision=fp32"]), device="cpu").precision == "fp32"

@@ -27,7 +27,7 @@ from mgzoo.train.zero import deepspeed_config, micro_batches
 
 
 def test_configuration_golden():
-    assert deepspeed_config(Train(batch=64), Zero(stage=0), 2, "cpu") == {
+    assert deepspeed_config(Train(batch=64, precision="bf16"), Zero(stage=0), 2, "cpu") == {
         "train_batch_size": 64,
         "train_micro_batch_size_per_gpu": 32,
         "gradient_accumulation_steps": 1,
@@ -52,7 +52,7 @@ def test_configuration_golden():
 
 
 def test_configuration_of_a_large_run_golden():
-    made = deepspeed_config(Train(batch=64, micro=2, clip=0.5), Zero(stage=3, offload_optimizer=True, offload_parameters=True, bucket=7), 8, "cuda")
+    made = deepspeed_config(Train(batch=64, micro=2, clip=0.5, precision="bf16"), Zero(stage=3, offload_optimizer=True, offload_parameters=True, bucket=7), 8, "cuda")
     assert made["zero_optimization"] == {
         "stage": 3,
         "reduce_bucket_size": 7,
@@ -70,14 +70,14 @@ def test_configuration_of_a_large_run_golden():
 
 
 def test_gradients_that_are_not_accumulated_travel_in_bfloat16_where_sums_are_float32_all_the_same():
-    reduced = lambda world, device="cpu", **train: deepspeed_config(Train(batch=64, **train), Zero(), world, device)["communication_data_type"]
+    reduced = lambda world, device="cpu", **train: deepspeed_config(Train(**{"batch": 64, "precision": "bf16", **train}), Zero(), world, device)["communication_data_type"]
     assert [reduced(1), reduced(1, "cuda"), reduced(2)] == ["bf16"] * 3
     assert [reduced(2, "cuda"), reduced(2, micro=16), reduced(1, micro=32), reduced(2, precision="fp32")] == ["fp32"] * 4
 
 
 @given(st.integers(1, 256), st.integers(1, 8), st.none() | st.integers(1, 64), st.integers(0, 3), st.sampled_from(["cpu", "cuda"]))
 def test_configuration_is_plain_json_and_its_sizes_multiply(batch, world, micro, stage, device):
-    train = Train(batch=batch, micro=micro)
+    train = Train(batch=batch, micro=micro, precision="bf16")
     try:
         made = deepspeed_config(train, Zero(stage=stage), world, device)
     except MgzooError:

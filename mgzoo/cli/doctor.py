@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+from mgzoo import precision
 from mgzoo.cli import output
 from mgzoo.cli.plugins import commands
 
@@ -129,11 +130,13 @@ def _version(distribution: str) -> str | None:
 
 def _cpu() -> dict:
     """Model name and the instruction sets that decide how fast bfloat16 is, from ``/proc/cpuinfo`` where there is one."""
-    found = Path("/proc/cpuinfo")
-    lines = found.read_text(errors="replace").splitlines() if found.is_file() else []
-    values = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
-    flags = values.get("flags", values.get("Features", "")).split()
-    return {"model": values.get("model name", platform.machine()), "flags": {flag: flag in flags for flag in FLAGS}}
+    flags = precision.cpu_flags()
+    return {
+        "model": precision.cpu_info().get("model name", platform.machine()),
+        "flags": {flag: flag in flags for flag in FLAGS},
+        "precision": precision.preferred("cpu"),
+        "reason": precision.reason("cpu"),
+    }
 
 
 def _memory() -> dict:
@@ -149,12 +152,6 @@ def _environment() -> dict:
     return {name: "(set)" if any(word in name for word in SECRET) else value for name, value in shown.items()}
 
 
-def _bf16(flags: dict) -> str:
-    if flags["amx_bf16"]:
-        return "fast (AMX)"
-    return "fast (AVX512-BF16)" if flags["avx512_bf16"] else "no instructions of its own: consider train.precision=fp32"
-
-
 def _text(report: dict) -> str:
     cpu, memory, disk = report["cpu"], report["memory"], report["disk"]
     rows = [
@@ -163,7 +160,7 @@ def _text(report: dict) -> str:
         *((name, version or "not installed") for name, version in report["versions"].items()),
         ("cpu", f"{cpu['model']}, {cpu['cores']} cores"),
         ("flags", " ".join(flag for flag, there in cpu["flags"].items() if there) or "none of " + " ".join(FLAGS)),
-        ("bfloat16", _bf16(cpu["flags"])),
+        ("precision", f"{cpu['precision']} on the CPU: {cpu['reason']}"),
         ("memory", f"{output.size(memory['available'])} available of {output.size(memory['total'])}" if memory["total"] else "unknown"),
         ("gpus", str(report["gpus"])),
         ("disk", f"{output.size(disk['free'])} free of {output.size(disk['total'])} at {disk['folder']}"),

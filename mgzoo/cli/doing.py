@@ -73,14 +73,16 @@ def generate(arguments) -> int:
 
     import torch
 
+    from mgzoo import precision
     from mgzoo.model import load
 
     model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     if "task" in tells:
         model.take(_other_task(model, task, config))
-    machine = {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads()}
+    machine = {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads(), **precision.of(model)}
     if arguments.source and (differs := [f"{key} {made.machine.get(key)!r}, here {machine[key]!r}" for key in machine if made.machine.get(key) != machine[key]]):
-        output.note(f"note: made with {'; '.join(differs)}: the bits may differ")
+        elsewhere = made.machine.get("processor") != machine["processor"]
+        output.note(f"note: made {'on another kind of processor ' * elsewhere}with {'; '.join(differs)}: the bits may differ")
     if out and out.suffix.lower() == ".png" and "frames" in inspect.signature(model.task.generate).parameters:
         tells["frames"] = request["frames"] = 1
     with _progress("sampling") as on_step:

@@ -112,10 +112,12 @@ def _setting(setting) -> dict:
 
 def plan(arguments) -> int:
     """`mgzoo plan RECIPE [a.b=value …] [--gpus N]`."""
+    from mgzoo import precision
     from mgzoo.plan import plan as planned
     from mgzoo.recipe import compose
 
-    answer = planned(compose(arguments.recipe, arguments.overrides), gpus=arguments.gpus)
+    device = "cuda" if arguments.gpus or precision.has_gpu() else "cpu"
+    answer = planned(compose(arguments.recipe, arguments.overrides), gpus=arguments.gpus or 1, device=device)
     if arguments.json:
         output.emit_json(answer.to_dict())
     else:

@@ -149,7 +149,7 @@ def _explain(parser) -> None:
 
 def _plan(parser) -> None:
     _composed(parser)
-    parser.add_argument("--gpus", metavar="N", type=_count, default=1, help="ranks to plan for (default 1)")
+    parser.add_argument("--gpus", metavar="N", type=_count, help="GPUs to plan for, one rank each (default: one rank on this machine, a GPU or its CPU)")
     _json(parser)
 
 

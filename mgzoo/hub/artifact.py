@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mgzoo import adapters, provenance
+from mgzoo import adapters, precision, provenance
 from mgzoo.hub import bases, card, checking, peft, probe, refs
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
@@ -109,7 +109,7 @@ def save(
         seal(manifest, aside)
         if golden:
             # The probe answers for what is stored, so it runs on a model loaded from it: that proves it loads, too.
-            probe.write(load(aside), own, manifest.contract, aside)
+            probe.write(load(aside, dtype=torch.float32), own, manifest.contract, aside)
             seal(manifest, aside)
         folders.put_in_place(aside, folder)
     return folder
@@ -118,8 +118,9 @@ def save(
 def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None):
     """Load an artifact as a `mgzoo.model.Model` in eval mode.
 
-    ref: see `mgzoo.hub.refs`. dtype: of the parameters, default as stored. Every digest is checked before a weight is
-    used. Raises `ArtifactError` with every problem, or `MgzooError`.
+    ref: see `mgzoo.hub.refs`. dtype: of the parameters, default as stored, but float32 for what is stored in bfloat16 where the
+    device has no instructions for it (`mgzoo.precision`). Every digest is checked before a weight is used. Raises `ArtifactError`
+    with every problem, or `MgzooError`.
     """
     from mgzoo.recipe import compose
 
@@ -171,16 +172,18 @@ def adapted_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
 
 
 def fill(part: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, device: str = "cpu") -> None:
-    """Give a built part its weights, in their stored dtype (parameters: in ``dtype``) and the part's memory layout.
+    """Give a built part its weights, in their stored dtype (parameters: in ``dtype``, see `load`) and the part's memory layout.
 
     Those that are so already become the part's as they are. ``tensors`` is emptied on the way: a shard's file is let go as soon
     as the last tensor of it was copied.
     """
     target, device = part.state_dict(), torch.device(device)
+    emulated = dtype is None and not precision.computes_bf16(device.type)
     parameters = {name for name, _ in part.named_parameters()}
     for key in list(tensors):
         value, own = tensors.pop(key), target[key]
-        cast = dtype if dtype is not None and key in parameters and value.is_floating_point() else value.dtype
+        wanted = torch.float32 if emulated and value.dtype == torch.bfloat16 else dtype
+        cast = wanted if wanted is not None and key in parameters and value.is_floating_point() else value.dtype
         # The part's strides keep channels_last: a convolution in the default layout is slower and rounds differently.
         if (value.dtype, value.stride(), value.device) != (cast, own.stride(), device):
             value = torch.empty_strided(own.shape, own.stride(), dtype=cast, device=device).copy_(value)

@@ -91,7 +91,7 @@ def write(manifest: Manifest, model, *, data_note: str, pictures: Sequence[str],
     sections = [_front_matter(manifest, recipe), f"# {name}\n\n{_sentence(manifest.description)}"]
     if "sample.png" in pictures:
         sections.append("![what the model made](sample.png)")
-    sections += [_parts(manifest, model), _recipe(recipe), _data(recipe, data_note), _training(manifest, pictures), _evaluation(figures)]
+    sections += [_parts(manifest, model), _recipe(manifest, recipe), _data(recipe, data_note), _training(manifest, pictures), _evaluation(figures)]
     sections += [_use(recipe), _limits(manifest)]
     sections += [f"## {heading}\n\n{text}" for heading, text in _hooked(model)]
     sections.append(f"## Licence\n\n{manifest.license} (see `LICENSE`). Made with mgzoo {manifest.mgzoo}.")
@@ -137,11 +137,11 @@ def _parts(manifest: Manifest, model) -> str:
     return "\n".join(lines)
 
 
-def _recipe(recipe) -> str:
+def _recipe(manifest: Manifest, recipe) -> str:
     stages = ", ".join(f"{stage.name} {stage.steps} steps" for stage in recipe.stages) or f"{recipe.train.steps} steps"
     return (
         "## Recipe\n\n"
-        f"Seed {recipe.seed}, batches of {recipe.train.batch}, learning rate {recipe.train.lr:g}, {recipe.train.precision}; {stages}.\n\n"
+        f"Seed {recipe.seed}, batches of {recipe.train.batch}, learning rate {recipe.train.lr:g}, {manifest.metrics.get('precision', recipe.train.precision)}; {stages}.\n\n"
         "`recipe.yaml` holds every setting, `recipe.lock.json` the versions and digests it was made with.\n"
         "`mgzoo train recipe.yaml --out RUN` trains it again, where its data is."
     )

@@ -1,6 +1,7 @@
 """The golden probe: a few fixed inputs through every stored part, and what came out when the artifact was saved.
 
-It finds what no digest can: a plugin whose code changed so that the same weights now mean something else.
+It finds what no digest can: a plugin whose code changed so that the same weights now mean something else. It is computed in float32
+whatever the weights are stored in: kinds of processors differ by a hundred times less in it than in bfloat16.
 Shape letters as in `mgzoo.parts`.
 """
 
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from mgzoo.hub import headers
 from mgzoo.hub import tensors as stored
 from mgzoo.hub.manifest import problem
+from mgzoo.hub.strict import short
 from mgzoo.parts import Condition
+from mgzoo.precision import processor
 from mgzoo.spec import ConditionSpec, Problem
 
 TEXTS = ("a red ball rolls over the grass", "rabbit hopping: 3 s, 24 fps", "")
-TOLERANCE = {torch.bfloat16: 3e-2, torch.float32: 1e-3}
-"""Largest relative L2 distance that counts as the same answer, by the part's dtype: other machines, other thread counts
-and other kernels round differently (our choice)."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+"""Largest relative L2 distance that counts as the same answer, by the precision in which the stored one was computed: other processors,
+thread counts and kernels round differently (our choice). bfloat16 stands in artifacts that were saved before probes were float32."""
 
 
 def draw(model, names: Sequence[str], contract) -> dict[str, Tensor]:
@@ -87,15 +90,18 @@ def write(model, names: Sequence[str], contract, folder: Path) -> list[str]:
     """Draw, run and store the probe of ``names`` under ``folder``/probe; returns the files' names."""
     inputs = draw(model, names, contract)
     outputs = run(model, names, inputs, contract)
-    stored.write_one(inputs, folder / "probe" / "inputs.safetensors", {"parts": json.dumps(list(names))})
+    about = {"parts": json.dumps(list(names)), "precision": "float32", "processor": processor()}
+    stored.write_one(inputs, folder / "probe" / "inputs.safetensors", about)
     stored.write_one(outputs, folder / "probe" / "outputs.safetensors")
     return ["probe/inputs.safetensors", "probe/outputs.safetensors"]
 
 
 def compare(model, contract, folder: Path) -> list[Problem]:
-    """Run the stored probe again and report every output that is further from the stored one than `TOLERANCE`."""
+    """Run the stored probe again, on a ``model`` in float32, and report every output that is further from the stored one than `TOLERANCE`."""
     path = folder / "probe" / "inputs.safetensors"
-    names = [name for name in json.loads(headers.metadata(path).get("parts", "[]")) if name in model.part_names()]
+    about = headers.metadata(path)
+    names = [name for name in json.loads(about.get("parts", "[]")) if name in model.part_names()]
+    elsewhere = about.get("processor") not in (None, processor())
     expected = stored.read([folder / "probe" / "outputs.safetensors"])
     actual = run(model, names, stored.read([path]), contract)
     problems = []
@@ -105,10 +111,12 @@ def compare(model, contract, folder: Path) -> list[Problem]:
             what = "is not given any more" if got is None else f"has shape {tuple(got.shape)}, it was {tuple(want.shape)}"
         else:
             distance = (got - want).norm().item() / max(want.norm().item(), 1e-6)
-            limit = TOLERANCE[torch.bfloat16 if _is_bf16(model.part(name.rpartition(".")[0])) else torch.float32]
+            legacy = about.get("precision") != "float32" and _is_bf16(model.part(name.rpartition(".")[0]))
+            limit = TOLERANCE["bfloat16" if legacy else "float32"]
             if distance <= limit:
                 continue
-            what = f"differs by {distance:.2g} (relative L2) from what was stored, more than {limit:g}"
+            kind = f", made on another kind of processor ({short(about['processor'])}, here {processor()})" if elsewhere else ""
+            what = f"differs by {distance:.2g} (relative L2) from what was stored{kind}, more than {limit:g}"
         problems.append(
             problem(
                 "probe",
@@ -121,4 +129,5 @@ def compare(model, contract, folder: Path) -> list[Problem]:
 
 
 def _is_bf16(part: nn.Module) -> bool:
-    return any(parameter.dtype == torch.bfloat16 for parameter in part.parameters())
+    """Whether a part's float32 weights are those of a bfloat16 file."""
+    return all(torch.equal(value, value.bfloat16().float()) for value in part.parameters())

@@ -7,6 +7,7 @@ rank ``m % world``: neither the number of ranks nor an interruption changes what
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from mgzoo import adapters
+from mgzoo import adapters, precision
 from mgzoo.parts import Data
 from mgzoo.spec import MgzooError
 from mgzoo.train import borders, checkpoint, journal, ranks, resume, signals, zero
@@ -142,6 +143,7 @@ class Loop:
     def begin(self, again: bool) -> None:
         """Enter the first stage, or the one that the newest whole checkpoint belongs to."""
         found = resume.find(self) if again else None
+        self.set_precision(resume.precision(found))
         if found is not None:
             resume.load(self, found)
             self.progress = journal.Progress(self.step, self.spans[-1].last, self.place.first)
@@ -153,6 +155,17 @@ class Loop:
             self.enter(self.spans[0])
         if self.place.first:
             journal.truncate(self.out / "metrics.jsonl", self.step)
+
+    def set_precision(self, begun: str | None) -> None:
+        """Replace ``auto`` in every stage by one precision that all ranks take. begun: the one of the run that goes on."""
+        if all(span.train.precision != "auto" for span in self.spans):
+            return
+        kind = self.place.device.type
+        chosen, why = ranks.precision(self.place), precision.reason(kind)
+        if begun is not None and begun != chosen:
+            chosen, why = begun, f"as the run was begun; {why}"
+        self.spans = [dataclasses.replace(span, train=dataclasses.replace(span.train, precision=chosen)) if span.train.precision == "auto" else span for span in self.spans]
+        self.progress.say(f"precision: {chosen} ({why})")
 
     def start(self) -> None:
         """Let the task set first weights from the data (`task.start`), before anything is trained; rank 0's count."""
@@ -380,7 +393,8 @@ class Loop:
             journal.draw(self.out / "metrics.jsonl", self.out / "curve.png")
             if artifact:
                 state = {name: self.weights.state(name) for name in names}
-                write(self.model, artifact, state=state, metrics=self.metrics, curve=self.out / "curve.png")
+                about = {"precision": self.span.train.precision, "processor": precision.processor(self.place.device.type)}
+                write(self.model, artifact, state=state, metrics=self.metrics | about, curve=self.out / "curve.png")
                 if self.hook is not None:
                     self.hook.mgzoo_saved(run=self.run(artifact), path=artifact)
         distributed.barrier()

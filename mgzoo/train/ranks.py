@@ -16,6 +16,8 @@ from datetime import timedelta
 import torch
 from blake3 import blake3
 
+from mgzoo.precision import preferred
+
 TIMEOUT = timedelta(hours=2)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
@@ -109,6 +111,13 @@ def agree(place: Place, loss: float, heard: int) -> tuple[float, int]:
     every = [torch.empty_like(mine) for _ in range(place.world)]
     torch.distributed.all_gather(every, mine)
     return sum(float(one[0]) for one in every) / place.world, max(int(one[1]) for one in every)
+
+
+def precision(place: Place) -> str:
+    """What ``train.precision: auto`` means to all ranks: bf16 where every rank's device has instructions for it."""
+    every: list = [None] * place.world
+    torch.distributed.all_gather_object(every, preferred(place.device.type))
+    return "bf16" if set(every) == {"bf16"} else "fp32"
 
 
 def mean(place: Place, terms: Mapping[str, float]) -> dict[str, float]:

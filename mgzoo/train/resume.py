@@ -42,6 +42,7 @@ def save(loop) -> None:
                 "stage": loop.span.index,
                 "world": place.world,
                 "zero": loop.engine.zero_optimization_stage(),
+                "precision": loop.span.train.precision,
                 "recipe": loop.digest,
                 "data": streams,
                 "plateau": loop.plateau,
@@ -67,6 +68,11 @@ def find(loop) -> Path | None:
     found = [checkpoint.newest(loop.out / "checkpoints") if loop.place.first else None]
     distributed.broadcast_object_list(found, src=0)
     return found[0]
+
+
+def precision(folder: Path | None) -> str | None:
+    """What a checkpoint was computed in; bf16, the default of then, where it does not say."""
+    return json.loads((folder / "loop.json").read_text()).get("precision", "bf16") if folder else None
 
 
 def load(loop, folder: Path) -> None:

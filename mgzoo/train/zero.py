@@ -41,6 +41,7 @@ def deepspeed_config(train: Train, zero: Zero, world: int, device: str) -> dict:
     not accumulated is a bf16 gradient before and after: it travels as such where one rank has nothing to sum, and on a CPU, where
     `mgzoo.train.gloo` sums in float32 whatever it gets.
     """
+    assert train.precision != "auto", "what a device computes in is settled before an engine is made (Loop.set_precision)"
     micro, accumulation = micro_batches(train, world)
     stage = max(1, zero.stage)
     sharding = {

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgzoo.precision import computes_bf16
 from mgzoo_backbones.written_out import WrittenOut
 
 
@@ -48,7 +49,7 @@ def attend(q_NHK: Tensor, k_MHK: Tensor, v_MHK: Tensor, queries: Segments, keys:
 
     Which way is taken is a matter of speed alone. Mixed lengths on CUDA in half precision: a variable-length kernel. Elsewhere
     mixed keys (text) of uniform queries are padded and masked, which costs little because they are few, while mixed
-    queries (videos of several sizes) are taken one sample at a time; by products written out on a CPU in bfloat16, else by
+    queries (videos of several sizes) are taken one sample at a time; by products written out on a CPU with bfloat16 instructions, else by
     torch's fused kernel.
     """
     b, (heads, channels), bias_BL = len(queries.lengths), q_NHK.shape[-2:], None
@@ -61,7 +62,7 @@ def attend(q_NHK: Tensor, k_MHK: Tensor, v_MHK: Tensor, queries: Segments, keys:
         index, bias_BL = keys.padding
         k_MHK, v_MHK, bias_BL = k_MHK.index_select(0, index), v_MHK.index_select(0, index), bias_BL.to(q_NHK.dtype)
         keys = Segments(lengths=(bias_BL.shape[1],) * b, device=keys.device)
-    if q_NHK.device.type == "cpu" and q_NHK.dtype == torch.bfloat16:
+    if q_NHK.device.type == "cpu" and q_NHK.dtype == torch.bfloat16 and computes_bf16("cpu"):
         return WrittenOut.apply(q_NHK, k_MHK, v_MHK, queries.lengths, keys.lengths, bias_BL)
     if queries.uniform:
         grids = (x.view(b, -1, heads, channels) for x in (q_NHK, k_MHK, v_MHK))

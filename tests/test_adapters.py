@@ -456,7 +456,7 @@ def test_an_adapter_on_any_backbone_goes_through_a_hub(place, use):
     Path("any.yaml").write_text(text.replace("registry/base@v1", "registry/other@v1"))
     model = build(compose("any.yaml"))
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
-    optimizer = torch.optim.SGD([p for p in model.backbone.parameters() if p.requires_grad], lr=1e3)
+    optimizer = torch.optim.AdamW([p for p in model.backbone.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(2):  # B begins at zero, so A moves in the second step
         ask(model).square().mean().backward()
         optimizer.step()

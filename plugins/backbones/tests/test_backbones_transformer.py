@@ -73,9 +73,10 @@ def test_prediction_is_zero_before_training(target, config):
 
 
 @BOTH
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 0.15)])
+@pytest.mark.parametrize("dtype, tolerance, way", [(torch.float32, 1e-4, "fp32"), (torch.bfloat16, 0.15, "fp32"), (torch.bfloat16, 0.15, "bf16")])
 @pytest.mark.parametrize("sizes", [[(2, 4, 6), (1, 4, 4), (3, 2, 2)], [(2, 4, 8), (2, 8, 4), (4, 4, 4)], [(2, 4, 4)] * 3])
-def test_a_mixed_batch_equals_each_sample_alone(target, config, sizes, dtype, tolerance):
+def test_a_mixed_batch_equals_each_sample_alone(target, config, sizes, dtype, tolerance, way, monkeypatch):
+    monkeypatch.setenv("MGZOO_PRECISION", way)
     model = build(target, small(config)).to(dtype)
     latents, t = [torch.randn(4, *size) for size in sizes], torch.rand(3)
     conditions = make_conditions(3, max(size[0] for size in sizes))
@@ -93,8 +94,9 @@ def test_a_mixed_batch_equals_each_sample_alone(target, config, sizes, dtype, to
 
 
 @BOTH
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
-def test_gradients_of_a_mixed_batch_are_the_sum_of_each_samples_alone(target, config, dtype, tolerance):
+@pytest.mark.parametrize("dtype, tolerance, way", [(torch.float32, 1e-4, "fp32"), (torch.bfloat16, 0.05, "fp32"), (torch.bfloat16, 0.05, "bf16")])
+def test_gradients_of_a_mixed_batch_are_the_sum_of_each_samples_alone(target, config, dtype, tolerance, way, monkeypatch):
+    monkeypatch.setenv("MGZOO_PRECISION", way)
     model = build(target, small(config), conditions=(TEXT,)).to(dtype)
     exact = build(target, small(config), conditions=(TEXT,))
     exact.load_state_dict({name: p.float() for name, p in model.state_dict().items()})

@@ -529,3 +529,66 @@ def test_the_card_says_what_it_is_and_shows_pictures(tmp_path):
     assert manifests.read(folder).metrics["bad"] == "nan" and hub.verify(folder) == []
     with pytest.raises(MgzooError, match="cannot be the artifact's curve.png"):
         artifact.save(model_of(TAE, tmp_path), tmp_path / "other", curve=tmp_path / "none.png")
+
+
+def half(folder, **details):
+    """The tiny autoencoder stored in bfloat16."""
+    return artifact.save(model_of(TAE, folder), folder / "half", dtype=torch.bfloat16, **details)
+
+
+def dtypes_of(model):
+    return {parameter.dtype for parameter in model.autoencoder.parameters()}
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.int8])
+def test_what_is_stored_in_bfloat16_is_computed_in_what_the_device_is_good_at(tmp_path, monkeypatch, stored):
+    monkeypatch.setattr(tensors, "EIGHT_BIT_FROM", 64)
+    folder = artifact.save(model_of(TAE, tmp_path), tmp_path / "model", dtype=stored, golden=False)
+    loaded = {}
+    for said in ("bf16", "fp32"):
+        monkeypatch.setenv("MGZOO_PRECISION", said)
+        loaded[said] = artifact.load(folder)
+    assert dtypes_of(loaded["bf16"]) == {torch.bfloat16} and dtypes_of(loaded["fp32"]) == {torch.float32}
+    assert dtypes_of(artifact.load(folder, dtype=torch.bfloat16)) == {torch.bfloat16}  # asked for, wins
+    for key, value in loaded["fp32"].autoencoder.state_dict().items():
+        assert torch.equal(value, loaded["bf16"].autoencoder.state_dict()[key].to(value.dtype)), key
+    again = artifact.save(loaded["fp32"], tmp_path / "again", dtype=torch.bfloat16, golden=False)
+    if stored is torch.bfloat16:
+        assert (again / "autoencoder/model.safetensors").read_bytes() == (folder / "autoencoder/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("made, here", [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_probe_is_the_same_on_every_kind_of_processor_and_finds_a_wrong_weight(tmp_path, monkeypatch, made, here):
+    """It is float32 whatever the file holds; a hundredth of one layer's weights is found either way."""
+    monkeypatch.setenv("MGZOO_PRECISION", made)
+    folder = half(tmp_path)
+    monkeypatch.setenv("MGZOO_PRECISION", here)
+    assert hub.verify(folder) == []
+
+    def slightly(state):
+        key = max(state, key=lambda name: state[name].numel())
+        state[key] = (state[key].float() * 1.02).bfloat16()
+
+    assert set(kinds(resealed(folder, slightly))) == {"probe"}
+
+
+def test_a_probe_of_before_that_was_computed_in_bfloat16_is_held_to_bfloat16(tmp_path, monkeypatch):
+    folder = half(tmp_path)
+    inputs, outputs = folder / "probe/inputs.safetensors", folder / "probe/outputs.safetensors"
+    expected = {key: value * 1.01 for key, value in load_file(outputs).items()}
+    save_file(load_file(inputs), inputs, {"parts": '["autoencoder"]'})
+    save_file(expected, outputs)
+    artifact.seal(manifests.read(folder), folder)
+    assert hub.verify(folder) == []
+    save_file({key: value * 1.04 for key, value in expected.items()}, outputs)
+    artifact.seal(manifests.read(folder), folder)
+    assert set(kinds(folder)) == {"probe"}
+
+
+def test_a_probe_that_differs_says_that_another_kind_of_processor_made_it(tmp_path):
+    folder = half(tmp_path)
+    inputs, outputs = folder / "probe/inputs.safetensors", folder / "probe/outputs.safetensors"
+    save_file(load_file(inputs), inputs, {"parts": '["autoencoder"]', "precision": "float32", "processor": "riscv64"})
+    save_file({key: value * 1.01 for key, value in load_file(outputs).items()}, outputs)
+    artifact.seal(manifests.read(folder), folder)
+    assert "made on another kind of processor (riscv64, here " in hub.verify(folder)[0].what

@@ -317,3 +317,37 @@ def test_hooks_are_called_by_the_plugins_relay(tmp_path):
     manager.register(Plugin())
     toy.job(tmp_path / "run", steps=2, hook=manager.hook)
     assert heard == [(1, tmp_path / "run", True), (2, tmp_path / "run", True), "step-000002", "artifact"]
+
+
+# precision
+
+
+@pytest.mark.parametrize("here, other", [("bf16", "fp32"), ("fp32", "bf16")])
+def test_auto_is_what_the_device_computes_and_a_run_goes_on_as_it_was_begun(tmp_path, monkeypatch, capsys, here, other):
+    monkeypatch.setenv("MGZOO_PRECISION", here)
+    toy.job(tmp_path / "run", steps=2, precision="auto")
+    said = capsys.readouterr().err
+    assert f"precision: {here} (MGZOO_PRECISION says so)" in said
+    assert json.loads((tmp_path / "run/deepspeed.json").read_text())["bf16"]["enabled"] == (here == "bf16")
+    assert json.loads((tmp_path / "run/checkpoints/step-000002/loop.json").read_text())["precision"] == here
+    monkeypatch.setenv("MGZOO_PRECISION", other)
+    toy.job(tmp_path / "run", steps=4, precision="auto", resume=True)
+    assert f"precision: {here} (as the run was begun" in capsys.readouterr().err
+    monkeypatch.setenv("MGZOO_PRECISION", here)
+    toy.job(tmp_path / "straight", steps=4, precision="auto")
+    assert all(torch.equal(value, weights(tmp_path / "run")[key]) for key, value in weights(tmp_path / "straight").items())
+    capsys.readouterr()
+    toy.job(tmp_path / "told", steps=1, precision="fp32")
+    assert "precision:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("before, after", [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_run_goes_on_in_another_precision_where_that_is_asked_for(tmp_path, stage, before, after):
+    """Masters and moments are float32 in both, so the weights that a checkpoint holds are those that go on."""
+    toy.job(tmp_path / "run", steps=6, stage=stage, precision=before, ema=0.0)
+    kept = weights(tmp_path / "run")
+    toy.job(tmp_path / "run", steps=6, stage=stage, precision=after, ema=0.0, resume=True)
+    assert all(torch.equal(value, kept[key]) for key, value in weights(tmp_path / "run").items())
+    toy.job(tmp_path / "run", steps=8, stage=stage, precision=after, ema=0.0, resume=True)
+    assert not all(torch.equal(value, kept[key]) for key, value in weights(tmp_path / "run").items())

@@ -35,6 +35,9 @@ def save(loop) -> None:
                 (aside / name).unlink(missing_ok=True)
             save_file({key: value.cpu().contiguous() for key, value in averaged.items()}, aside / "average.safetensors")
             settled = {f"{name}/{key}": value for name in earlier(loop) for key, value in loop.weights.trained(name).items()}
+            for name in loop.names:  # the universal format has no buffers
+                buffers = {key for key, _ in loop.model.part(name).named_buffers()}
+                settled |= {f"{name}/{key}": value for key, value in loop.weights.state(name).items() if key in buffers}
             save_file(settled, aside / "settled.safetensors")
             state = {
                 "step": loop.step,
@@ -93,7 +96,7 @@ def load(loop, folder: Path) -> None:
     span = loop.spans[state["stage"]]
     loop.enter(span)
     loop.step, loop.samples, loop.plateau, loop.saved = state["step"], state["samples"], state["plateau"], state["step"]
-    restore(loop.engine, folder, state, loop.place)
+    restore(loop.engine, folder, state, loop.place, span.train.precision)
     if loop.average:
         loop.average.updates = state["updates"]
         loop.put_average(load_file(folder / "average.safetensors"))
@@ -107,13 +110,13 @@ def load(loop, folder: Path) -> None:
     loop.metrics = lines[-1] if lines else {}
 
 
-def restore(engine, folder: Path, state: dict, place: Place) -> None:
-    """Restore weights, masters and moments from ``folder/engine``; `state` is its ``loop.json``.
+def restore(engine, folder: Path, state: dict, place: Place, precision: str) -> None:
+    """Restore weights, masters and moments from ``folder/engine``; `state` is its ``loop.json``, precision the engine's.
 
     Raises MgzooError where the universal format has no way: between stage 3 and stages 1 or 2.
     """
     stage = engine.zero_optimization_stage()
-    if state["world"] == place.world and state["zero"] == stage:
+    if (state["world"], state["zero"], state.get("precision", "bf16")) == (place.world, stage, precision):
         with silence():
             engine.load_checkpoint(str(folder), tag="engine", load_lr_scheduler_states=False)
         return

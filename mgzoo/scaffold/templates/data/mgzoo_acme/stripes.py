@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mgzoo.data.sampler import EpochOrder, Stream, derived_seed
 from mgzoo.parts import Clip
 from mgzoo_acme.configs import StripesConfig
 
@@ -24,36 +25,29 @@ HELD_OUT = 8
 VERSION = "stripes 1"  # part of every digest; raise it when the same config comes out as other pixels
 
 
-class Stripes:
-    """The run's micro-batch m goes to rank m % world; where the stream stands is one number, good for any number of ranks."""
+class Stripes(Stream):
+    """A resumable stream for any number of ranks: `Stream` has `batches`, `state_dict` and `load_state_dict`, `EpochOrder` the order.
+
+    For files there is more in `mgzoo.data`: `scan_data` reads folders, tables and shards, `look_at` decodes them before the first step.
+    """
 
     def __init__(self, config: StripesConfig, seed: int = 0, rank: int = 0, world: int = 1):
-        self.config, self.seed, self.rank, self.world = config, seed, rank, world
-        self.training = [i for i in range(config.clips) if i % HELD_OUT]
-        self.taken = 0  # micro-batches that all ranks together have taken
+        super().__init__(rank, world)
+        self.config = config
+        training = [i for i in range(config.clips) if i % HELD_OUT]
+        self.order = EpochOrder(training, lambda epoch: derived_seed(f"stripes {seed} {epoch}"))
 
-    def batches(self, size: int) -> Iterator[list[Clip]]:
-        """Endless batches of ``size`` clips for this rank, every clip once an epoch."""
-        while True:
-            first = (self.taken + self.rank) * size
-            self.taken += self.world
-            yield [self._clip(self._drawn(n)) for n in range(first, first + size)]
+    def micro_batches(self, size: int, start: int) -> Iterator[list[tuple[int, int]]]:
+        """What the run's micro-batches hold, from number `start` on: (clip, epoch) pairs, every clip once an epoch."""
+        return self.order.micro_batches(size, start)
+
+    def clips(self, drawn: list[tuple[int, int]]) -> list[Clip]:
+        """The clips of one micro-batch, which are drawn when they are loaded."""
+        return [self._clip(i) for i, _ in drawn]
 
     def held_out(self) -> list[Clip]:
         """The validation clips, always in the same order."""
         return [self._clip(i) for i in range(0, self.config.clips, HELD_OUT)]
-
-    def state_dict(self) -> dict:
-        return {"taken": self.taken}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.taken = state["taken"]
-
-    def _drawn(self, n: int) -> int:
-        """The clip that is sample n of the run."""
-        epoch, place = divmod(n, len(self.training))
-        order = torch.randperm(len(self.training), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        return self.training[int(order[place])]
 
     def _clip(self, i: int) -> Clip:
         c = self.config

@@ -196,7 +196,9 @@ class Task(Protocol):
 
 @runtime_checkable
 class Data(Protocol):
-    """Built as ``Target(config, seed=int, rank=int, world=int)``: a resumable, rank-aware stream of batches."""
+    """Built as ``Target(config, seed=int, rank=int, world=int)``: a resumable, rank-aware stream of batches. `mgzoo.data` has most of one:
+    a reader of folders, tables and shards, and `mgzoo.data.sampler.Stream`. It may have ``counts() -> dict[str, int]``, numbers for the log
+    such as ``skipped``."""
 
     def batches(self, size: int) -> Iterator[list[Clip]]:
         """Endless batches of ``size`` clips for this rank; micro-batch m of the run goes to rank ``m % world``."""

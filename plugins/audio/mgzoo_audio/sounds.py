@@ -81,6 +81,8 @@ class Sounds(Stream):
         keep = (lambda fields: fields.get("kind") in config.kinds) if config.kinds else None
         found = data.scan_data(self.root, MEDIA, caption_key=config.caption_key, held_out=config.held_out, keep=keep)
         found.left_out.tell(self.root)
+        if packed := [sample for sample in found.samples if sample.file.suffix.lower() == ".tar"]:
+            raise MgzooError(f"sounds are read from files, and {packed[0].key} lies in a shard", remedy="unpack the shards (tar -xf)", origin=str(packed[0].file))
         for sample in found.samples:
             try:
                 sources.append(described(sample, config, self._inspections))

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tarfile
 from itertools import islice
 
 import av
@@ -215,3 +216,11 @@ def test_captions_with_a_mark_and_clips_of_other_systems_are_read(tmp_path):
     (tmp_path / "._a.WAV").write_bytes(b"\0\5\26\7")
     (clip,) = next(Sounds(config(tmp_path)).batches(1))
     assert (clip.key, clip.caption) == ("a", "a bell")
+
+
+def test_sounds_in_shards_are_said_not_to_be_read(folder):
+    with tarfile.open(folder / "all.tar", "w") as tar:
+        for file in sorted(folder.glob("s0.*")):
+            tar.add(file, file.name)
+    with pytest.raises(MgzooError, match="sounds are read from files, and s0 lies in a shard\n    -> unpack the shards"):
+        Sounds(config(folder))

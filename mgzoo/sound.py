@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mgzoo.media.audio import SILENT, checked, cut, mono, read, resample  # noqa: F401, names that this module had first
+from mgzoo.media.audio import SILENT, checked, cut, downmix, mono, read, resample  # noqa: F401, names that this module had first
 from mgzoo.media.encode import atomic_path
 from mgzoo.spec import MgzooError
 

@@ -175,7 +175,7 @@ def test_a_picture_turned_by_its_exif_is_set_upright():
 
 def test_probe_says_what_read_finds(tmp_path):
     path = Media(video=moving(), fps=8, audio=tone(), rate=48000).save(tmp_path / "a.mp4")
-    assert media.probe(path) == {"frames": 9, "height": 48, "width": 64, "fps": 8.0, "seconds": pytest.approx(1.125), "codec": "h264", "channels": 1, "rate": 48000}
+    assert media.probe(path) == {"frames": 9, "height": 48, "width": 64, "fps": 8.0, "seconds": pytest.approx(1.125), "codec": "h264", "channels": 1, "rate": 48000, "samples": 48000, "offset": 0.0}
     assert media.probe(raw_video(moving().numpy(), "yuv444p", "ffv1"))["frames"] == 9, "counted where the header does not say"
 
 

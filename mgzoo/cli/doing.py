@@ -48,6 +48,7 @@ def generate(arguments) -> int:
 
     from mgzoo import asks
     from mgzoo.hub import generated, refs
+    from mgzoo.media import can_hold
     from mgzoo.recipe import compose
 
     if arguments.source:
@@ -68,6 +69,7 @@ def generate(arguments) -> int:
     if asks.needs_prompt(config) and "prompt" not in request:
         parser("generate").error("the following arguments are required: PROMPT")
     _emits(out, request.get("frames"), task, asks.emits(config))
+    can_hold(out or "clip.mp4", **{name: request.get(name) or getattr(config, name, None) for name in ("fps", "height", "width")})
     request = asks.read([ask for ask in asked if ask.kind not in FILES], request)
     tells = ({"task": task} if own is None or task != own.component.id else {}) | asks.recorded(asked, request)
 

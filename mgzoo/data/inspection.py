@@ -20,14 +20,11 @@ from blake3 import blake3
 from mgzoo import __version__, media
 from mgzoo.cache import default_root
 from mgzoo.data.scan import Sample
-from mgzoo.media.frames import threads
 from mgzoo.spec import MgzooError
 
 FACTS = ("frames", "height", "width", "fps")
 LOOK_SECONDS = 60.0
 """So long a start decodes media it has not seen yet; what is left over is looked at when it is drawn, and at the next start (our choice)."""
-SAME_RATE = 0.005
-"""Rates within half a per cent are one: 23.976 is 24, 29.97 is 30."""
 CHECKS = 1  # raise it when a medium that was found good may be found bad, or the other way
 log = logging.getLogger("mgzoo")
 
@@ -41,7 +38,7 @@ def claimed_facts(sample: Sample) -> dict[str, float] | None:
 
 def same_rate(a: float | None, b: float | None) -> bool:
     """Whether two frame rates are one for all purposes."""
-    return a == b or bool(a and b and abs(a - b) <= SAME_RATE * max(a, b))
+    return a == b or bool(a and b and media.same_rate(a, b))
 
 
 def disagreement(claimed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -53,41 +50,17 @@ def disagreement(claimed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def decode_whole(data: bytes, name: str, claimed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Decode every picture of a medium once, keeping none -> its facts. claimed: what a sidecar says, so that looking closer can be left out.
+    """Decode every picture of a medium once, keeping none -> its facts. claimed: what a sidecar says, given back where it is so.
 
     Raises MgzooError where it is damaged or holds no picture.
     """
-    found: dict[str, Any] = {}
-    with media.open_media(data, name) as thing:
-        if hasattr(thing, "streams"):
-            stream = next(iter(thing.streams.video), None)
-            if stream is not None and stream.codec_context is not None:
-                found = {"frames": 0, "fps": float(stream.average_rate) if stream.average_rate else None}
-                stream.codec_context.thread_count = threads(stream.height, stream.width)
-                for frame in thing.decode(stream):
-                    if not found["frames"]:
-                        found |= {"height": frame.height, "width": frame.width}
-                    found["frames"] += 1
-        else:
-            found = {"frames": getattr(thing, "n_frames", 1), "height": thing.height, "width": thing.width, "fps": None}
-            for index in range(found["frames"]):
-                thing.seek(index)
-                thing.load()
-    if not found:
-        raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
-    if not found["frames"]:
-        raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
-    if claimed is not None and not disagreement(claimed, found):
-        return dict(claimed)
-    facts = probed(data, name)
-    if facts["frames"] != found["frames"]:  # decoders pass over damaged frames
-        raise MgzooError(f"only {found['frames']} of its {facts['frames']} frames can be decoded", remedy="copy the file again or leave it out", origin=name)
-    return facts
+    facts = probed(data, name, decode=True)
+    return dict(claimed) if claimed is not None and not disagreement(claimed, facts) else facts
 
 
-def probed(source: bytes | Path, name: str) -> dict[str, Any]:
+def probed(source: bytes | Path, name: str, decode: bool = False) -> dict[str, Any]:
     """`media.probe`, for media that have a picture. Raises MgzooError where there is none."""
-    facts = media.probe(source, name)
+    facts = media.probe(source, name, decode=decode)
     if not facts["frames"]:
         raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
     return {name: facts[name] for name in FACTS}

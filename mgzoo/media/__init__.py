@@ -5,10 +5,12 @@ import torch; `meta` and `probe` do not, so that showing a file stays quick. Sou
 """
 
 from mgzoo.media.contact_sheet import contact_sheet
-from mgzoo.media.decode import IMAGES, VIDEO, intact, meta, open_media, probe, read, read_bytes
-from mgzoo.media.encode import AAC_RATES, WRITTEN, atomic_path
-from mgzoo.media.frames import evenly, fit
+from mgzoo.media.decode import IMAGES, VIDEO, intact, meta, open_media, read, read_bytes
+from mgzoo.media.encode import AAC_RATES, WRITTEN, atomic_path, can_hold
+from mgzoo.media.frames import fit
+from mgzoo.media.inspection import probe
 from mgzoo.media.media import Media
+from mgzoo.media.timing import evenly, same_rate
 
-__all__ = ["AAC_RATES", "IMAGES", "VIDEO", "WRITTEN", "Media", "atomic_path", "contact_sheet", "evenly", "fit", "intact", "meta", "open_media", "probe",
-           "read", "read_bytes"]  # fmt: skip
+__all__ = ["AAC_RATES", "IMAGES", "VIDEO", "WRITTEN", "Media", "atomic_path", "can_hold", "contact_sheet", "evenly", "fit", "intact", "meta", "open_media", "probe",
+           "read", "read_bytes", "same_rate"]  # fmt: skip

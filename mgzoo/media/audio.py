@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgzoo.media.decode import open_media
+from mgzoo.media.decode import read_sound
 from mgzoo.spec import MgzooError
 
 SILENT = 1e-4
@@ -22,27 +21,9 @@ def read(path: str | Path) -> tuple[Tensor, int]:
     """The whole sound track of a file as (float32 (K, S), samples per second); pictures are not decoded.
 
     Raises MgzooError where there is no such file, no sound track, or one that is damaged: packets that do not decode, samples missing in
-    the middle or (more than a tenth of a second of them) at the end."""
-    with open_media(path, str(path)) as container:
-        stream = next(iter(container.streams.audio), None) if hasattr(container, "streams") else None
-        if stream is None or stream.codec_context is None:
-            raise MgzooError("there is no sound in it", remedy="give a file with a sound track", origin=str(path))
-        said = stream.duration * stream.time_base if stream.duration else None
-        parts, rate, last, plain = [], stream.rate, None, None
-        for frame in container.decode(stream):
-            plain = plain or av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
-            begin = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None
-            if begin is not None and last is not None and abs(begin - last) > 0.02:
-                raise MgzooError(f"its sound track is damaged: {float(begin - last):.3f} s are missing at {float(last):.3f} s", remedy="copy it again or leave it out", origin=str(path))
-            last = None if begin is None else begin + Fraction(frame.samples, rate)
-            parts += [piece.to_ndarray() for piece in plain.resample(frame)]
-    if not parts:
-        raise MgzooError("its sound track is empty", remedy="make the file again or leave it out", origin=str(path))
-    audio = torch.from_numpy(numpy.concatenate(parts, 1))
-    if said and audio.shape[1] < (said - Fraction(1, 10)) * rate:
-        what = f"its sound track says {float(said):.2f} s and holds {audio.shape[1] / rate:.2f} s"
-        raise MgzooError(what, remedy="copy it again or leave it out", origin=str(path))
-    return audio[:, : round(said * rate)] if said else audio, rate
+    the middle or (more than a tenth of a second of them) at the end. Of a clip, the first sample is at the time of the first frame, as in `mgzoo.media.read`."""
+    audio, rate = read_sound(path)
+    return torch.from_numpy(audio), rate
 
 
 def resample(audio: Tensor, rate: int, to: int) -> Tensor:
@@ -65,11 +46,28 @@ def resample(audio: Tensor, rate: int, to: int) -> Tensor:
     return torch.stack(out)
 
 
+SIDES = {3: "LRF", 4: "LRlr", 5: "LRClr", 6: "LRCFlr", 7: "LRCFclr", 8: "LRCFlrlr"}
+"""Channels as WAV and FFmpeg order them, by their number: left, right, centre, low frequencies (F), surround left, right and centre."""
+SHARES = {"L": (1.0, 0.0), "R": (0.0, 1.0), "C": (0.5**0.5, 0.5**0.5), "F": (0.0, 0.0), "l": (0.5**0.5, 0.0), "r": (0.0, 0.5**0.5), "c": (0.5, 0.5)}
+"""What of each goes to the left and the right (ITU-R BS.775-4, annex 4, table 2)."""
+
+
+def downmix(audio: Tensor, channels: int) -> Tensor:
+    """(K, S) -> (channels, S), 1 or 2 of them: more than two are mixed to left and right as ITU-R BS.775 does, without the low-frequency channel; one is
+    their mean. What would then be beyond full scale makes the whole quieter. More than eight channels, which have no common order, are averaged."""
+    if len(audio) > 2:
+        places = SIDES.get(len(audio))
+        shares = torch.tensor([SHARES[place] for place in places] if places else [(1 / len(audio),) * 2] * len(audio)).to(audio)
+        loudest = audio.abs().max() if audio.numel() else audio.new_ones(())
+        audio = shares.T @ audio
+        if audio.numel() and (peak := audio.abs().max()) > 1:
+            audio = audio * (loudest.clamp(max=1) / peak)
+    return mono(audio) if channels == 1 else audio
+
+
 def mono(audio: Tensor) -> Tensor:
-    """(K, S) -> (1, S): the mean of the channels; of 5.1 the low-frequency one is left out, as players do."""
-    if len(audio) == 6:
-        audio = audio[[0, 1, 2, 4, 5]]
-    return audio.mean(0, keepdim=True)
+    """(K, S) -> (1, S): the mean of two channels; more are mixed to two first (`downmix`)."""
+    return downmix(audio, 2).mean(0, keepdim=True)
 
 
 def checked(audio: Tensor | None, rate: int | None, *, origin: str, silent: bool = False) -> Tensor:

@@ -1,9 +1,12 @@
-"""Files -> Media, through PyAV and Pillow. Reading imports torch; `meta` and `probe` do not, so that showing a file stays quick."""
+"""Files -> Media, through PyAV and Pillow. Reading imports torch; `meta` and `intact` do not, so that showing a file stays quick.
+
+What a file holds is what decoding it gives, at the times that its timestamps say: headers count, measure and time only what they once meant to hold.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +14,13 @@ from typing import Any
 
 import av
 import numpy
-from av.video.reformatter import VideoReformatter
 from PIL import Image, UnidentifiedImageError
 
-from mgzoo.media import integrity
-from mgzoo.media.frames import ORIENTATION, evenly, picture, threads, upright
+from mgzoo.media import integrity, pictures
+from mgzoo.media.frames import ToRGB, deinterlaced, threads
 from mgzoo.media.media import Media
+from mgzoo.media.timing import evenly
+from mgzoo.media.tracks import UNTIMED, PictureTrack, SoundTrack, family, streams_of
 from mgzoo.spec import MgzooError
 
 VIDEO, IMAGES = (".mp4", ".mov", ".mkv", ".webm", ".avi"), (".png", ".jpg", ".jpeg", ".webp", ".gif")
@@ -29,7 +33,7 @@ def open_media(source: str | Path | bytes, name: str):
         raise MgzooError("there is no such file", remedy="check the path", origin=name)
     try:
         try:
-            thing = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            thing = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=pictures.FORMATS)
         except UnidentifiedImageError:
             thing = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), metadata_errors="replace")
         with thing:
@@ -40,12 +44,15 @@ def open_media(source: str | Path | bytes, name: str):
 
 
 def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[int] | None = None, even: bool = False) -> Media:
-    """Decode a file. Turned videos are set upright, transparency is laid on white, more than 8 bits become 8.
+    """Decode a file, as it is meant to be seen and heard (docs/media.md has the table): upright and in square pixels, transparency on white, more than
+    8 bits as 8, HDR as SDR, interlaced frames made whole. Sound begins with the first frame: a late one after silence, of an early one the rest.
 
     frames: indices to keep, ascending (others are dropped, and decoding stops after the last); default all. A file whose frames
-    are not equally spaced keeps them as they are, with their mean rate as fps, and says in ``meta["variable_frame_rate"]`` when, in seconds.
+    are not equally spaced keeps them as they are, with their mean rate as fps, and says in ``meta["variable_frame_rate"]`` when, in seconds
+    after the first.
     cover: (height, width) that a video's frames are scaled to cover as they are decoded, which is much cheaper than scaling
     them afterwards; `fit` then cuts. Pictures, and frames with transparency, keep their size.
+    even: frames of a file whose frames are not equally spaced are repeated and left out, so that they are.
     Raises MgzooError where there is no such file, it is damaged, or it holds neither frames nor sound.
     """
     found = _read(path, str(path), frames, cover)
@@ -73,100 +80,84 @@ def _read(source: str | Path | bytes, name: str, wanted: Sequence[int] | None, c
 def _read_pictures(image: Image.Image, wanted: Sequence[int] | None) -> Media:
     import torch
 
-    meta, count, pictures, durations = _meta(image), getattr(image, "n_frames", 1), [], []
-    turned = image.getexif().get(ORIENTATION, 1) != 1
-    for index in range(count) if wanted is None else [i for i in wanted if i < count]:
-        image.seek(index)
-        pictures.append(numpy.asarray(upright(image, turned)))
-        durations.append(image.info.get("duration", 0))  # known once it is decoded
-    if len(set(durations)) > 1:
-        meta = {**meta, "variable_frame_rate": [sum(durations[:i]) / 1000 for i in range(len(durations))]}
-    fps = len(durations) * 1000 / sum(durations) if count > 1 and sum(durations) else None
-    video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
-    return Media(video=video, fps=fps, caption=meta.get("caption", ""), meta=meta)
-
-
-def _image_rate(image: Image.Image) -> float | None:
-    total = 0
-    for index in range(image.n_frames):
-        image.seek(index)
-        image.load()
-        total += image.info.get("duration", 0)
-    return image.n_frames * 1000 / total if total else None
+    meta, numbers = _meta(image), pictures.numbers_of(image)
+    kept = numbers if wanted is None else [numbers[i] for i in wanted if i < len(numbers)]
+    shown, delays = pictures.decoded(image, kept)
+    timed = pictures.Pictures.of(image, kept, delays if len(numbers) > 1 else ())
+    if timed.uneven:
+        meta = {**meta, "variable_frame_rate": timed.uneven}
+    video = torch.from_numpy(numpy.stack(shown)) if shown else None
+    return Media(video=video, fps=timed.fps, caption=meta.get("caption", ""), meta=meta)
 
 
 def _read_container(container, name: str, wanted: Sequence[int] | None, cover: Sequence[int] | None) -> Media:
     import torch
 
-    facts, meta = _facts(container, name), _meta(container)
-    pictures, times, sounds, scaler = [], [], [], VideoReformatter()
-    streams = [*container.streams.video[:1], *(container.streams.audio[:1] if wanted is None else ())]
-    for stream in container.streams.video[:1]:
-        stream.codec_context.thread_count = threads(stream.height, stream.width)
-        stream.thread_type = "AUTO"
-    for frame in container.decode(streams):
-        if isinstance(frame, av.AudioFrame):
-            sounds.append(av.AudioResampler(format="fltp").resample(frame)[0].to_ndarray())
-            continue
-        if wanted is None or len(times) in wanted:
-            pictures.append(picture(frame, scaler, cover))
-        times.append(frame.pts)
-        if wanted is not None and len(times) > max(wanted):
+    video, audio = streams_of(container, name)
+    audio = audio if wanted is None else None
+    meta, kind = _meta(container), family(container)
+    picture = PictureTrack(stream=video, kind=kind) if video else None
+    sound = SoundTrack(stream=audio, kind=kind, name=name) if audio else None
+    kept, shown, convert, last = None if wanted is None else set(wanted), [], None, max(wanted, default=-1) if wanted is not None else None
+    for index, frame in enumerate(deinterlaced(frames_of(container, picture, sound), video.time_base) if video else frames_of(container, None, sound)):
+        if kept is None or index in kept:
+            convert = convert or ToRGB(frame, video.sample_aspect_ratio, cover)
+            shown.append(convert(frame))
+        if last is not None and index >= last:
             break
-    if container.streams.video and not pictures and wanted is None:
+    if video and not shown and wanted is None:
         raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
-    video = torch.from_numpy(numpy.stack(pictures)) if pictures else None
-    audio = torch.from_numpy(numpy.concatenate(sounds, 1))[:, : facts["samples"] or None] if sounds else None
-    if audio is not None and audio.shape[1] < facts["samples"] - facts["rate"] / 10:  # damaged packets are skipped by some decoders
-        what = f"its sound track says {facts['samples'] / facts['rate']:.2f} s and holds {audio.shape[1] / facts['rate']:.2f} s"
-        raise MgzooError(what, remedy="copy the file again or leave it out", origin=name)
-    if len(gaps := {b - a for a, b in zip(times, times[1:]) if a is not None and b is not None}) > 1 and max(gaps) - min(gaps) > 1 + 0.01 * max(gaps):
-        seconds = [float(a * container.streams.video[0].time_base) for a in times if a is not None]
-        meta = {**meta, "variable_frame_rate": seconds if len(seconds) == len(times) else True}
-    fps, rate = facts["fps"] if video is not None else None, facts["rate"] if audio is not None else None
-    return Media(video=video, fps=fps, audio=audio, rate=rate, caption=meta.get("caption", ""), meta=meta)
+    heard = sound.whole(picture.start if picture else None) if sound and sound.samples else None
+    timing = picture.timing() if shown else None
+    if timing and (timing.times or not (timing.known or kind in UNTIMED)):
+        meta = {**meta, "variable_frame_rate": list(timing.times) if timing.times else True}
+    return Media(
+        video=torch.from_numpy(numpy.stack(shown)) if shown else None, fps=timing.fps if timing else None,
+        audio=torch.from_numpy(heard) if heard is not None and heard.shape[1] else None, rate=sound.rate if heard is not None and heard.shape[1] else None,
+        caption=meta.get("caption", ""), meta=meta,
+    )  # fmt: skip
 
 
-def _facts(container, name: str) -> dict[str, Any]:
-    """What the headers say: frames (0: unknown), fps, rate, samples (0: unknown)."""
-    video, audio = next(iter(container.streams.video), None), next(iter(container.streams.audio), None)
-    if video is None and audio is None or any(stream.codec_context is None for stream in (video, audio) if stream):
-        raise MgzooError("there is no video or sound stream in it that can be decoded", remedy="convert it to H.264, or leave it out", origin=name)
-    fps = video and (video.average_rate or video.guessed_rate)
-    samples = round(audio.duration * audio.time_base * audio.rate) if audio and audio.duration else 0
-    return {"frames": video.frames if video else 0, "fps": float(fps) if fps else None, "rate": audio.rate if audio else None, "samples": samples}
+def frames_of(container, picture: PictureTrack | None, sound: SoundTrack | None) -> Iterator[av.VideoFrame]:
+    """The frames of the video stream in the order in which they are shown; both tracks learn from what is decoded. Sound is decoded on the way."""
+    streams = [track.stream for track in (picture, sound) if track is not None]
+    if picture is not None:
+        picture.stream.codec_context.thread_count = threads(picture.stream.height, picture.stream.width)
+        picture.stream.thread_type = "AUTO"
+    for packet in container.demux(streams):
+        if picture is not None and packet.stream.index == picture.stream.index:
+            picture.packet(packet)
+            for frame in packet.decode():
+                picture.shown(frame.pts)
+                yield frame
+        else:
+            sound.packet(packet)
+            for frame in packet.decode():
+                sound.frame(frame)
 
 
-def probe(path: str | Path | bytes, name: str = "") -> dict[str, Any]:
-    """What a file holds, without decoding it: frames, height, width (upright), fps, seconds, codec, channels, rate.
-
-    frames is counted from the packets where the header does not say. Keys of streams that are not there are None.
-    """
-    none = dict.fromkeys(("frames", "height", "width", "fps", "seconds", "codec", "channels", "rate"))
-    name = name or ("bytes" if isinstance(path, bytes) else str(path))
-    with open_media(path, name) as thing:
-        if isinstance(thing, Image.Image):
-            turned, frames = thing.getexif().get(ORIENTATION, 1) > 4, getattr(thing, "n_frames", 1)
-            width, height = thing.size[::-1] if turned else thing.size
-            fps = _image_rate(thing) if frames > 1 else None
-            return {**none, "frames": frames, "height": height, "width": width, "fps": fps, "seconds": frames / fps if fps else None, "codec": thing.format.lower()}
-        facts, found = _facts(thing, name), dict(none)
-        if thing.streams.video:
-            stream = thing.streams.video[0]
-            first = next(thing.decode(stream), None)
-            if first is None:
-                raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
-            height, width = (first.width, first.height) if round(getattr(first, "rotation", 0) / 90) % 2 else (first.height, first.width)
-            frames = facts["frames"]
-            if not frames:
-                thing.seek(0)
-                frames = sum(1 for packet in thing.demux(stream) if packet.size)
-            found |= {"frames": frames, "height": height, "width": width, "fps": facts["fps"], "codec": stream.codec_context.name}
-        if thing.streams.audio:
-            stream = thing.streams.audio[0]
-            found |= {"channels": stream.channels, "rate": stream.rate, "codec": found["codec"] or stream.codec_context.name}
-        found["seconds"] = thing.duration / av.time_base if thing.duration else None
-        return found
+def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
+    """The whole sound of a file as (float32 (K, S), samples per second), its first sample at the time of the first frame where there are frames, which
+    are not decoded. Raises MgzooError as `mgzoo.media.audio.read` says."""
+    name = str(path)
+    with open_media(path, name) as container:
+        video, audio = streams_of(container, name)
+        if audio is None:
+            raise MgzooError("there is no sound in it", remedy="give a file with a sound track", origin=name)
+        kind, starts = family(container), []
+        sound = SoundTrack(stream=audio, kind=kind, name=name)
+        for packet in container.demux([stream for stream in (video, audio) if stream]):
+            if packet.stream.index != audio.index:
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    starts.append(packet.pts * packet.time_base)
+                continue
+            sound.packet(packet)
+            for frame in packet.decode():
+                sound.frame(frame)
+        heard = sound.whole(min(starts, default=None) if kind not in UNTIMED else None) if sound.samples else numpy.zeros((1, 0), numpy.float32)
+    if not heard.shape[1]:
+        raise MgzooError("its sound track is empty", remedy="make the file again or leave it out", origin=name)
+    return heard, sound.rate
 
 
 def meta(path: str | Path) -> dict[str, Any]:

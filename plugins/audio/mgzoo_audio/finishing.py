@@ -20,11 +20,9 @@ CHANNELS = 2
 
 
 def received(audio: Media, rate: int) -> Tensor:
-    """A given sound (A, N) at the model's rate, silence included. Raises MgzooError for what is no sound, or has more channels than are written."""
+    """A given sound (A, N) at the model's rate, silence included, more than two channels mixed down to them. Raises MgzooError for what is no sound."""
     given = sound.checked(audio.audio, audio.rate, origin="--audio", silent=True)
-    if len(given) > CHANNELS:
-        raise MgzooError(f"the sound has {len(given)} channels, and one or two can be kept", remedy="mix it down first: ffmpeg -i IN -ac 2 OUT.wav", origin="--audio")
-    return sound.resample(given, audio.rate, rate)
+    return sound.resample(sound.downmix(given, CHANNELS) if len(given) > CHANNELS else given, audio.rate, rate)
 
 
 def true_peak(audio: Tensor, rate: int) -> float:

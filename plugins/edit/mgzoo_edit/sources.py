@@ -5,18 +5,20 @@ Shape letters: F frames, Y X pixel height and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo.media import Media
+from mgzoo.media import AAC_RATES, Media
+from mgzoo.media.audio import resample
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 
 AT_ONCE = 64  # frames that are scaled together
+RATE = 48_000  # samples per second of a sound whose own rate no clip can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +85,15 @@ def black(frames: int, height: int, width: int, fps: float) -> Clip:
 
 
 def chosen(source: Media | None, picture: Media | None) -> Media:
-    """The one of the two that a request gave. Raises MgzooError where it gave none, both, or a sound that no file could keep."""
+    """The one of the two that a request gave, its sound at a rate that a clip can hold. Raises MgzooError where it gave none or both."""
     given = [one for one in (source, picture) if one is not None]
     if len(given) != 1:
         raise MgzooError("there is nothing to edit" if not given else "both a source clip and a picture are given",
                          remedy="give one of --source CLIP.mp4 and --picture PICTURE.png")
-    if given[0].audio is not None and len(given[0].audio) > 2:
-        raise MgzooError(f"the source's sound has {len(given[0].audio)} channels, and no more than 2 can be written",
-                         remedy="mix its sound down to stereo first: it is kept as it is")
-    return given[0]
+    (media,) = given
+    if media.audio is not None and media.rate not in AAC_RATES:  # or the file could not be written, after all the work
+        media = replace(media, audio=resample(media.audio, media.rate, RATE), rate=RATE)
+    return media
 
 
 def told_fps(media: Media, otherwise: float) -> float:

@@ -9,7 +9,9 @@ import dataclasses
 import functools
 import inspect
 import json
+import logging
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,15 @@ from mgzoo import cache as caches
 from mgzoo.contracts import wiring
 from mgzoo.discovery import discover
 from mgzoo.hub import refs
-from mgzoo.parts import Clip, Condition, Conditions, Denoise
+from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
 from mgzoo.spec import MgzooError
 
+log = logging.getLogger("mgzoo")
 ENCODE_CLIPS = 4
+SAID = 10_000
+"""Texts that a model remembers having spoken of."""
+QUOTED = 60
+"""Characters of what is not read that a message repeats."""
 PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 
 
@@ -52,7 +59,8 @@ class Model(nn.Module):
 
     recipe: the composed recipe. cache: `mgzoo.cache.Cache` for outputs of frozen parts. bases: part name ->
     `mgzoo.hub.manifest.Reference` to what its weights were when they were read. widened: part name -> its tensors that the base
-    did not have, or not as wide.
+    did not have, or not as wide. counting: while a model is trained, texts that an encoder does not read to their end are counted
+    (`counts`) and no longer named in the log.
     """
 
     def __init__(self, recipe, parts: Mapping[str, Any], cache: caches.Cache):
@@ -65,6 +73,9 @@ class Model(nn.Module):
                 setattr(self, role, parts.get(role))
         self.bases: dict[str, Any] = {}
         self.widened: dict[str, tuple[str, ...]] = {}
+        self.counting = False
+        self._cut: Counter[str] = Counter()
+        self._said: dict[tuple[str, str], None] = {}
         self._identities: dict[str, tuple[str, ...]] = {}
 
     def part_names(self) -> list[str]:
@@ -121,6 +132,8 @@ class Model(nn.Module):
 
     def encode_conditions(self, inputs: Mapping[str, Any]) -> dict[str, Condition]:
         """Run the encoders named in ``inputs`` (lists of length B) and key their conditions by name."""
+        for name, values in inputs.items():
+            self._look_for_cuts(name, values)
         conditions = [self.encoders[name](values) for name, values in inputs.items()]
         return {condition.name: condition for condition in conditions}
 
@@ -134,6 +147,7 @@ class Model(nn.Module):
         shorter ones are filled up with what does not count."""
         encoder = self.encoders[name]
         vector = encoder.spec.kind == "vector"
+        self._look_for_cuts(name, [one.value for one in inputs])  # a text that is in the cache was cut as well
 
         def compute(missing: Sequence[Input]) -> list[Tensor]:
             condition = encoder([one.value() if callable(one.value) else one.value for one in missing])
@@ -147,6 +161,31 @@ class Model(nn.Module):
         if encoder.spec.kind == "tokens":
             mask = torch.arange(values.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
         return Condition(name=encoder.spec.name, values=values, mask=mask).to(self.device)
+
+    def cuts(self, name: str, texts: Sequence[str]) -> list[Cut | None]:
+        """What the encoder ``name`` does not read of each text; None where it reads all, as one without ``cut`` does."""
+        encoder = self.encoders[name]
+        return encoder.cut(texts) if hasattr(encoder, "cut") else [None] * len(texts)
+
+    def counts(self) -> dict[str, int]:
+        """How many texts an encoder did not read to their end while this model was trained: ``encoders.text.cut``. Never falls."""
+        return {f"encoders.{name}.cut": self._cut[name] for name, encoder in self.encoders.items() if hasattr(encoder, "cut")}
+
+    def _look_for_cuts(self, name: str, inputs: Sequence[Any]) -> None:
+        """Count or, once for each text, say in the log what an encoder does not read."""
+        texts = [one for one in inputs if isinstance(one, str)] if hasattr(self.encoders[name], "cut") else []
+        found = {text: cut for text, cut in zip(texts, self.cuts(name, texts) if texts else (), strict=True) if cut}
+        if self.counting:
+            self._cut[name] += sum(text in found for text in texts)
+            return
+        for text, cut in found.items():
+            if (name, text) not in self._said:
+                rest = cut.rest.strip()
+                log.warning("a text is longer than encoders.%s reads (%d of %d %s); not read: %r", name, cut.read, cut.whole, cut.unit,
+                            rest if len(rest) <= QUOTED else rest[:QUOTED].rstrip() + "…")
+                self._said[name, text] = None
+        while len(self._said) > SAID:
+            del self._said[next(iter(self._said))]
 
     def denoiser(self, conditions: Conditions, feeds: Mapping[str, Tensor] | None = None) -> Denoise:
         """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
@@ -202,7 +241,11 @@ class Model(nn.Module):
                 said = [f"needs {', '.join(needs)}"] * bool(needs) + [f"takes no {', '.join(strange)}"] * bool(strange)
                 raise MgzooError(f"the task {type(self.task).__name__} {' and '.join(said)}",
                                  remedy=f"ask for what it takes: {', '.join(takes)}; or choose another task")
-        return self.task.generate(self, **request)
+        counting, self.counting = self.counting, False
+        try:
+            return self.task.generate(self, **request)
+        finally:
+            self.counting = counting
 
     def save(self, folder: str | Path, **details) -> Path:
         """Write the model as an artifact folder; see `save` below."""

@@ -93,6 +93,17 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A text of which an encoder does not read all. read, whole: how many ``unit``s (words, bytes, tokens) it reads, and that there
+    are. rest: what it does not read, as text."""
+
+    read: int
+    whole: int
+    unit: str
+    rest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
     """total: scalar to descend. terms: named detached scalars for the log."""
 
@@ -116,7 +127,8 @@ class Autoencoder(Protocol):
 @runtime_checkable
 class Encoder(Protocol):
     """An `nn.Module` built as ``Target(config)``; its forward takes a list of length B: strings, or what else its config's
-    ``takes()`` names (image, video, sound) as the task gives it."""
+    ``takes()`` names (image, video, sound) as the task gives it. One that reads only so much of a text has
+    ``cut(texts) -> list[Cut | None]``, None for a text that is read to its end; `mgzoo.model.Model` says it or counts it."""
 
     spec: ConditionSpec
 

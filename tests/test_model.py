@@ -191,3 +191,48 @@ def test_a_request_that_the_task_cannot_answer_names_what_it_takes(tmp_path):
         model.generate("a cat", steps=2, on_step=lambda done, total: None)
     video = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     assert model.generate(video=video, on_step=lambda done, total: None).video.shape == video.shape
+
+
+# -- what an encoder does not read
+
+
+LONG = "a rabbit hopping " * 30 + "in the snow at night"
+
+
+def warnings(caplog) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if record.name == "mgzoo" and record.levelname == "WARNING"]
+    caplog.clear()
+    return found
+
+
+def test_a_prompt_that_is_not_read_to_its_end_is_said_once_for_each_text(model, caplog):
+    """With how much is read, and what is not, on every way to an encoder; a text from the cache was cut as well."""
+    asked = model()
+    media = [asked.generate(text, frames=1, height=32, width=32, steps=1, fps=8) for text in (LONG, LONG, LONG + " again")]
+    said = "a text is longer than encoders.text reads (64 of 98 words); not read: 'rabbit hopping a rabbit hopping a rabbit hopping a rabbit ho…'"
+    assert warnings(caplog) == [said, said.replace("98", "99")]  # three of them tell the frame rate
+    assert torch.equal(media[0].video, media[2].video)
+    assert asked.generate("a rabbit", frames=1, height=32, width=32, steps=1) and not warnings(caplog)
+    asked.encode_texts("text", ["word " * 64 + "end", "word " * 64])
+    assert warnings(caplog) == ["a text is longer than encoders.text reads (64 of 65 words); not read: 'end'"]
+    kept = model()
+    kept.cache = asked.cache
+    kept.encode_texts("text", ["word " * 64 + "end"])
+    assert warnings(caplog) == ["a text is longer than encoders.text reads (64 of 65 words); not read: 'end'"]
+
+
+def test_a_quoted_end_cannot_forge_a_line(model, caplog):
+    model().encode_conditions({"text": ["word " * 64 + "x\x1b[2J\u202e\n"]})
+    (line,) = warnings(caplog)
+    assert line.endswith("not read: 'x\\x1b[2j\\u202e'")
+
+
+def test_training_counts_captions_that_are_cut_and_generating_meanwhile_says_them(model, caplog):
+    learning = model()
+    assert learning.counts() == {"encoders.text.cut": 0}
+    learning.counting = True
+    learning.encode_conditions({"text": [LONG, "short", LONG]})
+    learning.encode_texts("text", [LONG])
+    assert learning.counts() == {"encoders.text.cut": 3} and not warnings(caplog)
+    learning.generate(LONG, frames=1, height=32, width=32, steps=1)
+    assert len(warnings(caplog)) == 1 and learning.counting and learning.counts() == {"encoders.text.cut": 3}

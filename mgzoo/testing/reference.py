@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mgzoo.media import Media
 from mgzoo.model import to_frames
-from mgzoo.parts import Clip, Condition, Example, Loss
+from mgzoo.parts import Clip, Condition, Cut, Example, Loss
 from mgzoo.spec import Component
 from mgzoo.testing import uses
 from mgzoo.testing.reference_configs import (
@@ -99,6 +99,10 @@ class Letters(nn.Module):
         self.table = nn.Embedding(257, config.width)
         self.positions = nn.Embedding(config.max_len, config.width)
         self.out = nn.Linear(config.width, config.width)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        most, found = self.config.max_len, [text.encode() for text in texts]
+        return [Cut(read=most, whole=len(data), unit="bytes", rest=data[most:].decode(errors="ignore")) if len(data) > most else None for data in found]
 
     def forward(self, inputs: Sequence[str]) -> Condition:
         device = self.table.weight.device

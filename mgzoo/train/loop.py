@@ -127,6 +127,7 @@ class Loop:
 
     def __init__(self, model, spans, open_data, out: Path, *, place: Place, seed: int, digest: str = "", hook=None):
         self.model, self.spans, self.open_data, self.out = model, spans, open_data, out
+        model.counting = True  # a line for each long caption would drown the rest
         self.place, self.seed, self.digest, self.hook = place, seed, digest, hook
         self.weights = Weights(model, place, [name for span in spans for name in self.trained(span)])
         self.progress = journal.Progress(0, spans[-1].last, place.first)
@@ -404,6 +405,7 @@ class Loop:
         """Put down what a run that ended early still holds."""
         self.progress.close()
         self.watch(False)
+        self.model.counting = False
         if self.engine is not None:
             with ranks.silence():
                 self.engine.destroy()

@@ -35,6 +35,7 @@ BAD = {
     "conditions_are_as_specified": ("encoder", "bad_parts:KnowsItsName"),
     "padding_changes_nothing": ("encoder", "bad_parts:SeesPadding"),
     "inputs_are_told_apart": ("encoder", "bad_parts:OnlyCounts"),
+    "an_unread_end_is_said": ("encoder", "bad_parts:DropsTheEnd"),
     "predictions_are_as_specified": ("backbone", "bad_parts:StacksLists"),
     "a_sample_is_predicted_alone": ("backbone", "bad_parts:AveragesTheBatch"),
     "mixed_sizes_as_alone": ("backbone", "bad_parts:TellsAllTheFirst"),
@@ -102,6 +103,10 @@ def test_the_kits_own_parts_break_no_law(kind):
 ], ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2])
 def test_parts_of_other_media_break_no_law(kind, changes):
     assert broken(subject(kind, *changes)) == {}
+
+
+def test_an_encoder_that_calls_what_it_reads_unread_breaks_a_law():
+    assert broken(subject("encoder", "bad_parts:CriesWolf")).keys() == {"an_unread_end_is_said"}
 
 
 @pytest.mark.parametrize("law", BAD)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Cut
 from mgzoo.testing import uses
 from mgzoo.testing.subject import NAME, Subject, require
 
 ALIKE = 1e-4
 SAYS_SOMETHING = 1e-4
+MANY_WORDS = 1000
 
 
 @torch.no_grad()
@@ -63,4 +64,27 @@ def inputs_are_told_apart(subject: Subject) -> None:
     require(len(one) != len(two) or uses.distance(one, two) > SAYS_SOMETHING, "two different inputs become the same condition")
 
 
-LAWS = [conditions_are_as_specified, padding_changes_nothing, inputs_are_told_apart]
+@torch.no_grad()
+def an_unread_end_is_said(subject: Subject) -> None:
+    """A text whose end changes nothing is one that `cut` tells of, with what is not read; a text that is read to its end is none."""
+    if subject.config.takes() != "text":
+        return
+    part = uses.shaken(subject)
+    tell = getattr(part, "cut", lambda texts: [None] * len(texts))
+    for count in (1, MANY_WORDS):
+        given, other = ([f'a sign that says "{begin} {"so " * count}{end}"' for end in ("one", "two")] for begin in ("red", "big"))
+        unread = tell(given)
+        require(isinstance(unread, list) and len(unread) == 2 and all(one is None or isinstance(one, Cut) for one in unread),
+                f"`cut` of two texts gives {unread!r:.80}, not a mgzoo.parts.Cut or None for each")
+        values = [part([text]).values for text in given]
+        if torch.equal(values[0], part(other[:1]).values):
+            continue  # it hears nothing of such a text at all: another law's matter
+        if torch.equal(*values):
+            require(all(unread), f"a text of {count + 6} words becomes the same condition whatever its end says, and nothing tells: give it "
+                                 "`cut(texts)`, a mgzoo.parts.Cut for each text that is not read to its end, None for the others")
+            require(all(one.read < one.whole and one.rest.strip() for one in unread), f"`cut` says {unread[0]}: what is read, of how much, and what is not")
+        else:
+            require(not any(one and end in one.rest for one, end in zip(unread, ("one", "two"))), f"`cut` says {unread[0]} of a text whose end is read")
+
+
+LAWS = [conditions_are_as_specified, padding_changes_nothing, inputs_are_told_apart, an_unread_end_is_said]

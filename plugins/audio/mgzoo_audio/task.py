@@ -210,7 +210,7 @@ class Sound:
         conditions = {}
         for key in model.encoders:
             if self._takes(model, key) == "text":
-                condition = model.encoders[key]([one.words or "" for one in wanted])
+                (condition,) = model.encode_conditions({key: [one.words or "" for one in wanted]}).values()
                 told = torch.tensor([one.words is not None for one in wanted])
             else:
                 if not any(shown):

@@ -55,14 +55,12 @@ def told(model, config, prompt: str, fps: float) -> dict[str, Condition]:
     """The conditions of one instruction. Raises MgzooError where it is empty, or longer than an encoder reads."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise MgzooError("the instruction is empty", remedy=f"say what to change, e.g. {EXAMPLE}")
-    conditions = model.encode_conditions({key: [words(config, prompt, fps)] for key in model.encoders})
-    for name, encoder in model.encoders.items():
-        condition, longest = conditions[encoder.spec.name], encoder.spec.max_len
-        # An encoder cuts off what is too long; one that fills up all its places may have done so.
-        if longest is not None and encoder.spec.kind == "tokens" and int(condition.mask.sum()) >= longest:
-            raise MgzooError(f"the instruction is too long: the encoder {name} reads fewer than {longest} tokens, the frame rate's among them",
+    for name in model.encoders:
+        (cut,) = model.cuts(name, [words(config, prompt, fps)])
+        if cut:
+            raise MgzooError(f"the instruction is too long: encoders.{name} reads {cut.read} of its {cut.whole} {cut.unit}, the frame rate's among them",
                              remedy="say it in fewer words")
-    return conditions
+    return model.encode_conditions({key: [words(config, prompt, fps)] for key in model.encoders})
 
 
 def end(model, work: Work, latents: Tensor, prompt: str, meta: Mapping[str, Any]) -> Media:

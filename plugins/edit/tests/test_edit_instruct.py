@@ -166,7 +166,7 @@ def test_a_picture_is_edited_as_a_picture(model):
 
 @pytest.mark.parametrize("request_, message", [
     ({"prompt": "  ", "source": clip()}, "the instruction is empty"),
-    ({"prompt": "red " * 30, "source": clip()}, "the instruction is too long: the encoder text reads fewer than 24 tokens"),
+    ({"prompt": "red " * 30, "source": clip()}, "the instruction is too long: encoders.text reads 24 of its 33 words, the frame rate's among them"),
     ({"prompt": "make it red"}, "there is nothing to edit"),
     ({"prompt": "make it red", "source": clip(), "picture": clip(1)}, "both a source clip and a picture"),
     ({"prompt": "make it red", "source": clip(1)}, "--source wants a clip, and this is a picture"),

@@ -18,16 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Cut
 from mgzoo_encoders.configs import BytesConfig
 
 EMPTY = (0,)  # the one token of a text that has none: a mask row of all False would mean a dropped condition
+WORD = re.compile(r"\w+|[^\w\s]")
 LONGEST_WORD = 64  # bytes of a word that give n-grams
 
 
 def words(text: str) -> list[str]:
     """Lower-case words and single other signs, composed (NFC): "A rabbit, hopping!" -> a · rabbit · , · hopping · ! (our choice)."""
-    return re.findall(r"\w+|[^\w\s]", unicodedata.normalize("NFC", text).lower())
+    return WORD.findall(composed(text))
+
+
+def composed(text: str) -> str:
+    """NFC and lower case."""
+    return unicodedata.normalize("NFC", text).lower()
 
 
 def bucket(data: bytes, kind: bytes, buckets: int) -> int:
@@ -43,6 +49,18 @@ def word_rows(word: str, buckets: int, ngrams: tuple[int, ...]) -> tuple[int, ..
     marked = b"<" + data[:LONGEST_WORD] + b">"
     pieces = [marked[i : i + n] for n in ngrams for i in range(len(marked) - n + 1)]
     return (bucket(data, b"word", buckets), *(bucket(piece, b"ngram", buckets) for piece in pieces))
+
+
+def cut(text: str, config: BytesConfig) -> Cut | None:
+    """What lies beyond max_len tokens of a text, or None."""
+    if config.unit == "byte":
+        data = text.encode("utf-8", "replace")
+        rest, whole = data[config.max_len :].decode("utf-8", "ignore"), len(data)
+    else:
+        plain = composed(text)
+        starts = [match.start() for match in WORD.finditer(plain)]
+        rest, whole = plain[starts[config.max_len] :] if len(starts) > config.max_len else "", len(starts)
+    return Cut(read=config.max_len, whole=whole, unit=f"{config.unit}s", rest=rest) if whole > config.max_len else None
 
 
 def token_rows(text: str, config: BytesConfig) -> list[tuple[int, ...]]:
@@ -88,6 +106,10 @@ class Bytes(nn.Module):
         for weight in self.parameters():
             if weight.ndim == 2:
                 nn.init.normal_(weight, std=0.02)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        """What it does not read of each text."""
+        return [cut(text, self.config) for text in texts]
 
     def forward(self, inputs: Sequence[str]) -> Condition:
         """B texts -> values (B, L, D) and mask (B, L), L the longest of the batch and at most max_len; an empty text is one token.

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Cut
 from mgzoo_encoders.configs import MetaClipConfig, MetaClipVisionConfig
 from mgzoo_encoders.pretrained import Tokenizer, build, dropless
 
@@ -52,6 +52,10 @@ class MetaClip(nn.Module):
         self.encoder = build(transformers.CLIPTextModel, dropless(wanted), TEXT, config.source, "MetaClip")
         on_meta = self.encoder.device.type == "meta"
         self.tokenize = None if on_meta else Tokenizer(config.source, "MetaClip", config.max_len)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        """What it does not read of each text."""
+        return self.tokenize.cut(texts)
 
     def forward(self, inputs: Sequence[str]) -> Condition:
         """B texts -> values (B, L, D) and mask (B, L), L the longest of the batch and at most max_len."""

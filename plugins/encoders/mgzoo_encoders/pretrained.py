@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from mgzoo.parts import Cut
 from mgzoo.spec import MgzooError
 
 RANDOM = "random"
@@ -90,7 +91,7 @@ class Tokenizer:
     def __init__(self, source: str, component: str, max_len: int):
         import transformers
 
-        self.max_len = max_len
+        self.max_len, self.unit = max_len, "bytes" if source == RANDOM else "tokens"
         if source == RANDOM:
             self.tokenizer = transformers.ByT5Tokenizer()
             return
@@ -103,3 +104,15 @@ class Tokenizer:
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         batch = self.tokenizer(clean, padding="longest", truncation=True, max_length=self.max_len, return_tensors="pt")
         return batch["input_ids"].to(device), batch["attention_mask"].to(device, torch.bool)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        """What lies beyond max_len of each text, or None. Marks that the tokenizer adds are not counted."""
+        found, marks = [], self.tokenizer.num_special_tokens_to_add()
+        for text in texts:
+            clean = text.encode("utf-8", "replace").decode("utf-8")
+            ids = self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+            read, whole = max(0, self.max_len - marks), len(ids)
+            dropped = ids[: whole - read] if self.tokenizer.truncation_side == "left" else ids[read:]
+            rest = self.tokenizer.decode(dropped, skip_special_tokens=True) if whole > read else ""
+            found.append(Cut(read=read, whole=whole, unit=self.unit, rest=rest) if whole > read else None)
+        return found

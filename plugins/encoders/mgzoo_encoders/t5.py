@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Cut
 from mgzoo_encoders.configs import RELATIVE_BUCKETS, ByT5Config, T5Config
 from mgzoo_encoders.pretrained import RANDOM, Tokenizer, build, dropless
 
@@ -48,6 +48,10 @@ class T5(nn.Module):
         self.encoder = build(transformers.T5EncoderModel, dropless(wanted), COMPARED, config.source, type(self).__name__).encoder
         on_meta = self.encoder.device.type == "meta"
         self.tokenize = None if on_meta else Tokenizer(RANDOM if self.reads_bytes else config.source, type(self).__name__, config.max_len)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        """What it does not read of each text, or of the quoted part where it reads that alone."""
+        return self.tokenize.cut([quoted(text) for text in texts] if self.config.quoted_only else texts)
 
     def forward(self, inputs: Sequence[str]) -> Condition:
         """B texts -> values (B, L, D) and mask (B, L), L the longest of the batch and at most max_len."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mgzoo_encoders.bytes import EMPTY, Bytes, bucket, token_rows, word_rows, words
 from mgzoo_encoders.configs import BytesConfig
 
-from mgzoo.parts import Encoder
+from mgzoo.parts import Cut, Encoder
 
 TEXTS = ["A rabbit, hopping!", "", "a red fox runs over the snow", "🐇"]
 WORD = BytesConfig(width=32, depth=2, heads=4, buckets=512, max_len=16)
@@ -214,3 +214,27 @@ def test_pooled_is_the_mean_of_the_tokens_that_count():
     means = torch.stack([values[mask].mean(0) for values, mask in zip(one.values, one.mask)])
     torch.testing.assert_close(other.values, means)
     assert pooled.state_dict().keys() == tokens.state_dict().keys()  # weights of the one serve the other
+
+
+@pytest.mark.parametrize("unit, text, read, whole, rest", [
+    ("word", "one two three four five", 4, 5, "five"),
+    ("word", "one two three four", None, None, None),
+    ("word", "One, Two! Three", 4, 5, "three"),
+    ("byte", "four!", 4, 5, "!"),
+    ("byte", "four", None, None, None),
+    ("byte", "\u00e9\u00e9\u00e9", 4, 6, "\u00e9"),
+    ("word", "", None, None, None),
+])
+def test_what_is_not_read_of_a_text_is_told_in_the_encoders_own_unit(unit, text, read, whole, rest):
+    part = Bytes(BytesConfig(unit=unit, width=8, heads=1, depth=0, buckets=64, max_len=4))
+    (cut,) = part.cut([text])
+    assert cut == (Cut(read=read, whole=whole, unit=f"{unit}s", rest=rest) if whole else None)
+    if cut:
+        assert torch.equal(part([text]).values, part([text + " more"]).values)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=40), st.sampled_from(["word", "byte"]))
+def test_a_text_is_called_cut_exactly_where_a_longer_encoder_reads_more_of_it(text, unit):
+    (cut,) = built(dataclasses.replace(WORD if unit == "word" else BYTE, max_len=8)).cut([text])
+    assert (cut is not None) == (len(token_rows(text, BytesConfig(unit=unit, max_len=1000))) > 8)

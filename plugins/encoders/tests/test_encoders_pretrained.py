@@ -322,3 +322,19 @@ def test_nonsense_is_refused(config, settings, message):
     with pytest.raises(ValueError) as caught:
         config(**settings)
     assert str(caught.value) == message
+
+
+def test_what_is_not_read_is_told_in_tokens_of_the_source_or_in_bytes(t5_folder, clip_folder):
+    """Marks that the tokenizer adds take places, and are not counted as words of the text."""
+    t5 = T5(T5Config(source=str(t5_folder), width=32, depth=2, heads=4, head_dim=8, hidden=48, vocab=64, activation="gated-silu", max_len=4))
+    cut, none = t5.cut(["a rabbit holds red fox", "a red fox"])
+    assert (cut.read, cut.whole, cut.unit, cut.rest.strip(), none) == (3, 5, "tokens", "red fox", None)
+    assert torch.equal(t5(["a rabbit holds red fox"]).values, t5(["a rabbit holds"]).values)
+    clip = MetaClip(MetaClipConfig(source=str(clip_folder), width=32, depth=2, heads=4, hidden=48, vocab=514, max_len=20))
+    (cut,) = clip.cut(["a" * 25])
+    assert (cut.read, cut.whole, cut.unit, cut.rest) == (18, 25, "tokens", "a" * 7) and clip.cut(["a" * 18]) == [None]
+    read = ByT5(ByT5Config.tiny())
+    most = read.config.max_len - 1
+    (cut,) = read.cut([f'a sign "{"x" * most}yz" and {"more " * 99}'])
+    assert (cut.read, cut.whole, cut.unit, cut.rest) == (most, most + 2, "bytes", "yz")
+    assert read.cut(["nothing in quotes " * 99, f'"{"x" * most}"']) == [None, None]

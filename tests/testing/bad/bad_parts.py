@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mgzoo.parts import Cut
 from mgzoo.testing import reference
 
 
@@ -124,6 +125,16 @@ class OnlyCounts(reference.Letters):
     def __init__(self, config, name="text"):
         super().__init__(config, name)
         self.table.register_forward_hook(lambda table, given, found: table.weight.mean(0).expand_as(found))
+
+
+class DropsTheEnd(reference.Letters):
+    def cut(self, texts):
+        return [None] * len(texts)
+
+
+class CriesWolf(reference.Letters):
+    def cut(self, texts):
+        return [Cut(read=1, whole=2, unit="bytes", rest=text) for text in texts]
 
 
 # backbones

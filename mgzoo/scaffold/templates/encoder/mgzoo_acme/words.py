@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Cut
 from mgzoo_acme.configs import WordsConfig
 
 
@@ -43,6 +43,11 @@ class Words(nn.Module):
         self.out_norm = nn.LayerNorm(d)
         for embedding in (self.table, self.positions):
             nn.init.normal_(embedding.weight, std=0.02)
+
+    def cut(self, texts: Sequence[str]) -> list[Cut | None]:
+        """What it does not read of each text: mgzoo says it when it generates and counts it when it trains."""
+        most, found = self.config.max_len, [words(text) for text in texts]
+        return [Cut(read=most, whole=len(text), unit="words", rest=" ".join(text[most:])) if len(text) > most else None for text in found]
 
     def forward(self, inputs: Sequence[str]) -> Condition:
         """B texts -> values (B, L, D) and mask (B, L); an empty text is one token, since a row without any means "dropped"."""

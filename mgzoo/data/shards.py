@@ -18,6 +18,15 @@ def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | N
     A link to another member is that member once more. Names lose a leading ``./``.
     """
     left_out = left_out or LeftOut()
+    if (plain := _plain_members(shard)) is not None:
+        entries = []
+        for written, offset, size in plain:
+            name = posixpath.normpath(written)
+            if is_hidden(name):
+                left_out.add("hidden files", f"{shard.name}/{name}")
+            else:
+                entries.append(Entry.of(name, f"{shard}/{name}", shard, offset, size))
+        return entries
     found: dict[str, Entry] = {}
     for member in _members(shard, problems):
         name = posixpath.normpath(member.name)
@@ -34,6 +43,34 @@ def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | N
         else:
             left_out.add("members of shards are links to nothing before them, or no files", f"{shard.name}/{name}")
     return list(found.values())
+
+
+def _plain_members(shard: Path) -> list[tuple[str, int, int]] | None:
+    """(name, offset, size) of the files of a shard that holds nothing else, and is whole; None of any other, which tarfile then reads.
+
+    `tarfile` takes four times as long, and a data set may have a million members. The format is POSIX.1-1988's (ustar).
+    """
+    end, place, found = shard.stat().st_size, 0, []
+    with open(shard, "rb") as opened:
+        try:
+            while (block := opened.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+                told = int(block[148:156].strip(b" \0"), 8)
+                if len(block) != tarfile.BLOCKSIZE or block[156:157] not in (b"0", b"\0") or told != sum(block) - sum(block[148:156]) + 256:
+                    return None
+                name, size = block[:100].partition(b"\0")[0], int(block[124:136].strip(b" \0"), 8)
+                if block[257:263] == b"ustar\0":
+                    prefix = block[345:500].partition(b"\0")[0]
+                    name = prefix + b"/" + name if prefix else name
+                place += tarfile.BLOCKSIZE
+                if block[257:262] != b"ustar" or name.endswith(b"/") or place + size > end:
+                    return None
+                found.append((name.decode("utf-8"), place, size))
+                place += math.ceil(size / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                opened.seek(place)
+        except ValueError:  # a number in base 256, a name in another encoding
+            return None
+    names = {name for name, _, _ in found}
+    return found if len(names) == len(found) else None
 
 
 def _target(member: tarfile.TarInfo, found: dict[str, Entry]) -> Entry | None:

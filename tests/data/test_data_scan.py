@@ -266,3 +266,20 @@ def test_of_a_medium_without_a_caption_it_is_said(folder):
     (problem,) = scan_data(folder, MEDIA).problems
     assert "b.mp4: there is no caption: no .txt, and no field 'caption'" in str(problem)
     assert [sample.caption for sample in scan_data(folder, MEDIA, captioned=False).samples] == ["one", ""]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["a", "d/e/a", "x" * 90 + "/" + "y" * 60, "z" * 130, "été"])
+def test_a_shard_of_any_form_has_the_members_that_tarfile_sees(tmp_path, form, name):
+    if form == tarfile.USTAR_FORMAT and len(name) == 130:
+        return  # this form has no such names
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w", format=form) as tar:
+        for suffix, data in (("png", b"p" * 700), ("txt", b"one")):
+            info = tarfile.TarInfo(f"{name}.{suffix}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    (found,) = scan_data(path, MEDIA).samples
+    with tarfile.open(path) as tar:
+        member = tar.getmembers()[0]
+    assert (found.key, found.caption, found.offset, found.size) == (name, "one", member.offset_data, 700) and found.bytes() == b"p" * 700

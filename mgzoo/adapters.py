@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mgzoo.discovery import nearest
 from mgzoo.schema import Adapter
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 
 NAMES = ("lora_A", "lora_B")
 
@@ -263,7 +263,7 @@ def adapt(model, name: str, adapter: Adapter) -> None:
     for what, remedy in homeless(adapter, model.widened.get(name, ()), part.state_dict()):
         raise MgzooError(what, remedy=remedy, origin=str(model.recipe.origin(f"parts.{name}.adapter") or ""))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(model.recipe.seed * 1_000_003 + zlib.crc32(f"{name}.adapter".encode()))
+        torch.manual_seed(as_seed(spread(model.recipe.seed) * 1_000_003 + zlib.crc32(f"{name}.adapter".encode())))
         attach(part, adapter)
     if model.recipe.parts[name].adapter != adapter:
         model.recipe = model.recipe.adapted(name, dataclasses.asdict(adapter))

@@ -7,6 +7,8 @@ when a file is read.
 from __future__ import annotations
 
 import math
+import operator
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from mgzoo.discovery import nearest
-from mgzoo.spec import FILES, Ask, MgzooError
+from mgzoo.spec import FILES, SEEDS, Ask, MgzooError
 
 if TYPE_CHECKING:
     from mgzoo.media import Media
@@ -76,6 +78,19 @@ def read(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
+def seed(value: Any) -> int:
+    """A seed as it was asked for: a whole number from 0 to 2^64 - 1, or ``random`` for one that is drawn here."""
+    if value == "random":
+        return secrets.randbelow(SEEDS)
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < SEEDS:
+        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give a whole number from 0 to {SEEDS - 1}, or random")
+    return number
+
+
 def recorded(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
     """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes."""
     files = {ask.name for ask in asked if ask.kind in FILES}
@@ -125,11 +140,16 @@ def _value(ask: Ask, value: Any) -> Any:
         return value
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or ask.kind == "whole" and number != int(number):
         raise wrong("a whole number" if ask.kind == "whole" else "a number")
-    return int(number) if ask.kind == "whole" else number
+    if ask.kind != "whole":
+        return number
+    try:
+        return int(value) if not isinstance(value, float) else int(number)  # a float holds 53 bits
+    except ValueError:  # 3.0 and 3e0 are whole numbers too
+        return int(number)
 
 
 def _file(ask: Ask, value: Any) -> Media:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mgzoo.model import to_frames
 from mgzoo.parts import Condition, Conditions, Example, Latents, Sampler
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 
 VALIDATION_TIMES = tuple((i + 0.5) / 10 for i in range(10))
 Size = tuple[int, int, int]
@@ -91,7 +91,7 @@ def latent_axes(model, size: Sequence[int]) -> tuple[int, ...]:
 def noise_of(model, size: Sequence[int], seed: int, count: int = 1) -> Tensor:
     """Noise (B, C, *axes) float32 for media of this size; sample i is what seed + i alone would get, in any batch."""
     shape = (model.recipe.parts["autoencoder"].config.latent().channels, *latent_axes(model, size))
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)])
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(spread(as_seed(seed + i)))) for i in range(count)])
 
 
 # ---------------------------------------------------------------------------------------------- training and generation

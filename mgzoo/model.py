@@ -26,7 +26,7 @@ from mgzoo.contracts import wiring
 from mgzoo.discovery import discover
 from mgzoo.hub import refs
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 
 log = logging.getLogger("mgzoo")
 ENCODE_CLIPS = 4
@@ -223,11 +223,13 @@ class Model(nn.Module):
         """Answer a request through the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
 
         What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say; what it asks for as a file may
-        be a path or a `mgzoo.media.Media`.
+        be a path or a `mgzoo.media.Media`. seed: 0 to 2^64 - 1, or ``random`` for one that is drawn and recorded.
         """
         self.eval()
         if prompt is not None:
             request["prompt"] = prompt
+        if request.get("seed") is not None:
+            request["seed"] = asks.seed(request["seed"])
         if self.task is None:
             raise MgzooError("this model has no task head, so it can be asked for nothing", remedy="add parts.task to its recipe")
         request = asks.read(asks.of(getattr(self.task, "config", None)), request)
@@ -280,7 +282,7 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Ca
         elif part.kind == "encoder":
             extra = {"name": name.split(".", 1)[1]}
         with torch.random.fork_rng(devices=[]), torch.device(device):
-            torch.manual_seed(recipe.seed * 1_000_003 + zlib.crc32(name.encode()))
+            torch.manual_seed(as_seed(spread(recipe.seed) * 1_000_003 + zlib.crc32(name.encode())))
             parts[name] = target(part.config, **extra)
     model = Model(recipe, parts, cache or caches.Cache())
     if weights and torch.device(device).type != "meta":

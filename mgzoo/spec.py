@@ -6,13 +6,25 @@ Nothing here imports torch, so that declaring, listing, checking and planning st
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from dataclasses import dataclass
 
 KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
-SEEDS = 2**32
+SEEDS = 2**64
 """Seeds are whole numbers from 0 to below this."""
+
+
+def as_seed(number: int) -> int:
+    """A whole number, e.g. seed + i, as a seed: after the last comes 0."""
+    return number % SEEDS
+
+
+def spread(seed: int) -> int:
+    """What a generator of torch's is seeded with for a seed. Its CPU generator reads the lower 32 bits alone, so that 7 and 7 + 2^32 would
+    draw the same: a seed that 32 bits do not hold is hashed."""
+    return seed if seed < 2**32 else int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=8).digest(), "little")
 
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -93,8 +93,8 @@ def test_version_is_the_distributions(capsys):
             "mgzoo plan: argument --gpus: '²' is not a whole number of at least 1\n" + SEE.format("plan"),
         ),
         (
-            ["generate", "m", "p", "--seed", str(2**32)],
-            f"mgzoo generate: argument --seed: '{2**32}' is not a whole number from 0 to {2**32 - 1}\n" + SEE.format("generate"),
+            ["generate", "m", "p", "--seed", str(2**64)],
+            f"mgzoo generate: argument --seed: '{2**64}' is not a whole number from 0 to {2**64 - 1}, nor random\n" + SEE.format("generate"),
         ),
         (
             ["generate", "m", "p", "--size", "64"],

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo import asks, media
+from mgzoo import asks, lock, media
 from mgzoo.cli import run
 from mgzoo.hub import artifact, generated, manifest
 from mgzoo.media import Media
-from mgzoo.model import build
+from mgzoo.model import build, load
 from mgzoo.recipe import compose
-from mgzoo.spec import MgzooError
+from mgzoo.spec import Ask, MgzooError
 
 RECIPE = """
 schema: 1
@@ -68,6 +68,50 @@ def test_from_a_file_the_same_file_is_made_again(model, here, capsys, name):
     assert run(["generate", str(model), "--from", second, "--out", name]) == 0 and Path(name).read_bytes() == first
     assert run(["generate", "--from", name, "--seed", "8"]) == 2
     assert "--from repeats what the file says: leave out seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", [str(2**53 + 1), str(2**64 - 1), "random"])
+def test_every_seed_is_kept_whole_in_the_file_and_makes_it_again(model, here, capsys, seed):
+    """Also those that a reader of JSON with 53 bits would round; one that is drawn is printed."""
+    assert run(["generate", str(model), "a red heart", "--seed", seed, "--frames", "1", "--steps", "1", "--out", "a.png"]) == 0
+    noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("seed: ")]
+    number = int(noted[0].removeprefix("seed: ")) if seed == "random" else int(seed)
+    assert len(noted) == (seed == "random") and generated.read("a.png").request["seed"] == number
+    assert run(["generate", str(model), "--from", "a.png", "--out", "b.png"]) == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert run(["show", "a.png", "--json"]) == 0 and f'"seed": {number}' in capsys.readouterr().out
+
+
+def test_seeds_from_python_are_whole_numbers_of_64_bits_or_random(model):
+    asked = load(model)
+    one, two = (asked.generate("x", frames=1, steps=1, seed="random") for _ in range(2))
+    assert 0 <= one.meta["seed"] < 2**64 and one.meta["seed"] != two.meta["seed"]
+    assert torch.equal(one.video, asked.generate("x", frames=1, steps=1, seed=one.meta["seed"]).video)
+    assert not torch.equal(asked.generate("x", frames=1, steps=1, seed=2**32).video, asked.generate("x", frames=1, steps=1, seed=0).video)
+    last, first = asked.generate(["x", "x"], frames=1, steps=1, seed=2**64 - 1)  # after the last comes 0
+    assert (last.meta["seed"], first.meta["seed"]) == (2**64 - 1, 0) and torch.equal(first.video, asked.generate("x", frames=1, steps=1, seed=0).video)
+    for wrong in (-1, 2**64, 1.0, "7", True):
+        with pytest.raises(MgzooError, match="the seed is .*\n    -> give a whole number from 0 to 18446744073709551615, or random"):
+            asked.generate("x", frames=1, steps=1, seed=wrong)
+
+
+def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
+    """Each gives other weights, and is read back from YAML and a lock as it was."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    weights = set()
+    for seed in (0, 2**32, 2**53 + 1, 2**64 - 1):
+        recipe = compose(tmp_path / "recipe.yaml", [f"seed={seed}"])
+        (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+        assert recipe.seed == compose(tmp_path / "again.yaml").seed == seed
+        assert not lock.drift(recipe, lock.read(lock.write(tmp_path / "a.lock.json", lock.lock(recipe))), "a.lock.json")
+        weights.add(build(recipe).backbone.state_dict()["blocks.0.ffn.w2.weight"][0, 0].item())
+    assert len(weights) == 4
+
+
+def test_a_whole_number_that_is_asked_for_keeps_all_its_digits():
+    ask = Ask(name="frame", kind="whole", help="which")
+    for given, number in (("9007199254740993", 2**53 + 1), (2**63 + 1, 2**63 + 1), ("3.0", 3), ("1e3", 1000), (4.0, 4)):
+        assert asks.read([ask], {"frame": given}) == {"frame": number}
 
 
 def test_a_model_that_is_not_here_or_is_another_is_told(model, here, capsys):

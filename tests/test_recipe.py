@@ -161,8 +161,8 @@ def test_numbers_that_are_not_finite_and_seeds_out_of_range_are_problems():
         "command line: parts.sampler.config.guidance: 'nan' is not finite",
         "command line: seed: -1 is out of range",
     ]
-    assert problems_of(WHOLE, [f"seed={2**32}"]) == [f"command line: seed: {2**32} is out of range\n    -> choose one from 0 to {2**32 - 1}"]
-    assert compose(WHOLE, [f"seed={2**32 - 1}"]).seed == 2**32 - 1
+    assert problems_of(WHOLE, [f"seed={2**64}"]) == [f"command line: seed: {2**64} is out of range\n    -> choose one from 0 to {2**64 - 1}"]
+    assert compose(WHOLE, [f"seed={2**64 - 1}"]).seed == 2**64 - 1
 
 
 def test_all_that_is_wrong_with_a_map_of_the_schema_is_said_at_once():

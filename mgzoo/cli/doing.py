@@ -116,6 +116,11 @@ def _request(arguments) -> dict:
         parser("generate").error(f"the following arguments are required: {', '.join(lacks)}")
     if not given.get("prompt", "x").strip():
         raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
+    if given.get("seed") == "random":
+        from mgzoo import asks
+
+        given["seed"] = asks.seed("random")
+        output.note(f"seed: {given['seed']}")
     return {"seed": 0, **given}
 
 

@@ -176,7 +176,7 @@ def _generate(parser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to generate")
     parser.add_argument("--from", metavar="FILE", type=_path, dest="source", help="repeat what a generated file says made it")
     parser.add_argument("--task", metavar="ID", help="another task than the model's own: its id, or its plugin's name")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="of every random draw (default 0)")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="of every random draw, 0 to 2^64 - 1, or random: one that is drawn, printed and kept in the file (default 0)")
     parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
     parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
     parser.add_argument("--fps", metavar="N", type=_positive, help="frames per second (default: the model's)")
@@ -261,9 +261,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= SEEDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEEDS - 1}")
+def _seed(text: str) -> int | str:
+    if text == "random":
+        return text
+    if not text.isdecimal() or len(text) > 40 or int(text) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEEDS - 1}, nor random")
     return int(text)
 
 

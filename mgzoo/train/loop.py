@@ -21,7 +21,7 @@ from torch import Tensor, distributed, nn
 
 from mgzoo import adapters, precision
 from mgzoo.parts import Data
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed
 from mgzoo.train import borders, checkpoint, journal, ranks, resume, signals, zero
 from mgzoo.train.averaging import Average
 from mgzoo.train.ranks import Place
@@ -67,7 +67,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
     def open_data(span: StagePlan) -> Data:
         part = span.recipe.data
         stream = registry.build_class(part.component.id)
-        return stream(part.config, seed=recipe.seed + span.index, rank=place.rank, world=place.world)
+        return stream(part.config, seed=as_seed(recipe.seed + span.index), rank=place.rank, world=place.world)
 
     pinned = json.dumps(lock.lock(recipe), indent=2) + "\n" if place.first else ""
     return run(

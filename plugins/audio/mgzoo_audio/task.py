@@ -20,7 +20,7 @@ from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_wi
 from mgzoo.media import Media
 from mgzoo.model import Input
 from mgzoo.parts import Clip, Condition, Example, Latents, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_audio import captions, finishing, footage, masking, merging, request
 from mgzoo_audio.configs import SoundConfig
 from mgzoo_audio.footage import Footage
@@ -178,7 +178,7 @@ class Sound:
         begins = place.origin / rate
         shown = None if video is None else Footage(load=lambda: video.video, frames=len(video.video), fps=video.fps, start=begins)
         contexts = [None] if given is None else self._contexts(model, given, place)
-        wanted = [Wanted(words=words, footage=shown, context=context, seed=seed + i) for i in range(candidates) for context in contexts]
+        wanted = [Wanted(words=words, footage=shown, context=context, seed=as_seed(seed + i)) for i in range(candidates) for context in contexts]
         sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
         made = self.sounds(model, wanted, place.times, sampler=sampler, on_step=on_step).unflatten(0, (candidates, len(contexts)))
         if given is None:
@@ -220,12 +220,12 @@ class Sound:
             if told.any():
                 conditions[condition.name] = condition.dropped(~told)
         context = torch.stack([torch.zeros(channels + 1, times) if one.context is None else one.context for one in wanted]).to(model.device)
-        noise = torch.stack([torch.randn(channels, times, generator=torch.Generator().manual_seed(one.seed)) for one in wanted]).to(model.device)
+        noise = torch.stack([torch.randn(channels, times, generator=torch.Generator().manual_seed(spread(one.seed))) for one in wanted]).to(model.device)
         window, overlap = (max(1, round(seconds * self._rate(model) / self._hop(model))) for seconds in (config.window, config.overlap))
         denoise = merging.windowed(model.denoiser, conditions, {CONTEXT: context}, batch=len(wanted), length=times, window=window,
                                    overlap=min(overlap, window - 1), kind=config.merge)  # fmt: skip
         names = (*conditions, *((CONTEXT,) if any(one.context is not None for one in wanted) else ()))
-        generator = torch.Generator().manual_seed(wanted[0].seed)
+        generator = torch.Generator().manual_seed(spread(wanted[0].seed))
         return sampler.sample(denoise, noise.shape, generator, conditions=names, noise=noise, on_step=on_step)
 
     # ------------------------------------------------------------------------------------------------------- the given

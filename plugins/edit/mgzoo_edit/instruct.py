@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mgzoo.latent_task import conditions_of, fields, frozen_encoders, latent_axes, noise_of, sampler_with, validation_loss
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Condition, Conditions, Example, Latents, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, spread
 from mgzoo_edit import heads
 from mgzoo_edit.configs import FED, TOKENS, InstructConfig
 from mgzoo_edit.sources import black
@@ -171,7 +171,7 @@ class Instruct(nn.Module):
         whole = {**conditions, **self(torch.tensor([TASKS.index(task) for task in tasks]))}
         denoise = over_windows(model, whole, {FED: source.to(model.device)}, length, window or length, overlap)
         names = (FED, *(name for name in conditions if name not in self.own))
-        return sampler.sample(denoise, noise.shape, torch.Generator().manual_seed(seed), conditions=names, noise=noise, on_step=on_step)
+        return sampler.sample(denoise, noise.shape, torch.Generator().manual_seed(spread(seed)), conditions=names, noise=noise, on_step=on_step)
 
     def sampler(self, model, steps: int | None = None, guidance: float | None = None, source_guidance: float | None = None):
         """The recipe's sampler with these numbers. Its ``scales`` guide by the source first, then by the text: v(nothing) +

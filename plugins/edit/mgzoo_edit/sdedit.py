@@ -14,7 +14,7 @@ from mgzoo.contracts import wiring
 from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Conditions, Example, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_edit import heads
 from mgzoo_edit.configs import SdeditConfig
 from mgzoo_edit.windows import over_windows
@@ -31,14 +31,14 @@ def from_noised(
     """
     assert 0 < strength <= 1, f"strength {strength}"
     first, length = 1.0 - strength, source.shape[2]
-    noised = [model.objective.pair(x[None], torch.Generator().manual_seed(seed + i), t=torch.tensor([first]))[0] for i, x in enumerate(source.cpu())]
+    noised = [model.objective.pair(x[None], torch.Generator().manual_seed(spread(as_seed(seed + i))), t=torch.tensor([first]))[0] for i, x in enumerate(source.cpu())]
     denoise = over_windows(model, conditions, {}, length, window or length, overlap)
 
     def rest(latents: Tensor, u: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
         return [strength * velocity for velocity in denoise(latents, first + strength * u, branches)]
 
     sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), torch.cat(noised).to(model.device)
-    return sampler.sample(rest, noise.shape, torch.Generator().manual_seed(seed), conditions=tuple(conditions), noise=noise, on_step=on_step)
+    return sampler.sample(rest, noise.shape, torch.Generator().manual_seed(spread(seed)), conditions=tuple(conditions), noise=noise, on_step=on_step)
 
 
 def check(model) -> None:

@@ -30,7 +30,7 @@ from mgzoo.latent_task import (
 from mgzoo.media import Media
 from mgzoo.model import Input, to_pixels
 from mgzoo.parts import Clip, Condition, Example, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.crop import cut_out, whole
 from mgzoo_personalize.finders import FINDERS, choose
@@ -216,13 +216,13 @@ class Reference:
         latents = sampler.sample(
             model.denoiser(conditions),
             noise.shape,
-            torch.Generator().manual_seed(seed),
+            torch.Generator().manual_seed(spread(seed)),
             conditions=tuple(conditions),
             noise=noise.to(model.device),
             on_step=on_step,
         )
         request = {"frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
         return [
-            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": seed + i})
+            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
             for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
         ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mgzoo.data.sampler import EpochOrder, Stream
 from mgzoo.parts import Clip
+from mgzoo.spec import spread
 from mgzoo_video.configs import ShapesConfig
 
 COLOURS = {"red": (220, 50, 47), "green": (60, 170, 80), "blue": (38, 110, 210), "yellow": (235, 200, 60)}
@@ -31,7 +32,7 @@ class Shapes(Stream):
         super().__init__(rank, world)
         self.config, self.seed = config, seed
         self.training = [i for i in range(config.clips) if i % HELD_OUT]
-        self._order = EpochOrder(self.training, lambda epoch: self.seed * 1_000_003 + epoch)
+        self._order = EpochOrder(self.training, lambda epoch: spread(self.seed) * 1_000_003 + epoch)
 
     def micro_batches(self, size: int, start: int) -> Iterator[list[tuple[int, int]]]:
         """(clip, epoch) pairs."""

@@ -24,6 +24,7 @@ from mgzoo.latent_task import (
 )
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Example, Loss
+from mgzoo.spec import as_seed, spread
 from mgzoo_video.configs import TextToVideoConfig
 
 
@@ -99,14 +100,14 @@ class TextToVideo:
         latents = sampler.sample(
             model.denoiser(conditions),
             noise.shape,
-            torch.Generator().manual_seed(seed),
+            torch.Generator().manual_seed(spread(seed)),
             conditions=tuple(conditions),
             noise=noise.to(model.device),
             on_step=on_step,
         )
         request = {"seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
         media = [
-            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": seed + i})
+            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
             for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
         ]
         return media[0] if isinstance(prompt, str) else media

@@ -11,7 +11,7 @@ from torch import Tensor
 from mgzoo.media import Media
 from mgzoo.model import to_frames
 from mgzoo.parts import Clip, Condition, Example, Loss
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, spread
 from mgzoo_acme.configs import BoomerangConfig
 
 TIMES = tuple((i + 0.5) / 5 for i in range(5))
@@ -87,7 +87,7 @@ class Boomerang:
         conditions = model.encode_conditions({name: [prompt] for name in model.encoders})
         told = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
         sampler = type(model.sampler)(dataclasses.replace(model.sampler.config, **told))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(spread(seed))
         noise = torch.randn(shape, generator=generator).to(model.device)
         latents = sampler.sample(model.denoiser(conditions), shape, generator, conditions=tuple(conditions), noise=noise, on_step=on_step)
         dtype = next(model.autoencoder.parameters()).dtype

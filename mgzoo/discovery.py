@@ -79,11 +79,8 @@ class Registry:
     def find(self, component_id: str) -> Component | None:
         """The component of this id, or the one that had it formerly, which is said in one line; None where there is none."""
         current = self.renamed.get(component_id)
-        if current and component_id not in _told:
-            import logging
-
-            _told.add(component_id)
-            logging.getLogger("mgzoo").warning("%s is now called %s; the old name still works, write the new one", component_id, current)
+        if current:
+            say_once(f"{component_id} is now called {current}; the old name still works, write the new one")
         return self.components.get(current or component_id)
 
     def get(self, component_id: str) -> Component:
@@ -158,7 +155,16 @@ def plugin_manager() -> pluggy.PluginManager:
 
 _found: Registry | None = None
 _told: set[str] = set()
-"""Old ids of which this process has said that they are old."""
+"""What this process has said once."""
+
+
+def say_once(line: str) -> None:
+    """A warning in the log, the first time that this process has reason for it."""
+    import logging
+
+    if line not in _told:
+        _told.add(line)
+        logging.getLogger("mgzoo").warning("%s", line)
 
 
 def discover(refresh: bool = False) -> Registry:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mgzoo.discovery import data_folder, discover, nearest
+from mgzoo.discovery import data_folder, discover, nearest, say_once
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.overrides import parse_value
 from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
@@ -144,7 +144,8 @@ def recipe_names() -> dict[str, Path]:
 
 
 def locate(source: str | Path) -> Path:
-    """The file of a recipe: a path, or the shipped name. Two folders that hold one name are an error."""
+    """The file of a recipe: a path, or the shipped name. Of two files of one name with the same bytes the first is taken; of two that
+    differ the working folder's, which is said once; others are an error."""
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
         if not path.is_file():
@@ -153,8 +154,11 @@ def locate(source: str | Path) -> Path:
             raise MgzooError(f"there is no recipe file {path}", remedy=meant)
         return path
     found = {file.resolve(): file for folder in recipe_folders() if (file := folder / f"{source}.yaml").is_file()}
-    if len(found) > 1:
-        raise MgzooError(f"the recipe name {source!r} is ambiguous: {' and '.join(map(str, found.values()))}", remedy="give the path of the file")
+    if len({file.read_bytes() for file in found.values()}) > 1:
+        near, *others = found.values()
+        if near.parts[0] != "recipes":
+            raise MgzooError(f"the recipe name {source!r} is ambiguous: {' and '.join(map(str, found.values()))}", remedy="give the path of the file")
+        say_once(f"{source} is {near}, not {' or '.join(map(str, others))}, which says something else: name the file to choose")
     if not found:
         near = nearest(str(source), recipe_names())
         raise MgzooError(f"there is no recipe {source!r}", remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo list recipes` shows them")

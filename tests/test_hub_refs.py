@@ -1,6 +1,7 @@
 """References and addresses: what names a model on a hub however it was pasted, what is refused with the right form, and that an
 address never becomes a path."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -149,6 +150,24 @@ def test_an_address_in_the_registry_is_a_name_in_the_registry():
     assert Path(refs.resolve("registry/emoji-t2v/")) == place == Path(refs.resolve(str(place) + "/"))
     shutil.copytree(place, "org/name")
     assert refs.parse("org/name").folder == Path("org/name") and refs.parse("hf://org/name").is_endpoint
+
+
+def test_of_two_registries_the_nearer_counts_that_has_the_revision(tmp_path, monkeypatch, caplog):
+    """As in a clone of the repository beside an installed mgzoo: equal models are one."""
+    commits = {"a": "0" * 12, "b": "1" * 12}
+    for place, tags in (("registry", {"main": "a", "v1": "a"}), ("far/registry", {"main": "a", "v1": "a", "v2": "b"})):
+        for commit in set(tags.values()):
+            (tmp_path / place / "tae" / commits[commit]).mkdir(parents=True)
+            (tmp_path / place / "tae" / commits[commit] / "mgzoo.json").write_text("{}")
+        (tmp_path / place / "tae" / "refs.json").write_text(json.dumps({tag: commits[commit] for tag, commit in tags.items()}))
+    monkeypatch.setattr(refs, "data_folder", lambda name: tmp_path / "far" / name)
+    near, far = Path("registry"), tmp_path / "far" / "registry"
+    assert [refs.registry("tae", revision) for revision in (None, "v1", "v2", commits["b"], "v3")] == [near, near, far, far, near]
+    assert refs.local("registry/tae@v2") == far / "tae" / commits["b"] and not caplog.records
+    (far / "tae" / "refs.json").write_text(json.dumps({"main": commits["b"]}))
+    assert refs.registry("tae") == refs.registry("tae") == near
+    (record,) = caplog.records
+    assert record.getMessage() == f"registry/tae is {tmp_path}/registry/tae, not {far}/tae, which holds another model"
 
 
 @given(st.text(st.sampled_from("abz09./:@~\\?#%- _\n\x00é"), max_size=24), st.sampled_from(["", "hf://", f"{HUB}/", "https://", "models/", "org/name/tree/"]))

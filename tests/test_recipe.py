@@ -391,13 +391,32 @@ def test_a_copy_composes_to_the_same_tree_from_anywhere(tmp_path, monkeypatch):
     assert copy("tiny/emoji_t2v", tmp_path / "folder" / "deep.yaml").is_file()
 
 
-def test_one_name_in_two_folders_is_an_error(tmp_path, monkeypatch):
+def test_of_two_recipes_of_one_name_equal_ones_are_one_and_else_the_working_folders_counts(tmp_path, monkeypatch, caplog):
+    """As in a clone of the repository beside an installed mgzoo."""
     monkeypatch.chdir(tmp_path)
-    assert "tiny/emoji_t2v" in recipe_names() and locate("tiny/emoji_t2v").is_file()
-    copy("tiny/emoji_t2v", tmp_path / "recipes" / "tiny" / "emoji_t2v.yaml")
-    assert recipe_folders()[0] == Path("recipes")
-    with pytest.raises(MgzooError, match="the recipe name 'tiny/emoji_t2v' is ambiguous: recipes/tiny/emoji_t2v.yaml and .*emoji_t2v.yaml\n    -> give the path"):
-        compose("tiny/emoji_t2v")
+    own = locate("tiny/emoji_t2v")
+    path = tmp_path / "recipes" / "tiny" / "emoji_t2v.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(own.read_bytes())
+    assert recipe_folders()[0] == Path("recipes") and locate("tiny/emoji_t2v").read_bytes() == own.read_bytes() and not caplog.records
+    path.write_text("defaults: [../base.yaml]\ntrain: {lr: 0.5}\n")
+    path.parents[1].joinpath("base.yaml").write_bytes(own.read_bytes())
+    for _ in range(2):
+        assert locate("tiny/emoji_t2v") == Path("recipes/tiny/emoji_t2v.yaml") and compose("tiny/emoji_t2v").train.lr == 0.5
+    (record,) = caplog.records
+    assert record.getMessage() == f"tiny/emoji_t2v is recipes/tiny/emoji_t2v.yaml, not {own}, which says something else: name the file to choose"
+
+
+def test_a_plugins_recipe_of_a_name_that_is_taken_is_an_error_unless_it_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own, other = locate("tiny/circle"), tmp_path / "plugin" / "tiny" / "circle.yaml"
+    other.parent.mkdir(parents=True)
+    monkeypatch.setitem(discover().recipe_folders, "acme", tmp_path / "plugin")
+    other.write_bytes(own.read_bytes())
+    assert locate("tiny/circle") == own
+    other.write_text("schema: 1\n")
+    with pytest.raises(MgzooError, match="the recipe name 'tiny/circle' is ambiguous: .*circle.yaml and .*circle.yaml\n    -> give the path"):
+        locate("tiny/circle")
 
 
 # -- laws

@@ -45,6 +45,16 @@ def read_refs(hub: str | Path, name: str) -> dict[str, str]:
     return refs
 
 
+def commit_of(hub: str | Path, name: str, revision: str | None = None) -> str | None:
+    """The commit that a revision (a tag or a commit; default main) names in ``HUB/NAME``; None where there is none, or its refs are damaged."""
+    try:
+        refs = read_refs(hub, name)
+    except MgzooError:
+        return None
+    there = (Path(hub) / name / str(revision) / manifests.NAME).is_file()
+    return refs.get(revision or "main", revision if there and _COMMIT.fullmatch(revision) else None)
+
+
 def find(hub: str | Path, name: str, revision: str | None = None) -> Path:
     """The folder of ``HUB/NAME@revision`` (a tag or a commit; default main). Raises `MgzooError` naming what there is."""
     base, refs = Path(hub) / name, read_refs(hub, name)

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgzoo.discovery import data_folder
+from mgzoo.discovery import data_folder, say_once
 from mgzoo.hub import addresses
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
@@ -112,7 +112,7 @@ def _parse_named(text: str) -> Ref:
     if not slash or not NAME.fullmatch(name) or (at and not REVISION.fullmatch(revision)) or ".." in name + revision:
         raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
     if first == "registry" and head.count("/") == 1:
-        return Ref(text=whole, hub=registry(name), name=name, revision=revision or None, repo=head)
+        return Ref(text=whole, hub=registry(name, revision or None), name=name, revision=revision or None, repo=head)
     if head[0] in "./~" or head.count("/") > 1 or Path(first).is_dir():
         return Ref(text=whole, hub=expanded(head).parent, name=name, revision=revision or None)
     if not NAME.fullmatch(first):
@@ -153,13 +153,16 @@ def artifact_folder(path: str | Path) -> Path | None:
     return None
 
 
-def registry(name: str = "") -> Path:
-    """The shared folder hub: ./registry, else the one beside the installed core; the first that has ``name`` wins."""
+def registry(name: str = "", revision: str | None = None) -> Path:
+    """The shared folder hub: ./registry, else the one beside the installed core; the first that has ``name`` wins, and before it one that
+    has the revision too. Where the other's is another model, that is said once."""
     candidates = [path for path in (Path("registry"), data_folder("registry")) if path.is_dir()]
-    for path in candidates:
-        if name and (path / name / folders.REFS).is_file():
-            return path
-    return candidates[0] if candidates else Path("registry")
+    holding = [path for path in candidates if name and (path / name / folders.REFS).is_file()]
+    commits = {path: folders.commit_of(path, name, revision) for path in holding} if len(holding) > 1 else {}
+    having = [path for path in holding if commits.get(path)] or holding or candidates
+    if len({commits[path] for path in having if path in commits}) > 1:
+        say_once(f"registry/{name} is {having[0].absolute() / name}, not {having[1] / name}, which holds another model")
+    return having[0] if having else Path("registry")
 
 
 def local(ref: str | Path) -> Path | None:

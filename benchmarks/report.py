@@ -13,7 +13,7 @@ import common
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "figures.md"
 LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "screening", "codec", "audio")
-SPEED = ("startup", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
+SPEED = ("startup", "precision", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
 SHIPPED_EDITOR = "registry/edit"
 TOP = """\
 # Figures

@@ -23,9 +23,9 @@ from mgzoo.precision import processor
 from mgzoo.spec import ConditionSpec, Problem
 
 TEXTS = ("a red ball rolls over the grass", "rabbit hopping: 3 s, 24 fps", "")
-TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 """Largest relative L2 distance that counts as the same answer, by the precision in which the stored one was computed: other processors,
-thread counts and kernels round differently (our choice). bfloat16 stands in artifacts that were saved before probes were float32."""
+thread counts and kernels round differently: the shipped models by 3e-6 in float32 between SSE4.1 and AVX2, by 2e-2 in bfloat16 (our choice). bfloat16 stands in artifacts that were saved before probes were float32."""
 
 
 def draw(model, names: Sequence[str], contract) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import pytest
 from hub_server import READER
 
 import mgzoo
-from mgzoo import hub
+from mgzoo import cli, hub
 from mgzoo import lock as locks
 from mgzoo.hub import artifact, endpoint, refs
 from mgzoo.hub import manifest as manifests
@@ -95,6 +95,18 @@ def test_a_second_push_replaces_all_files_in_one_commit_and_an_equal_one_makes_n
     second = hub.push(whole, repo, parent=first, probe=False)
     assert on_hub(repo) == sorted([".gitattributes", *tree(whole)]) and on_hub(repo, "v1") == sorted([".gitattributes", *tree(model)])
     assert hub.pull(repo).name == second and hub.pull(f"{repo}@v1").name == first
+
+
+def test_a_model_is_pushed_pulled_and_loaded_by_the_address_of_its_page(loopback, model, repo, capsys):
+    from huggingface_hub import constants
+
+    page = f"{constants.ENDPOINT}/{repo}"
+    commit = hub.push(model, f"{page}@v1", probe=False)
+    folder = hub.pull(f"{page}/tree/v1")
+    assert folder.name == commit and hub.pull(f"hf://{repo}@v1") == hub.pull(f"{page}/blob/main/README.md") == folder
+    assert mgzoo.load(f"{page}/tree/v1").training is False and cli.run(["verify", f"{page}/"]) == 0
+    assert cli.run(["push", str(model), f"hf://{repo}"]) == 0 and capsys.readouterr().out.splitlines()[-1] == f"{repo}@{commit}"
+    assert not list(Path().glob("http*")) and not list(Path().glob("hf*"))
 
 
 def test_a_tag_stays_where_it_is(loopback, model, repo):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mgzoo import storage
+
 log = logging.getLogger("mgzoo")
 
 
 def default_root() -> Path:
     """``$MGZOO_HOME/cache``, or ``~/.cache/mgzoo``."""
-    home = os.environ.get("MGZOO_HOME")
-    return Path(home) / "cache" if home else Path.home() / ".cache" / "mgzoo"
+    return storage.output_cache()
 
 
 def key(component_id: str, version: str, config: str, weights_digest: str, input_digest: str) -> str:
@@ -51,7 +51,9 @@ class Cache:
         try:
             with safe_open(path, "pt") as opened:
                 value, digest = opened.get_tensor("value"), (opened.metadata() or {}).get("blake3")
-        except SafetensorError as error:
+        except FileNotFoundError:  # cleaned away by somebody meanwhile
+            return None
+        except (OSError, SafetensorError) as error:
             value, digest = None, str(error)
         if value is None or digest != _digest(value):  # a flipped bit loads without an error
             log.warning("cache entry %s is damaged and will be made again", path)
@@ -60,20 +62,27 @@ class Cache:
         return value
 
     def put(self, key: str, value: Tensor) -> None:
-        """Keep a tensor; an entry on disk appears whole or not at all. A disk that cannot be written is given up with a warning."""
+        """Keep a tensor; an entry on disk appears whole or not at all. A disk that cannot be written is given up with a warning.
+
+        Several processes, and machines, may share the folder: equal keys are equal content, so whoever comes second changes nothing.
+        """
         value = value.detach().cpu().contiguous()
         self._hold(key, value)
         if self.root is None:
             return
         path = self._path(key)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"value": value}, aside, metadata={"blake3": _digest(value)})
-            os.replace(aside, path)
-        except (OSError, SafetensorError) as error:
-            log.warning("cannot write the cache at %s (%s): going on without it; set MGZOO_HOME to a folder with room", self.root, error)
-            self.root = None
+        for last in (False, True):
+            try:
+                with storage.atomic_path(path) as aside:
+                    save_file({"value": value}, aside, metadata={"blake3": _digest(value)})
+                return
+            except (OSError, SafetensorError) as error:
+                if path.is_file():  # another's, as good as ours; what is damaged is found when it is read
+                    return
+                if last or not storage.is_vanished(error):
+                    log.warning("cannot write the cache at %s (%s): going on without it; set MGZOO_HOME to a folder with room", self.root, error)
+                    self.root = None
+                    return
 
     def cached(self, identity: Sequence[str], clips: Sequence, compute: Callable[[list], Sequence[Tensor]]) -> list[Tensor]:
         """One output per clip (or whatever has a `digest`), computing in one call those that are missing.

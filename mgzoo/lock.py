@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mgzoo import __version__, precision
+from mgzoo import __version__, precision, storage
 from mgzoo.spec import MgzooError, Origin, Problem
 
 SCHEMA = 1
@@ -21,8 +23,8 @@ def lock(recipe) -> dict[str, Any]:
 
     recipe: digest of the composed tree. plugins: distribution -> version, of the parts' plugins. weights: reference ->
     {commit, digest of mgzoo.json, or null where it is not on this machine}. data: path -> {files, bytes, of, digest} of
-    the file or folder that the data config names by `path`. precision: what the recipe trains in here, where torch need not be asked;
-    a record, which `drift` does not compare.
+    the files and folders that the data config names (`data_places`), in the recipe or in a stage. precision: what the recipe trains in
+    here, where torch need not be asked; a record, which `drift` does not compare.
     """
     parts = [*recipe.parts.values(), *([recipe.data] if recipe.data else [])]
     settled = recipe.train.precision if recipe.train.precision != "auto" else None if precision.has_gpu() else precision.preferred("cpu")
@@ -50,44 +52,60 @@ def _artifact(ref: str) -> dict[str, str] | None:
 
 
 def _data(recipe) -> dict[str, dict[str, Any]]:
-    name = getattr(recipe.data.config, "path", None) if recipe.data else None
-    if not isinstance(name, str) or not name or not Path(name).exists():
-        return {}
+    """Pins of the files and folders that the data part names, in the recipe and in its stages; without those that are not here."""
+    found = {name: place for config in _data_configs(recipe) for name, place in data_places(config).items()}
+    return {name: _pin(place) for name, place in sorted(found.items())}
+
+
+def _data_configs(recipe) -> list[Any]:
+    """The data's config, and those of stages that set another."""
+    changed = [i for i, stage in enumerate(recipe.stages) if any(key.startswith("data.config.") for key in stage.set)]
+    parts = [recipe.data, *(recipe.at_stage(i).data for i in changed)]
+    return [part.config for part in parts if part is not None]
+
+
+def data_places(config) -> dict[str, Path]:
+    """Name -> file or folder of what a data config reads and is on this machine: ``config.paths()``, else its ``path``; and its held-out lists."""
+    from mgzoo.data.paths import find_data
+
+    names = config.paths() if hasattr(config, "paths") else (getattr(config, "path", None),)
+    held_out, found = getattr(config, "held_out", ()), {}
+    beside = getattr(sys.modules.get(type(config).__module__), "__file__", None) or __file__
+    for name in (name for name in names if isinstance(name, str) and name):
+        try:
+            found[name] = find_data(name, beside=beside)
+        except MgzooError:  # the data part will say so
+            continue
+    inside = [place if place.is_dir() else place.parent for place in found.values()]
+    for name in held_out if isinstance(held_out, list | tuple) else ():
+        if isinstance(name, str) and not any((folder / name).is_file() for folder in inside):
+            try:
+                found[name] = find_data(name, beside=beside)
+            except MgzooError:
+                continue
+    return found
+
+
+def _pin(root: Path) -> dict[str, Any]:
     from blake3 import blake3
 
-    from mgzoo.hub.manifest import digest_file
+    from mgzoo.data.files import LeftOut, walk
 
-    root, total = Path(name), blake3()
-    found = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
-    sizes = {path.relative_to(root).as_posix(): (path, path.stat().st_size) for path in found}
+    total = blake3()
+    # What a desktop leaves in a folder that was looked at is no change of the data.
+    found = {entry.name: entry.file for entry in walk(root, LeftOut())} if root.is_dir() else {".": root}
+    sizes = {relative: (path, path.stat().st_size) for relative, path in found.items()}
     size = sum(size for _, size in sizes.values())
     whole = size <= CONTENT_BYTES
     for relative, (path, length) in sorted(sizes.items()):
-        total.update(f"{relative}\0{digest_file(path) if whole else length}\n".encode())
-    return {name: {"files": len(sizes), "bytes": size, "of": "content" if whole else "names and sizes", "digest": total.hexdigest()}}
+        total.update(f"{relative}\0{storage.digest_file(path) if whole else length}\n".encode())
+    return {"files": len(sizes), "bytes": size, "of": "content" if whole else "names and sizes", "digest": total.hexdigest()}
 
 
 def write(path: str | Path, locked: dict[str, Any]) -> Path:
     """Write a lock as JSON with sorted keys, so that equal locks are equal files."""
-    write_text(Path(path), json.dumps(locked, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    storage.atomic_write(path, json.dumps(locked, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return Path(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all: where the disk is full, what was there stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():  # /dev/null is written to, never replaced
-        path.write_text(text, encoding="utf-8")
-        return
-    path = path.resolve()
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:  # named after what was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -140,13 +158,71 @@ def drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem]:
     return problems
 
 
-def same_weights(recipe, path: Path) -> None:
-    """Raise `MgzooError` where a name that the recipe takes weights from means others than when the lock at ``path`` was written."""
-    held = read(path)["weights"] if path.is_file() else {}
-    for ref, pin in lock(recipe)["weights"].items() if held else ():
-        if held.get(ref) and pin and pin != held[ref]:
-            raise MgzooError(f"{ref} is at {_short(pin)} now, the run was started with {_short(held[ref])}", origin=str(path),
-                             remedy=f"bring that back, name its commit in the recipe ({ref.partition('@')[0]}@{_short(held[ref])}), or start a new run")
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One difference between what a run was made with and what it would go on with. wanted: whether it can be taken for wanted: a setting,
+    a version. Other data and other weights under an unchanged name cannot."""
+
+    what: str
+    wanted: bool
+
+
+def changes(recipe, then: dict[str, Any], now: dict[str, Any], tree: Mapping[str, Any] | None = None) -> list[Change]:
+    """What is otherwise now than when a run's state was saved, what cannot be wanted first.
+
+    then, now: locks. tree: the recipe's tree (`mgzoo.recipe.Recipe.tree`) of then, None where it was not kept.
+    """
+    found = []
+    for section in ("data", "weights"):
+        for name in sorted(then[section].keys() & now[section].keys()):
+            old, new = then[section][name], now[section][name]
+            if old and new and old != new:
+                what = f"{name} is at {_short(new)} now, the run was started with {name.partition('@')[0]}@{_short(old)}"
+                if section == "data":
+                    what = f"the data {name} are not what the run was started with: {_files(old)} then, {_files(new)} now"
+                found.append(Change(what=what, wanted=False))
+        if section == "data":
+            named = set(_leaves(recipe.tree.get("data") or {}).values())
+            for name in (name for name in sorted(then["data"].keys() - now["data"].keys()) if json.dumps(name, ensure_ascii=False) in named):
+                found.append(Change(what=f"the data {name} are not on this machine any more", wanted=False))
+    if then["mgzoo"] != now["mgzoo"]:
+        found.append(Change(what=f"mgzoo {then['mgzoo']} -> {now['mgzoo']}", wanted=True))
+    for name in sorted(then["plugins"].keys() & now["plugins"].keys()):
+        if then["plugins"][name] != now["plugins"][name]:
+            found.append(Change(what=f"{name} {then['plugins'][name]} -> {now['plugins'][name]}", wanted=True))
+    if tree is None:
+        if then["recipe"] != now["recipe"]:
+            found.append(Change(what=f"the recipe {then['recipe'][:12]} -> {now['recipe'][:12]}", wanted=True))
+        return found
+    before, after = _leaves(tree), _leaves(recipe.tree)
+    for key in [*after, *(key for key in before if key not in after)]:
+        old, new = before.get(key, ABSENT), after.get(key, ABSENT)
+        if old != new:
+            origin = recipe.origin(key) if key in after else None
+            found.append(Change(what=f"{key} {_value(old)} -> {_value(new)}" + (f"    ({origin})" if origin else ""), wanted=True))
+    return found
+
+
+ABSENT = object()
+
+
+def _leaves(tree: Any, key: str = "") -> dict[str, Any]:
+    """Dotted key -> value of everything in a tree; lists of maps are gone through, other lists are values."""
+    if isinstance(tree, Mapping) and tree:
+        pairs = [(str(name), value) for name, value in tree.items()]
+    elif isinstance(tree, list | tuple) and any(isinstance(one, Mapping) for one in tree):
+        pairs = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {key: json.dumps(tree, ensure_ascii=False, sort_keys=True, default=str)}
+    return {name: value for end, below in pairs for name, value in _leaves(below, f"{key}.{end}" if key else end).items()}
+
+
+def _value(text: Any) -> str:
+    return "nothing" if text is ABSENT else text
+
+
+def _files(pin: dict[str, Any]) -> str:
+    return f"{pin['files']:,} file{'s' if pin['files'] != 1 else ''}, {pin['bytes']:,} bytes, digest {pin['digest'][:12]}"
 
 
 def _short(pin: dict[str, Any] | None) -> str:

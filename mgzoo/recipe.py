@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mgzoo import storage
 from mgzoo.discovery import data_folder, discover, nearest, say_once
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.overrides import parse_value
@@ -246,8 +247,6 @@ def at_stage(written: Node, index: int, problems: list[Problem]) -> Node:
 
 def copy(name: str, dest: str | Path) -> Path:
     """Copy a recipe's text to ``dest`` (a file, or a folder) for a person to own; its defaults become shipped names."""
-    from mgzoo.lock import write_text
-
     path, dest = locate(name), Path(dest)
     target = dest / path.name if dest.is_dir() or not dest.suffix else dest
     if target.exists():
@@ -262,7 +261,7 @@ def copy(name: str, dest: str | Path) -> Path:
             if file.suffix in SUFFIXES and file.is_relative_to(folder.resolve()):
                 text = text.replace(str(entry.value), file.relative_to(folder.resolve()).with_suffix("").as_posix(), 1)
                 break
-    write_text(target, text)
+    storage.atomic_write(target, text)
     return target
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mgzoo.media.audio import SILENT, checked, cut, downmix, mono, read, resample  # noqa: F401, names that this module had first
-from mgzoo.media.encode import atomic_path
+from mgzoo.storage import atomic_path
 from mgzoo.spec import MgzooError
 
 FLOOR = 1e-4

@@ -190,8 +190,8 @@ def test_the_whole_circle(tmp_path, monkeypatch, capsys):
     with pytest.raises(MgzooError) as caught:
         mgzoo.train(recipe, "again", resume=True)
     assert str(caught.value) == (
-        f"again/recipe.lock.json: registry/base is at {now} now, the run was started with {before}\n"
-        f"    -> bring that back, name its commit in the recipe (registry/base@{before}), or start a new run"
+        f"again/recipe.lock.json: registry/base is at {now} now, the run was started with registry/base@{before}\n"
+        "    -> bring that back, start a new run, or go on with what is here: --accept-changes"
     )
 
 

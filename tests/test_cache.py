@@ -1,6 +1,7 @@
 """Laws of the cache: an output is served under exactly what it depends on, and never damaged."""
 
 import logging
+import shutil
 
 import pytest
 import torch
@@ -113,3 +114,33 @@ def test_a_place_that_cannot_be_written_costs_the_disk_only(tmp_path, caplog):
     cache.put("ab" * 32, torch.ones(8))
     assert torch.equal(cache.get("ab" * 32), torch.ones(8))
     assert "going on without it; set MGZOO_HOME" in caplog.text
+
+
+def test_a_cache_that_is_cleaned_away_meanwhile_is_gone_on_with(tmp_path, monkeypatch):
+    """rm -r of the cache beside a run costs the entries only; a file system that is read-only costs the disk."""
+    cache = Cache(tmp_path / "cache")
+    real, times = caches.save_file, []
+
+    def pulled_away(tensors, aside, **more):
+        times.append(aside)
+        if len(times) == 1:
+            shutil.rmtree(tmp_path / "cache")
+        real(tensors, aside, **more)
+
+    monkeypatch.setattr(caches, "save_file", pulled_away)
+    cache.put("ab" * 32, torch.ones(8))
+    assert len(times) == 2 and cache.root is not None and torch.equal(Cache(tmp_path / "cache").get("ab" * 32), torch.ones(8))
+
+
+def test_who_comes_second_takes_the_entry_that_is_there(tmp_path, monkeypatch):
+    Cache(tmp_path).put("ab" * 32, torch.ones(8))
+    cache = Cache(tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(5, "a race that is lost")
+
+    monkeypatch.setattr(caches, "save_file", fails)
+    cache.put("ab" * 32, torch.ones(8))
+    assert cache.root is not None
+    cache.put("cd" * 32, torch.ones(8))  # there is no such entry: the disk is at fault
+    assert cache.root is None

@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, name):
 
     class Full(toy.Points):
         def state_dict(self):
-            for aside in (tmp_path / "run/checkpoints").glob(".tmp-000006"):
+            for aside in (tmp_path / "run/checkpoints").glob(".tmp-000006-*"):
                 (aside / name).parent.mkdir(exist_ok=True)
                 (aside / name).symlink_to("/dev/full")
             return super().state_dict()

@@ -83,7 +83,8 @@ class Flow:
 
 
 class Points:
-    """An endless stream of points on a curve; clip i of the run is the same whoever reads it. `interrupt`: {batch: signal}."""
+    """An endless stream of points on a curve; clip i of the run is the same whoever reads it. `interrupt`: {batch: signal, or ``raise R``
+    for an error of the disk on rank R}."""
 
     def __init__(self, rank: int, world: int, interrupt=None):
         self.rank, self.world, self.position, self.interrupt = rank, world, 0, interrupt or {}
@@ -98,7 +99,11 @@ class Points:
         while True:
             m = self.position * self.world + self.rank
             if str(self.position) in self.interrupt:
-                os.kill(os.getpid(), getattr(signal, self.interrupt[str(self.position)]))
+                what, _, rank = self.interrupt[str(self.position)].partition(" ")
+                if what != "raise":
+                    os.kill(os.getpid(), getattr(signal, what))
+                elif int(rank) == self.rank:
+                    raise OSError(5, "the disk went away", f"clip{m}.mp4")
             self.position += 1
             yield [self.clip(m * size + j) for j in range(size)]
 
@@ -131,8 +136,8 @@ class Model(nn.Module):
 
 def spans(settings=({},), *, steps: int = 20, stage: int = 1, frozen=((),), **train) -> list[StagePlan]:
     """Consecutive stages of `steps` steps, each the common train settings with its own on top."""
-    ema = train.pop("ema", 0.9)
-    common = {"batch": 8, "lr": 1e-2, "warmup": 4, "precision": "fp32", "log_every": 1, "ema": Ema(decay=ema), **train}
+    ema = Ema(decay=train.pop("ema", 0.9), every=train.pop("every", 1))
+    common = {"batch": 8, "lr": 1e-2, "warmup": 4, "precision": "fp32", "log_every": 1, "ema": ema, **train}
     return [
         StagePlan(
             index=i,

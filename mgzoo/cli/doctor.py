@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from mgzoo import precision
+from mgzoo import precision, storage
 from mgzoo.cli import output
 from mgzoo.cli.plugins import commands
 
@@ -92,8 +92,7 @@ def _machine_problems(free: int, gpus: int, torch: str) -> list[str]:
     problems = []
     if free < LEAST_DISK:
         problems.append(f"only {output.size(free)} are free here: make room, or work in a folder on another disk")
-    home = os.environ.get("MGZOO_HOME")
-    cache = (Path(home) / "cache" if home else Path.home() / ".cache" / "mgzoo").absolute()
+    cache = storage.output_cache().absolute()
     above = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         problems.append(f"the cache cannot be written: {above} is no folder that you may write; set MGZOO_HOME to one")

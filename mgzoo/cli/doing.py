@@ -21,7 +21,7 @@ SLUG = 60
 
 
 def train(arguments) -> int:
-    """`mgzoo train RECIPE [a.b=value …] --out RUN [--resume]`: rank 0 prints the artifact's folder."""
+    """`mgzoo train RECIPE [a.b=value …] --out RUN [--resume [--accept-changes]]`: rank 0 prints the artifact's folder."""
     from mgzoo.recipe import compose
 
     recipe = compose(arguments.recipe, arguments.overrides)
@@ -33,7 +33,7 @@ def train(arguments) -> int:
 
     # Held to a lock, everything it names is here and is what it was: no hub needs to be asked.
     with refs.without_network() if lock_path(arguments.recipe).is_file() else nullcontext():
-        run = trained(recipe, arguments.out, resume=arguments.resume)
+        run = trained(recipe, arguments.out, resume=arguments.resume, accept_changes=arguments.accept_changes)
     if os.environ.get("RANK", "0") == "0":
         print(run.artifact)
     return 0

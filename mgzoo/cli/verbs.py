@@ -168,6 +168,7 @@ def _train(parser) -> None:
     _composed(parser)
     parser.add_argument("--out", metavar="RUN", type=_path, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
+    parser.add_argument("--accept-changes", action="store_true", help="with --resume: go on although data or weights are not what they were")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it; LOCAL_RANK says the same
 
 

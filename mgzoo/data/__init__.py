@@ -8,17 +8,28 @@
     mgzoo.data.sampler          `Stream` and `EpochOrder`: a resumable order for any number of ranks
 """
 
-from mgzoo.data.captions import read_jsonl, read_list, read_text, split_lines
-from mgzoo.data.decoded_cache import DecodedCache
-from mgzoo.data.files import IMAGES, SOUND, VIDEO
-from mgzoo.data.inspection import Inspections, claimed_facts, decode_whole, disagreement, look_at, probed, raise_or_tell, same_rate, stand_in
-from mgzoo.data.paths import find_data
-from mgzoo.data.scan import Sample, Scan, scan_data
-from mgzoo.data.shards import read_members
-from mgzoo.data.splits import held_out_keys, split_keys
+from __future__ import annotations
 
-__all__ = [
-    "IMAGES", "SOUND", "VIDEO", "DecodedCache", "Inspections", "Sample", "Scan", "claimed_facts", "decode_whole", "disagreement", "find_data",
-    "held_out_keys", "look_at", "probed", "raise_or_tell", "read_jsonl", "read_list", "read_members", "read_text", "same_rate", "scan_data", "split_keys",
-    "split_lines", "stand_in",
-]  # fmt: skip
+import importlib
+from typing import Any
+
+_MODULES = {
+    "captions": ("read_jsonl", "read_list", "read_text", "split_lines"),
+    "decoded_cache": ("DecodedCache",),
+    "files": ("IMAGES", "SOUND", "VIDEO"),
+    "inspection": ("Inspections", "claimed_facts", "decode_whole", "disagreement", "look_at", "probed", "raise_or_tell", "same_rate", "stand_in"),
+    "paths": ("find_data",),
+    "scan": ("Sample", "Scan", "scan_data"),
+    "shards": ("read_members",),
+    "splits": ("held_out_keys", "split_keys"),
+}
+"""Module -> its names here. Each is imported when it is first used: the reader of a lock needs no decoder."""
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +15,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from mgzoo import __version__, media
-from mgzoo.cache import default_root
+from mgzoo import __version__, media, storage
 from mgzoo.data.scan import Sample
 from mgzoo.spec import MgzooError
 
@@ -75,7 +72,7 @@ class Inspections:
 
     def __init__(self, root: Path):
         name = blake3(str(root.resolve()).encode()).hexdigest()[:32]
-        self.path = default_root() / "data" / f"{name}.json"
+        self.path = storage.output_cache() / "data" / f"{name}.json"
         self._places: dict[Path, tuple[str, list[int]]] = {}
         self._made: dict[str, dict] = {}
         self._held: dict[str, dict] | None = None
@@ -103,18 +100,10 @@ class Inspections:
         if not self._made:
             return
         whole = {**self._read(), **self._made}
-        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps({"version": self._version(), "media": whole}), encoding="utf-8")
-            os.replace(aside, self.path)
+            storage.atomic_write(self.path, json.dumps({"version": self._version(), "media": whole}), durable=False)
         except OSError as error:
             log.debug("what media hold is not remembered: %s", error)
-        finally:
-            try:
-                aside.unlink(missing_ok=True)
-            except OSError:
-                pass
         self._held, self._made = whole, {}
 
     def _name(self, sample: Sample) -> str:

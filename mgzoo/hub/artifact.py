@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mgzoo import adapters, precision, provenance
+from mgzoo import adapters, precision, provenance, storage
 from mgzoo.hub import bases, card, checking, peft, probe, refs
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
@@ -64,13 +64,13 @@ def save(
     figures = card.evaluation(evaluation)
     recipe = model.recipe
     state = {(name, key): value for name, tensors in (state or {}).items() for key, value in tensors.items()}
-    with folders.disk_errors(f"saving {folder}"), folders.written_aside(folder) as aside:
+    with storage.disk_errors(f"saving {folder}"), folders.staging_folder(folder) as aside:
         entries, own = {}, []
         with_weights = set(model.part_names())
         for name, part in recipe.parts.items():
             trained, weights, base = False, (), None
             if name in with_weights:
-                folders.write_file(aside / name / "config.json", _config_json(part.config))
+                storage.write_file(aside / name / "config.json", _config_json(part.config))
                 tensors, base = _given_tensors(model.part(name), name, state), model.bases.get(name)
                 weights = None if part.adapter else _same_as_base(base, tensors)
                 if weights is None:
@@ -105,13 +105,13 @@ def save(
         if figures:
             card.write_evaluation(aside, figures)
         readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder), figures=figures)
-        folders.write_file(aside / "README.md", readme.encode())
+        storage.write_file(aside / "README.md", readme.encode())
         seal(manifest, aside)
         if golden:
             # The probe answers for what is stored, so it runs on a model loaded from it: that proves it loads, too.
             probe.write(load(aside, dtype=torch.float32), own, manifest.contract, aside)
             seal(manifest, aside)
-        folders.put_in_place(aside, folder)
+        storage.replace_folder(aside, folder)
     return folder
 
 
@@ -218,19 +218,19 @@ def describe(
     model = build(compose(folder / "recipe.yaml", overrides), device="meta", weights=False)
     kept = folder / card.EVALUATION
     figures = card.evaluation(evaluation if evaluation is not None else kept if kept.is_file() else ())
-    with folders.disk_errors(f"describing {folder}"), folders.written_aside(folder) as aside:
-        folders.copy_files(folder, aside, manifest.files)
+    with storage.disk_errors(f"describing {folder}"), folders.staging_folder(folder) as aside:
+        storage.copy_files(folder, aside, manifest.files)
         card.copy_pictures(aside, curve, samples)
         pictures = [path.name for path in aside.iterdir() if path.suffix in (".png", ".mp4")]
         readme = card.write(manifest, model, data_note=data_note, pictures=pictures, name=_title(folder), figures=figures)
-        folders.write_file(aside / "README.md", readme.encode())
-        folders.write_file(aside / "LICENSE", card.license_text(manifest.license).encode())
+        storage.write_file(aside / "README.md", readme.encode())
+        storage.write_file(aside / "LICENSE", card.license_text(manifest.license).encode())
         card.write_evaluation(aside, figures) if figures else (aside / card.EVALUATION).unlink(missing_ok=True)
         if overrides:
             _write_texts(model.recipe, aside, manifest.license)
             _keep_data_pin(folder, aside, model.recipe)
         seal(manifest, aside)
-        folders.put_in_place(aside, folder)
+        storage.replace_folder(aside, folder)
     return folder
 
 
@@ -257,7 +257,7 @@ def seal(manifest: Manifest, folder: Path) -> None:
     (folder / manifests.SIGNATURE).unlink(missing_ok=True)  # it was of another mgzoo.json
     text = dataclasses.replace(manifest, files=entries).to_json().encode()
     manifests.parse(text, manifests.NAME)
-    folders.write_file(folder / manifests.NAME, text)
+    storage.write_file(folder / manifests.NAME, text)
 
 
 def _files_of(entry: PartEntry) -> list[str]:
@@ -350,9 +350,9 @@ def _config_json(config) -> bytes:
 def _write_texts(recipe, folder: Path, license: str) -> None:
     from mgzoo import lock
 
-    folders.write_file(folder / "recipe.yaml", recipe.to_yaml().encode())
-    folders.write_file(folder / "recipe.lock.json", (json.dumps(lock.lock(recipe), indent=1, sort_keys=True) + "\n").encode())
-    folders.write_file(folder / "LICENSE", card.license_text(license).encode())
+    storage.write_file(folder / "recipe.yaml", recipe.to_yaml().encode())
+    storage.write_file(folder / "recipe.lock.json", (json.dumps(lock.lock(recipe), indent=1, sort_keys=True) + "\n").encode())
+    storage.write_file(folder / "LICENSE", card.license_text(license).encode())
 
 
 def _keep_data_pin(old: Path, new: Path, recipe) -> None:
@@ -362,7 +362,7 @@ def _keep_data_pin(old: Path, new: Path, recipe) -> None:
     pinned, path = lock.read(old / "recipe.lock.json")["data"], getattr(recipe.data and recipe.data.config, "path", None)
     if len(pinned) == 1 and path:
         told = lock.read(new / "recipe.lock.json") | {"data": {path: next(iter(pinned.values()))}}
-        folders.write_file(new / "recipe.lock.json", (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+        storage.write_file(new / "recipe.lock.json", (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _requirements(recipe) -> tuple[Requirement, ...]:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from mgzoo.hub import folder as folders
+from mgzoo import storage
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import Manifest, problem
 from mgzoo.spec import MgzooError, Problem
@@ -75,13 +75,7 @@ def remember(repo: str, revision: str | None, commit: str) -> None:
     if is_commit(revision):
         return
     pointer = _cache_of(repo) / "refs" / (revision or "main")
-    aside = pointer.with_name(f".{pointer.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    pointer.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        aside.write_text(commit)
-        os.replace(aside, pointer)
-    finally:
-        aside.unlink(missing_ok=True)
+    storage.atomic_write(pointer, commit, durable=False)
 
 
 def discard(folder: Path, name: str) -> None:

@@ -6,17 +6,16 @@ a commit names its content. ``refs.json`` maps ``main`` and tags to commits.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mgzoo import storage
 from mgzoo.hub import addresses
 from mgzoo.hub import manifest as manifests
 from mgzoo.spec import MgzooError
@@ -95,7 +94,7 @@ def publish(
     expected = parent if parent is not None else read_refs(hub, name).get("main")
     base.mkdir(parents=True, exist_ok=True)
     try:
-        with written_aside(base / "new") as staging:
+        with storage.staging_folder(base / "new") as staging:
             fill(staging)
             commit = manifests.commit_of(staging)
             with _locked(base):
@@ -111,7 +110,7 @@ def publish(
                 new = not (base / commit).exists()
                 try:
                     if new or checking.check_files(base / commit, manifests.read(staging)):
-                        put_in_place(staging, base / commit)
+                        storage.replace_folder(staging, base / commit)
                     elif (staging / manifests.SIGNATURE).is_file():  # the same content, signed later
                         os.replace(staging / manifests.SIGNATURE, base / commit / manifests.SIGNATURE)
                     _write_refs(base, {**refs, "main": commit, **({tag: commit} if tag else {})})
@@ -126,86 +125,15 @@ def publish(
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
-    """A new sibling folder ``.tmp-…`` of ``target`` to write into; removed at the end unless it was renamed by then."""
+def staging_folder(target: Path) -> Iterator[Path]:
+    """`mgzoo.storage.staging_folder` for a name that a person gave, which may be an address that is no path."""
     addresses.refuse_path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.parent / f".tmp-{target.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    aside.mkdir()
-    try:
+    with storage.staging_folder(target) as aside:
         yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def put_in_place(aside: Path, target: Path) -> None:
-    """Rename a finished folder to ``target``; an artifact that stands there is replaced, and put back if that fails."""
-    old = aside.with_name(aside.name + "-old")
-    try:
-        if target.exists():
-            os.rename(target, old)
-        os.rename(aside, target)
-        sync(target.parent)
-    except BaseException:
-        if old.exists() and not target.exists():
-            os.rename(old, target)
-        raise
-    finally:
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or a folder's entries, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def disk_errors(doing: str) -> Iterator[None]:
-    """Turn a full or unwritable disk into an error that says what was being done."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "free some space and repeat; nothing was changed"
-            raise MgzooError(f"no space left on the disk while {doing}", remedy=remedy) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "choose a folder that you may write"
-            raise MgzooError(f"{error.filename or 'the folder'} cannot be written while {doing}", remedy=remedy) from error
-        raise
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write one file durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def copy_files(source: Path, dest: Path, names) -> None:
-    """Copy the named regular files (symbolic links are followed: a hub's cache is made of them) durably."""
-    for name in names:
-        (dest / name).parent.mkdir(parents=True, exist_ok=True)
-        with open(source / name, "rb") as read, open(dest / name, "wb") as write:
-            shutil.copyfileobj(read, write, 1 << 22)
-            write.flush()
-            os.fsync(write.fileno())
 
 
 def _write_refs(base: Path, refs: dict[str, str]) -> None:
-    aside = base / f".tmp-{REFS}-{secrets.token_hex(4)}"
-    try:
-        write_file(aside, (json.dumps(refs, indent=1, sort_keys=True) + "\n").encode())
-        os.replace(aside, base / REFS)
-        sync(base)
-    finally:
-        aside.unlink(missing_ok=True)
+    storage.atomic_write(base / REFS, json.dumps(refs, indent=1, sort_keys=True) + "\n")
 
 
 @contextmanager

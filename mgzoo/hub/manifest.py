@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blake3 import blake3
-
 from mgzoo.hub.strict import Checker, problem, short, strict_json
 from mgzoo.spec import UNSEEN, ConditionSpec, LatentSpec, MgzooError, RecipeError
+from mgzoo.storage import digest_file
 
 NAME = "mgzoo.json"
 SIGNATURE = "mgzoo.sig"
@@ -147,15 +146,6 @@ class Manifest:
             if not entry[optional]:
                 del entry[optional]
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def digest_file(path: str | Path) -> str:
-    """blake3 hex digest of a file's content."""
-    hasher, block = blake3(), memoryview(bytearray(1 << 20))
-    with open(path, "rb", buffering=0) as file:
-        while size := file.readinto(block):
-            hasher.update(block[:size])
-    return hasher.hexdigest()
 
 
 def commit_of(folder: str | Path) -> str:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mgzoo import adapters
-from mgzoo.hub import folder as folders
+from mgzoo import adapters, storage
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub import tensors as stored
 from mgzoo.hub.manifest import Manifest, Reference
@@ -46,7 +45,7 @@ def write(part: nn.Module, adapter: Adapter, tensors: Mapping[str, Tensor], fold
         "init_lora_weights": True,
         **{name: PLAIN[name] for name in WRITTEN},
     }
-    folders.write_file(folder / CONFIG, (json.dumps(config, indent=1, sort_keys=True) + "\n").encode())
+    storage.write_file(folder / CONFIG, (json.dumps(config, indent=1, sort_keys=True) + "\n").encode())
     stored.check_finite(tensors, folder)
     stored.write_one({PREFIX + key: value for key, value in tensors.items()}, folder / manifests.ADAPTER_FILE)
     return [manifests.ADAPTER_FILE]

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mgzoo import storage
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import SIGNATURE, problem
 from mgzoo.spec import MgzooError, Problem
@@ -24,18 +25,13 @@ MAX_BYTES = 1_000_000
 def sign(folder: Path, key: str | Path) -> Path:
     """Write ``folder``/mgzoo.sig with a private key (PEM; P-256, P-384 or P-521, without a password) and return it."""
     library, errors = _library(), _errors()
-    aside = folder / f".{SIGNATURE}.part"
     try:
-        try:
-            signer = library.signing.Config().use_elliptic_key_signer(private_key=_key(key))
-        except errors as error:
-            made = "openssl ecparam -genkey -name prime256v1 -noout -out key.pem"
-            raise MgzooError(f"{key} is no private key to sign with: {_said(error)}", remedy=f"make one: {made}") from None
-        with _plain(folder) as path:
-            signer.sign(path, aside)
-        aside.replace(folder / SIGNATURE)
-    finally:
-        aside.unlink(missing_ok=True)
+        signer = library.signing.Config().use_elliptic_key_signer(private_key=_key(key))
+    except errors as error:
+        made = "openssl ecparam -genkey -name prime256v1 -noout -out key.pem"
+        raise MgzooError(f"{key} is no private key to sign with: {_said(error)}", remedy=f"make one: {made}") from None
+    with storage.atomic_path(folder / SIGNATURE) as aside, _plain(folder) as path:
+        signer.sign(path, aside)
     return folder / SIGNATURE
 
 

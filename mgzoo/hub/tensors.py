@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mgzoo.hub import folder as folders
+from mgzoo import storage
 from mgzoo.hub import headers as file_headers
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.headers import SCALE
@@ -78,7 +78,7 @@ def write(tensors: Mapping[str, Tensor], folder: Path, *, shard_bytes: int = SHA
         size = sum(tensor.nbytes for tensor in tensors.values())
         weight_map = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
         text = json.dumps({"metadata": {"total_size": size}, "weight_map": weight_map}, indent=1, sort_keys=True) + "\n"
-        folders.write_file(folder / "model.safetensors.index.json", text.encode())
+        storage.write_file(folder / "model.safetensors.index.json", text.encode())
     return names
 
 
@@ -102,7 +102,7 @@ def write_one(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
     except SafetensorError as error:
         raise MgzooError(f"{path} could not be written: {error}", remedy="check the disk's free space and repeat") from None
     os.chmod(path, 0o644)  # safetensors writes a private temporary file and renames it
-    folders.sync(path)
+    storage.fsync(path)
     back = read([path])
     for key, tensor in whole.items():
         if key not in back or back[key].dtype != tensor.dtype or not torch.equal(back[key], tensor):

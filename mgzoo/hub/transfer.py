@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from mgzoo import storage
 from mgzoo.hub import addresses, checking, leaks, refs, signing
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
@@ -43,7 +44,7 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
     names = [manifests.NAME, *manifest.files, *_signature(folder)]
     say(f"pushing {len(names)} files, {manifest.size:,} bytes")
     if target.hub is not None:
-        with folders.disk_errors(f"pushing to {target.text}"):
+        with storage.disk_errors(f"pushing to {target.text}"):
             return folders.publish(
                 target.hub, target.name, lambda staging: _copy(folder, staging, manifest), tag=target.revision, parent=parent
             )
@@ -85,7 +86,7 @@ def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = 
     checking.refuse(checking.check_files(source, manifest))
     _fetch_bases(manifest, licenses)
     checking.refuse(checking.check_tensors(source, manifest))
-    with folders.disk_errors(f"pulling {ref}"), folders.written_aside(place) as aside:
+    with storage.disk_errors(f"pulling {ref}"), folders.staging_folder(place) as aside:
         _copy(source, aside, manifest)
         checking.refuse(_unsigned(aside, require_signature, source))
         _settle(aside, place)
@@ -107,7 +108,7 @@ def before_fetching(manifest: Manifest, origin: str, place: Path, licenses: Sequ
 
 def home() -> Path:
     """Where pulled copies of folder hubs go: ``$MGZOO_HOME``, default ``~/.cache/mgzoo``."""
-    return Path(os.environ.get("MGZOO_HOME") or Path.home() / ".cache" / "mgzoo")
+    return storage.cache_home()
 
 
 def _fetch_bases(manifest: Manifest, licenses: Sequence[str]) -> None:
@@ -132,7 +133,7 @@ def _unsigned(folder: Path, key: str | Path | None, origin: Path | str = "") -> 
 
 def _copy(source: Path, dest: Path, manifest: Manifest) -> None:
     """Copy the artifact and check that what arrived is what is listed."""
-    folders.copy_files(source, dest, [manifests.NAME, *manifest.files, *_signature(source)])
+    storage.copy_files(source, dest, [manifests.NAME, *manifest.files, *_signature(source)])
     if manifests.read(dest) != manifest:
         raise MgzooError(f"{source} changed while it was copied", remedy="repeat when nothing writes to it")
     checking.refuse(checking.check_files(dest, manifest))
@@ -141,7 +142,7 @@ def _copy(source: Path, dest: Path, manifest: Manifest) -> None:
 def _settle(aside: Path, place: Path) -> None:
     if place.is_dir() and not any(place.iterdir()):
         place.rmdir()
-    folders.put_in_place(aside, place)
+    storage.replace_folder(aside, place)
 
 
 def _stamps(folder: Path, manifest: Manifest) -> list[tuple[int, int, int]]:
@@ -173,7 +174,7 @@ def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str],
             endpoint.discard(folder, name)
         size = sum(manifest.files[name].size for name in bad)
         say(f"fetching {len(bad)} files, {size:,} bytes of {parsed.repo}@{commit}")
-        with folders.disk_errors(f"pulling {parsed.text}"):
+        with storage.disk_errors(f"pulling {parsed.text}"):
             endpoint.fetch(parsed.repo, commit, list(bad))
         bad = _damaged(folder, manifest, bad)
         for name in bad:
@@ -185,7 +186,7 @@ def _pull_endpoint(parsed: refs.Ref, dest: Path | None, licenses: Sequence[str],
         endpoint.remember(parsed.repo, parsed.revision, commit)
     if dest is None:
         return folder
-    with folders.disk_errors(f"pulling {parsed.text}"), folders.written_aside(dest) as aside:
+    with storage.disk_errors(f"pulling {parsed.text}"), folders.staging_folder(dest) as aside:
         _copy(folder, aside, manifest)
         _settle(aside, dest)
     return dest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mgzoo.media.encode import atomic_path
+from mgzoo.storage import atomic_path
 from mgzoo.spec import MgzooError
 
 if TYPE_CHECKING:

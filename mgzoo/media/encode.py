@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +16,7 @@ from mgzoo.media import integrity
 from mgzoo.media.frames import threads
 from mgzoo.media.timing import spread
 from mgzoo.spec import MgzooError
+from mgzoo.storage import atomic_path
 
 if TYPE_CHECKING:
     from mgzoo.media.media import Media
@@ -106,20 +104,6 @@ def _channels(media: Media) -> Tensor:
 
 def _shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A name to write to; what was written there takes the place of `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        yield aside
-        os.replace(aside, path)
-    except OSError as error:  # named after what was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write_mp4(media: Media, path: Path, crf: float) -> None:

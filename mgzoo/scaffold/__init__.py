@@ -10,10 +10,9 @@ import importlib.util
 import keyword
 import os
 import re
-import secrets
-import shutil
 from pathlib import Path
 
+from mgzoo import storage
 from mgzoo.discovery import discover, known_distributions
 from mgzoo.spec import KINDS, MgzooError
 
@@ -33,16 +32,12 @@ def new(kind: str, name: str, out: str | Path | None = None) -> Path:
     folder = Path(out) if out is not None else Path(distribution(name))
     if folder.exists() or folder.is_symlink():
         raise MgzooError(f"{folder} exists", remedy="choose another folder with --out, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.parent / f".tmp-{folder.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
+    with storage.staging_folder(folder) as aside:
         for source in files(kind):
             path = aside / filled(source.relative_to(source_root(source)).as_posix(), kind, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(filled(source.read_text(encoding="utf-8"), kind, name), encoding="utf-8")
         os.rename(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

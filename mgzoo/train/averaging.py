@@ -25,14 +25,15 @@ class Average:
         self.shards = [tensor.detach().clone() for tensor in masters]
 
     @torch.no_grad()
-    def update(self, masters: Sequence[Tensor], step: int) -> None:
-        """Take in the weights after optimiser step `step` (1-based); steps that `every` leaves out are ignored."""
+    def update(self, masters: Sequence[Tensor], step: int) -> bool:
+        """Take in the weights after optimiser step `step` (1-based); False where `every` leaves that step out."""
         if step % self.config.every:
-            return
+            return False
         n = self.updates
         decay = min(self.config.decay**self.config.every, (1 + n) / (10 + n))
         torch._foreach_lerp_(self.shards, [tensor.detach() for tensor in masters], 1 - decay)
         self.updates += 1
+        return True
 
 
 def average(folders: Sequence[str | Path]) -> dict[str, dict[str, Tensor]]:

@@ -1,48 +1,24 @@
 """Checkpoints that are whole or not there at all.
 
-A checkpoint is written to ``checkpoints/.tmp-<step>``, flushed to disk, listed with sizes and blake3 digests in its
+A checkpoint is written to ``checkpoints/.tmp-<step>-<random>``, flushed to disk, listed with sizes and blake3 digests in its
 ``manifest.json``, renamed to ``checkpoints/step-<step>``, and only then named by ``checkpoints/latest``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from blake3 import blake3
-
+from mgzoo import storage
 from mgzoo.spec import MgzooError
 
 MANIFEST = "manifest.json"
-
-
-def digest(path: Path) -> str:
-    """blake3 of a file, hexadecimal."""
-    return blake3().update_mmap(path).hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Force a file (or a folder's list of names) to disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new one, never a part."""
-    aside = path.with_name(f".tmp-{path.name}")
-    aside.write_text(text)
-    flush(aside)
-    os.replace(aside, path)
-    flush(path.parent)
 
 
 def begin(checkpoints: Path, step: int) -> Path:
@@ -50,7 +26,7 @@ def begin(checkpoints: Path, step: int) -> Path:
     checkpoints.mkdir(parents=True, exist_ok=True)
     for leftover in checkpoints.glob(".tmp-*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    aside = checkpoints / f".tmp-{step:06d}"
+    aside = checkpoints / f".tmp-{step:06d}-{secrets.token_hex(4)}"
     aside.mkdir()
     return aside
 
@@ -58,16 +34,16 @@ def begin(checkpoints: Path, step: int) -> Path:
 def commit(aside: Path, step: int, keep: int) -> Path:
     """List, flush and rename what was written aside, point ``latest`` to it; only it and the `keep` - 1 before it stay."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())
-    listed = {str(path.relative_to(aside)): {"size": path.stat().st_size, "blake3": digest(path)} for path in files}
+    listed = {str(path.relative_to(aside)): {"size": path.stat().st_size, "blake3": storage.digest_file(path)} for path in files}
     (aside / MANIFEST).write_text(json.dumps({"step": step, "files": listed}, indent=1))
     for path in [*files, aside / MANIFEST, *(p for p in aside.rglob("*") if p.is_dir()), aside]:
-        flush(path)
+        storage.fsync(path)
     final = aside.parent / f"step-{step:06d}"
     if final.exists():
         shutil.rmtree(final)
     os.rename(aside, final)
-    flush(final.parent)
-    replace_text(final.parent / "latest", final.name + "\n")
+    storage.fsync(final.parent)
+    storage.atomic_write(final.parent / "latest", final.name + "\n")
     older = [folder for folder in numbered(final.parent) if number(folder) <= step]
     for old in {*numbered(final.parent)} - {*older[-max(1, keep) :]}:
         shutil.rmtree(old)
@@ -91,16 +67,9 @@ def room(checkpoints: Path, aside: Path, step: int) -> Iterator[None]:
         yield
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if disk_full(error):
+        if storage.disk_full(error):
             raise no_room(checkpoints, step) from error
         raise
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether an error means that the disk is full; torch's and safetensors' writers raise no OSError for it."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return any(word in str(error) for word in ("PytorchStreamWriter", "No space left", "inline_container"))
 
 
 def no_room(checkpoints: Path, step: int) -> MgzooError:
@@ -126,7 +95,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != entry["size"]:
             return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
-        if digest(path) != entry["blake3"]:
+        if storage.digest_file(path) != entry["blake3"]:
             return f"{name} does not match its digest"
     return None
 

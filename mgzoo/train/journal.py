@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from mgzoo import storage
+
 LINE_SECONDS = 30
 
 
@@ -22,9 +24,7 @@ def truncate(path: Path, step: int) -> None:
                 lines.append(line)
         except json.JSONDecodeError:  # the last line of a killed run
             continue
-    aside = path.with_suffix(".tmp")
-    aside.write_text("".join(line + "\n" for line in lines))
-    aside.replace(path)
+    storage.atomic_write(path, "".join(line + "\n" for line in lines))
 
 
 def note(path: Path, entry: Mapping) -> None:

@@ -6,7 +6,6 @@ rank ``m % world``: neither the number of ranks nor an interruption changes what
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -17,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
-from mgzoo import adapters, precision
+from mgzoo import precision, storage
 from mgzoo.parts import Data
 from mgzoo.spec import MgzooError, as_seed
-from mgzoo.train import borders, checkpoint, journal, ranks, resume, signals, zero
+from mgzoo.train import borders, counts, failure, journal, ranks, signals, validation, zero
+from mgzoo.train import resume as resuming
 from mgzoo.train.averaging import Average
+from mgzoo.train.finish import finish
 from mgzoo.train.ranks import Place
 from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
 from mgzoo.train.weights import Weights, fill
 
-FINISH_BATCHES = 16
 START_BATCHES = 32
 
 
@@ -42,11 +42,12 @@ class Run:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
+def train(recipe, out: str | Path, resume: bool = False, model=None, accept_changes: bool = False) -> Run:
     """Train a composed recipe into the folder `out`.
 
-    resume: go on from the newest whole checkpoint in `out`. model: a model already built from the recipe (its weights are
-    the starting point), default ``mgzoo.model.build``. The same call works in a plain process and under `torchrun` or the
+    resume: go on from the newest whole checkpoint in `out`; what has changed since it was saved is said. model: a model already built
+    from the recipe (its weights are the starting point), default ``mgzoo.model.build``. accept_changes: go on with other data and other
+    weights under the same names too, which is refused otherwise. The same call works in a plain process and under `torchrun` or the
     `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for what a user can mend. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
@@ -57,9 +58,10 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
     spans = plans(recipe)
     if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
         raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))
-    if resume:
-        lock.same_weights(recipe, Path(out) / "recipe.lock.json")
-    place = ranks.distributed()
+    place, out = ranks.distributed(), Path(out)
+    found = resuming.find(out, place, resume)
+    made = ranks.from_first(place, lambda: {"lock": lock.lock(recipe), "recipe": recipe.tree})
+    changed = ranks.from_first(place, lambda: resuming.compare(recipe, made, found, out, accept_changes)) if found else ([], None)
     registry = discover()
     if model is None:
         model = models.build(recipe, device=place.device.type)
@@ -69,7 +71,6 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
         stream = registry.build_class(part.component.id)
         return stream(part.config, seed=as_seed(recipe.seed + span.index), rank=place.rank, world=place.world)
 
-    pinned = json.dumps(lock.lock(recipe), indent=2) + "\n" if place.first else ""
     return run(
         model,
         spans,
@@ -77,9 +78,10 @@ def train(recipe, out: str | Path, resume: bool = False, model=None) -> Run:
         out,
         place=place,
         seed=recipe.seed,
-        resume=resume,
-        digest=recipe.digest(),
-        texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": pinned},
+        resume=found if found else resume,
+        changed=changed,
+        made=made,
+        texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": json.dumps(made["lock"], indent=2) + "\n"},
         write=models.save,
         hook=registry.hook,
     )
@@ -93,31 +95,35 @@ def run(
     *,
     place: Place,
     seed: int,
-    resume: bool = False,
-    digest: str = "",
+    resume: bool | Path = False,
+    changed: tuple[list[str], dict | None] = ([], None),
+    made: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
     write: Callable[..., Any] | None = None,
     hook=None,
 ) -> Run:
     """Train `model` through `spans`: what `train` does once the recipe has been taken apart.
 
-    open_data: gives this rank's stream for a stage. digest: names the recipe. texts: files for the run folder.
+    open_data: gives this rank's stream for a stage. resume: whether to go on, or the checkpoint to go on from. changed: what `resume.compare`
+    gave. made: what every checkpoint tells of how it was made. texts: files for the run folder, written once it is sure that there is a run.
     write: saves the artifact, called as ``write(model, folder, state=, metrics=, curve=)``. hook: relay of `mgzoo_step`
     and `mgzoo_saved`.
     """
     out = Path(out)
-    if not resume and any((out / "checkpoints").glob("step-*")):
-        raise MgzooError("this folder already holds a run", remedy="go on with --resume, or choose another --out", origin=str(out))
-    loop = Loop(model, spans, open_data, out, place=place, seed=seed, digest=digest, hook=hook)
-    if place.first:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in (texts or {}).items():
-            checkpoint.replace_text(out / name, text)
+    found = resume if isinstance(resume, Path) else resuming.find(out, place, resume)
+    loop = Loop(model, spans, open_data, out, place=place, seed=seed, made=made, hook=hook)
     try:
         with signals.Interrupt(lambda line: loop.progress.say(line)) as loop.interrupt:
-            loop.begin(resume)
+            loop.begin(found, bool(resume), changed)
+            if place.first:
+                for name, text in (texts or {}).items():
+                    storage.atomic_write(out / name, text)
             loop.steps()
-        return loop.finish(write)
+        return finish(loop, write)
+    except Exception as error:
+        if loop.step and loop.step == loop.spans[-1].last:
+            failure.end(loop, error)
+        raise
     finally:
         loop.close()
 
@@ -125,14 +131,17 @@ def run(
 class Loop:
     """One run in progress: the engine of the current stage and all that must outlive a stage or an interruption."""
 
-    def __init__(self, model, spans, open_data, out: Path, *, place: Place, seed: int, digest: str = "", hook=None):
+    def __init__(self, model, spans, open_data, out: Path, *, place: Place, seed: int, made: Mapping[str, Any] | None = None, hook=None):
         self.model, self.spans, self.open_data, self.out = model, spans, open_data, out
         model.counting = True  # a line for each long caption would drown the rest
-        self.place, self.seed, self.digest, self.hook = place, seed, digest, hook
+        self.place, self.seed, self.made, self.hook = place, seed, made or {}, hook
         self.weights = Weights(model, place, [name for span in spans for name in self.trained(span)])
         self.progress = journal.Progress(0, spans[-1].last, place.first)
-        self.span = self.engine = self.average = self.interrupt = None
+        self.span = self.engine = self.average = self.interrupt = self.standing = None
+        self.agreed = True  # whether every rank knows of an error in the micro-batch that was drawn last
+        self.counts: dict[str, int] = {}
         self.names: list[str] = []
+        self.in_average: set[str] = set()  # weights of which the average has taken in at least one update
         self.step = self.samples = 0
         self.saved = -1
         self.plateau = {"factor": 1.0, "best": None, "waited": 0}
@@ -141,21 +150,27 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------------ stages
 
-    def begin(self, again: bool) -> None:
-        """Enter the first stage, or the one that the newest whole checkpoint belongs to."""
-        found = resume.find(self) if again else None
-        self.set_precision(resume.precision(found))
+    def begin(self, found: Path | None, again: bool, changed: tuple[list[str], dict | None] = ([], None)) -> None:
+        """Enter the first stage, or the one that the checkpoint `found` belongs to. Nothing is written before all of it went well."""
+        self.set_precision(resuming.precision(found))
         if found is not None:
-            resume.load(self, found)
+            resuming.load(self, found)
             self.progress = journal.Progress(self.step, self.spans[-1].last, self.place.first)
             self.progress.say(f"resuming from {found.name}")
+            for line in changed[0]:
+                self.progress.say(f"! changed since then: {line}")
         else:
             if again:
                 self.progress.say(f"! no whole checkpoint in {self.out}: starting from step 0")
             self.start()
             self.enter(self.spans[0])
         if self.place.first:
+            self.out.mkdir(parents=True, exist_ok=True)
             journal.truncate(self.out / "metrics.jsonl", self.step)
+            if changed[0]:  # what the steps before saw, when recipe.lock.json no longer tells it
+                journal.note(self.out / "changes.jsonl", {"step": self.step, "changed": changed[0], "lock": changed[1]})
+        self.note_engine()
+        validation.say_nothing_held_out(self)
 
     def set_precision(self, begun: str | None) -> None:
         """Replace ``auto`` in every stage by one precision that all ranks take. begun: the one of the run that goes on."""
@@ -195,31 +210,47 @@ class Loop:
         """Start a stage: its data, and a new engine where what is trained or how it is batched differs from the stage before."""
         before, names = self.span, self.trained(span)
         same = before is not None and names == self.names and zero.alike(before, span)
+        micro, accumulation = zero.micro_batches(span.train, self.place.world)
+        data = self.open_data(span)  # before anything is taken down: it may not be there
+        self.standing = None
         kept = {} if same else self.leave(names)
-        self.span, self.model.recipe = span, span.recipe
-        self.micro, self.accumulation = zero.micro_batches(span.train, self.place.world)
-        self.data = self.open_data(span)
+        self.span, self.model.recipe, self.data = span, span.recipe, data
+        self.micro, self.accumulation = micro, accumulation
         self.stream = self.data.batches(self.micro)
         self.watch(span.train.debug)
         self.plateau = {"factor": 1.0 if span.first == span.warm_first else self.plateau["factor"], "best": None, "waited": 0}
         if same:
-            for group in self.engine.optimizer.param_groups:
-                group["betas"] = tuple(span.train.betas)
-                group["weight_decay"] = span.train.weight_decay if group["weight_decay"] else 0.0
+            zero.set_groups(self.engine, span.train)
             return
         self.names = names
         self.weights.set(names, torch.bfloat16 if span.train.precision == "bf16" else torch.float32)
         self.model.forget_identities()
         self.engine = zero.start(zero.Trainable(self.model, names), span.train, span.zero, self.place)
-        self.average = Average(span.train.ema, zero.masters(self.engine)) if span.train.ema.decay else None
-        if self.average and kept:
-            self.average.updates = kept["updates"]
-            self.put_average(kept["weights"])
+        self.start_average(kept)
         if before is not None:
             self.progress.say(f"stage {span.name}: training {', '.join(names)}; the optimiser's moments start anew")
+
+    def note_engine(self) -> None:
+        """Write the engine's configuration into the run's folder."""
         if self.place.first:
-            config = zero.deepspeed_config(span.train, span.zero, self.place.world, self.place.device.type)
-            checkpoint.replace_text(self.out / "deepspeed.json", json.dumps(config, indent=1) + "\n")
+            config = zero.deepspeed_config(self.span.train, self.span.zero, self.place.world, self.place.device.type)
+            storage.atomic_write(self.out / "deepspeed.json", json.dumps(config, indent=1) + "\n")
+
+    def start_average(self, kept: Mapping[str, Any]) -> None:
+        """Let the average begin at the weights as the engine has them now, or where `leave` left it.
+
+        Its warm-up begins anew where a weight joins that it does not know: a long memory would hold that one at its first value.
+        """
+        train, self.average = self.span.train, None
+        if train.ema.decay:
+            self.average = Average(train.ema, zero.masters(self.engine))
+            known = kept.get("known", set())
+            self.in_average = known & set(zero.names(self.engine))
+            if known >= set(zero.names(self.engine)):
+                self.average.updates = kept["updates"]
+            self.put_average(kept.get("weights", {}))
+        else:
+            self.in_average = set()
 
     def leave(self, names: list[str]) -> dict:
         """Take the engine down and return the averaged weights; parts that `names` trains no longer settle on them."""
@@ -230,7 +261,7 @@ class Loop:
         self.engine = None
         for name in set(self.names) - set(names):
             fill(self.model.part(name), name, averaged)
-        return {"weights": averaged, "updates": updates}
+        return {"weights": averaged, "updates": updates, "known": self.in_average}
 
     def watch(self, on: bool) -> None:
         """Look at every part's border (`train.debug`), or stop looking."""
@@ -239,9 +270,14 @@ class Loop:
         self.watches = borders.watch(self.model) if on else []
 
     def averaged(self) -> dict[str, Tensor]:
-        """The weights to keep, whole and in float32, named as in `zero.Trainable`: averaged where averaging is on. On all ranks."""
-        if self.average is None:
-            return zero.full(self.engine)
+        """The weights to keep, whole and in float32, named as in `zero.Trainable`: averaged where the average has taken them in. On all ranks."""
+        averaged = self.average_weights() if self.in_average else {}
+        if averaged and averaged.keys() <= self.in_average:
+            return averaged
+        return zero.full(self.engine) | {name: value for name, value in averaged.items() if name in self.in_average}
+
+    def average_weights(self) -> dict[str, Tensor]:
+        """The average as it stands, whole; of weights that it has not taken in yet, where it began. On all ranks."""
         with zero.holding(self.engine, self.average.shards):
             return zero.full(self.engine)
 
@@ -252,11 +288,21 @@ class Loop:
     # ------------------------------------------------------------------------------------------------- steps
 
     def steps(self) -> None:
-        """All remaining optimiser steps."""
+        """All remaining optimiser steps; what is whole is saved where they cannot be done."""
+        try:
+            self.standing = failure.standing(self)
+            self.remaining_steps()
+        except Exception as error:
+            failure.end(self, error)
+            raise
+
+    def remaining_steps(self) -> None:
         total, losses, terms, busy = self.spans[-1].last, [], {}, 0.0
         while self.step < total:
             if self.step >= self.span.last:
                 self.enter(stage_at(self.spans, self.step))
+                self.standing = failure.standing(self)
+                self.note_engine()
             train, begun = self.span.train, time.monotonic()
             rate = learning_rate(self.span, self.step) * self.plateau["factor"]
             for group in self.engine.optimizer.param_groups:
@@ -264,12 +310,14 @@ class Loop:
             loss, stop, named = self.descend()
             norm = float(self.engine.get_global_grad_norm())
             if not math.isfinite(norm) or norm < 0:
-                self.refuse("the gradient norm", norm, named)
+                failure.refuse(self, "the gradient norm", norm, named)
             self.step += 1
             self.samples += train.batch
             last = self.step == total
             if self.average:
-                self.average.update(zero.masters(self.engine), self.step)
+                if self.average.update(zero.masters(self.engine), self.step):
+                    self.in_average = set(zero.names(self.engine))
+            self.standing = failure.standing(self)
             losses.append(loss)
             for name, value in named.items():
                 terms.setdefault(name, []).append(value)
@@ -278,15 +326,18 @@ class Loop:
             if self.step % train.log_every == 0 or last:
                 n = len(losses)
                 means = ranks.mean(self.place, {name: sum(values) / len(values) for name, values in terms.items()})
-                self.log({**self.metrics, "loss": sum(losses) / n, "terms": means, "seconds": busy / n})
+                self.counts = counts.counted(self)
+                self.log({**self.metrics, "loss": sum(losses) / n, "terms": means, "seconds": busy / n, **({"counts": self.counts} if self.counts else {})})
                 losses, terms, busy = [], {}, 0.0
             self.progress.show(self.step, f"loss {loss:.4f}")
             if train.validate_every and (self.step % train.validate_every == 0 or last):
-                self.validate()
+                validation.validate(self)
             if self.place.first and self.hook is not None:
                 self.hook.mgzoo_step(run=self.run(), step=self.step, metrics=self.metrics)
             if stop or last or (train.save_every and self.step % train.save_every == 0):
-                resume.save(self)
+                kept, self.standing = self.standing, None  # a save that fails is not tried again
+                resuming.save(self)
+                self.standing = kept
             if stop:
                 signals.leave(stop)
 
@@ -295,11 +346,7 @@ class Loop:
         total, terms = torch.zeros((), device=self.place.device), {}
         for turn in range(self.accumulation):
             generator = self.seeded(self.step, turn * self.place.world + self.place.rank)
-            clips = next(self.stream)
-            with torch.no_grad():
-                example = self.model.task.prepare(self.model, clips)
-            if self.span.train.debug:
-                borders.check_example(example)
+            example = failure.draw(self)
             loss, named = self.engine(example, generator)
             total += loss.detach().float() / self.accumulation
             for name, value in named.items():
@@ -308,55 +355,13 @@ class Loop:
             if turn == self.accumulation - 1:
                 mean, stop = ranks.agree(self.place, float(total), self.interrupt.heard)
                 if not math.isfinite(mean):
-                    self.refuse("the loss", mean, terms)
+                    failure.refuse(self, "the loss", mean, terms)
+                self.standing = None  # a step that is half done is no state to go on from
             self.engine.step()
         return mean, stop, terms
 
     def seeded(self, *key) -> torch.Generator:
         return ranks.seeded(self.place.device, self.seed, *key)
-
-    def refuse(self, what: str, value: float, terms: Mapping[str, float]) -> None:
-        """Stop a run that has gone wrong, before it is saved."""
-        left = checkpoint.current(self.out / "checkpoints")
-        said = ", ".join(f"{name} {number:.6g}" for name, number in terms.items())
-        raise MgzooError(
-            f"{what} is {value} at step {self.step + 1} ({said}): training stops",
-            remedy=f"lower train.lr, or run with train.debug=true to find the part; last good checkpoint: {left.name if left else 'none yet'}",
-            origin=str(self.out),
-        )
-
-    # -------------------------------------------------------------------------------------------- validation
-
-    def measure(self, ask: Callable[..., Mapping[str, float]]) -> dict[str, float]:
-        """Mean of the task's held-out measures over the held-out clips, on noise that is the same every time."""
-        train = self.span.train
-        clips = list(self.data.held_out())[: train.validation_samples]
-        sums: dict[str, float] = {}
-        with torch.no_grad():
-            for first in range(0, len(clips), train.validation_batch):
-                batch = clips[first : first + train.validation_batch]
-                generator = self.seeded("validation", first)
-                for name, value in ask(self.model.task.prepare(self.model, batch), generator).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch) / len(clips)
-        return sums
-
-    def validate(self) -> None:
-        """Log the held-out measures; the learning rate halves after `train.plateau` validations without improvement."""
-        self.engine.eval()
-        held = self.measure(lambda example, generator: self.engine(example, generator, measure=True))
-        self.engine.train()
-        if not held:
-            return
-        self.metrics |= {f"held_out_{name}": value for name, value in held.items()}
-        self.log({"step": self.step, "stage": self.span.name, "validation": held})
-        state, patience = self.plateau, self.span.train.plateau
-        if state["best"] is None or held["loss"] < state["best"]:
-            state.update(best=held["loss"], waited=0)
-            return
-        state["waited"] += 1
-        if patience and state["waited"] >= patience:
-            state.update(factor=state["factor"] / 2, waited=0)
-            self.progress.say(f"step {self.step}: no improvement in {patience} validations, the learning rate is halved")
 
     # ------------------------------------------------------------------------------------------- what is kept
 
@@ -366,40 +371,6 @@ class Loop:
 
     def run(self, artifact: Path | None = None) -> Run:
         return Run(folder=self.out, artifact=artifact, steps=self.step, metrics=dict(self.metrics))
-
-    def finish(self, write: Callable[..., Any] | None) -> Run:
-        """Put the kept weights in the model, let the task calibrate, measure them, and write curve and artifact."""
-        batches = [next(self.stream) for _ in range(FINISH_BATCHES)] if hasattr(self.model.task, "finish") else []
-        names, kept = self.names, self.leave([])["weights"]
-        self.watch(False)
-        for name in names:
-            fill(self.model.part(name), name, kept)
-            self.model.part(name).eval()
-        if batches:
-            self.seeded("finish")
-            with torch.no_grad():
-                self.model.task.finish(self.model, [self.model.task.prepare(self.model, batch) for batch in batches])
-        if self.span.train.validate_every and self.place.first:
-            with contextlib.ExitStack() as precise:
-                for name in names:
-                    precise.enter_context(adapters.agreeing(self.model.part(name)))
-                held = self.measure(lambda example, generator: self.model.task.validate(self.model, example, generator))
-            self.metrics |= {f"held_out_{name}": value for name, value in held.items()}
-            self.log({"step": self.step, "stage": self.span.name, "kept": held})
-        for name in self.model.part_names():
-            self.weights.give_back(name)
-        self.model.forget_identities()
-        artifact = self.out / "artifact" if write is not None else None
-        if self.place.first:
-            journal.draw(self.out / "metrics.jsonl", self.out / "curve.png")
-            if artifact:
-                state = {name: self.weights.state(name) for name in names}
-                about = {"precision": self.span.train.precision, "processor": precision.processor(self.place.device.type)}
-                write(self.model, artifact, state=state, metrics=self.metrics | about, curve=self.out / "curve.png")
-                if self.hook is not None:
-                    self.hook.mgzoo_saved(run=self.run(artifact), path=artifact)
-        distributed.barrier()
-        return self.run(artifact)
 
     def close(self) -> None:
         """Put down what a run that ended early still holds."""

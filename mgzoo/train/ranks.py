@@ -9,9 +9,10 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from blake3 import blake3
@@ -94,6 +95,21 @@ def silence() -> Iterator[None]:
             os.close(saved)
 
 
+def from_first(place: Place, ask: Callable[[], Any]) -> Any:
+    """What `ask` gives on rank 0, on every rank; where it raises there, all raise the same."""
+    answer: list = [None, None]
+    if place.first:
+        try:
+            answer[0] = ask()
+        except Exception as error:
+            answer[1] = error
+    if place.world > 1:
+        torch.distributed.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
 def seeded(device: torch.device, *key) -> torch.Generator:
     """A generator whose seed is made of `key`; torch's and Python's global generators are seeded beside it."""
     digest = blake3(repr(key).encode()).digest(length=16)
@@ -118,6 +134,21 @@ def precision(place: Place) -> str:
     every: list = [None] * place.world
     torch.distributed.all_gather_object(every, preferred(place.device.type))
     return "bf16" if set(every) == {"bf16"} else "fp32"
+
+
+def anyone(place: Place, flag: bool) -> bool:
+    """Whether it is so on any rank."""
+    mine = torch.tensor([float(flag)], device=place.device)
+    torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX)
+    return bool(mine.item())
+
+
+def combined(place: Place, numbers: Mapping[str, Any], how: Callable[[list], Any]) -> dict[str, Any]:
+    """Each number's `how` (sum, max, a mean) over the ranks that have it, in order of name."""
+    every: list = [dict(numbers)] * place.world
+    if place.world > 1:
+        torch.distributed.all_gather_object(every, dict(numbers))
+    return {name: how([one[name] for one in every if name in one]) for name in sorted({name for one in every for name in one})}
 
 
 def mean(place: Place, terms: Mapping[str, float]) -> dict[str, float]:

@@ -14,22 +14,31 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
 
+from mgzoo import lock as locks
+from mgzoo.schema import Train
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal
-from mgzoo.train.ranks import Place, silence
+from mgzoo.train import checkpoint, journal, zero
+from mgzoo.train.ranks import Place, from_first, silence
 
 
-def save(loop) -> None:
-    """Write a checkpoint of the loop as it stands, whole or not at all. Every rank calls this."""
+MADE_WITH = "made_with.json"
+"""In a checkpoint: the lock and the recipe under which it was saved."""
+
+
+def save(loop, data=None) -> None:
+    """Write a checkpoint of the loop as it stands, whole or not at all. Every rank calls this.
+
+    data: where this rank's stream goes on, default where it stands.
+    """
     place, folder = loop.place, loop.out / "checkpoints"
-    aside = checkpoint.begin(folder, loop.step) if place.first else folder / f".tmp-{loop.step:06d}"
+    aside = from_first(place, lambda: checkpoint.begin(folder, loop.step))
     with checkpoint.room(folder, aside, loop.step):
         distributed.barrier()
         streams: list = [None] * place.world
-        distributed.all_gather_object(streams, loop.data.state_dict())
+        distributed.all_gather_object(streams, loop.data.state_dict() if data is None else data)
         with silence():
             loop.engine.save_checkpoint(str(aside), tag="engine", save_latest=False)
-        averaged = loop.averaged() if loop.average else {}
+        averaged = loop.average_weights() if loop.average else {}
         if place.first:
             for name in ("zero_to_fp32.py", "zero_to_torch.py"):  # DeepSpeed leaves its scripts; a checkpoint is data
                 (aside / name).unlink(missing_ok=True)
@@ -46,12 +55,17 @@ def save(loop) -> None:
                 "world": place.world,
                 "zero": loop.engine.zero_optimization_stage(),
                 "precision": loop.span.train.precision,
-                "recipe": loop.digest,
+                "recipe": loop.made.get("lock", {}).get("recipe", ""),
                 "data": streams,
                 "plateau": loop.plateau,
                 "updates": loop.average.updates if loop.average else 0,
+                "in_average": sorted(loop.in_average),
+                "trained": zero.shapes(loop.engine),
+                "lr": loop.span.train.lr,
             }
-            (aside / "loop.json").write_text(json.dumps(state))
+            (aside / "loop.json").write_text(json.dumps(state), encoding="utf-8")
+            if loop.made:
+                (aside / MADE_WITH).write_text(json.dumps(loop.made, indent=1, ensure_ascii=False), encoding="utf-8")
         distributed.barrier()
         final = checkpoint.commit(aside, loop.step, loop.span.train.keep) if place.first else None
     distributed.barrier()
@@ -66,11 +80,49 @@ def earlier(loop) -> list[str]:
     return sorted(before - set(loop.names))
 
 
-def find(loop) -> Path | None:
-    """The newest whole checkpoint, as rank 0 sees it."""
-    found = [checkpoint.newest(loop.out / "checkpoints") if loop.place.first else None]
-    distributed.broadcast_object_list(found, src=0)
-    return found[0]
+def find(out: Path, place: Place, again: bool) -> Path | None:
+    """The checkpoint that a run in the folder `out` goes on from, None for a new run; rank 0 looks.
+
+    again: whether the run is to go on. Raises MgzooError where a new run would be written over another, and where there is nothing to go on from
+    in a folder that is not new.
+    """
+    return from_first(place, lambda: _found(out, again))
+
+
+def _found(out: Path, again: bool) -> Path | None:
+    saved = sorted((out / "checkpoints").glob("step-*"))
+    if not again:
+        if saved:
+            raise MgzooError("this folder already holds a run", remedy="go on with --resume, or choose another --out", origin=str(out))
+        return None
+    found = checkpoint.newest(out / "checkpoints")
+    if found is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        damaged = "start anew in another --out" if saved else "start without --resume, or name the folder of a run with --out"
+        raise MgzooError("there is no whole checkpoint to resume from", remedy=damaged, origin=str(out))
+    return found
+
+
+def compare(recipe, made: dict, found: Path, out: Path, accept: bool) -> tuple[list[str], dict | None]:
+    """(a line for everything that has changed since the checkpoint `found` was saved, the lock of then).
+
+    made: ``{"lock": …, "recipe": tree}`` of now. accept: whether other data and weights are taken too; else they are a MgzooError.
+    """
+    kept, tree = found / MADE_WITH, None
+    if kept.is_file():
+        then = json.loads(kept.read_text(encoding="utf-8"))
+        then, tree, source = then["lock"], then["recipe"], out / "recipe.lock.json"
+    elif (source := out / "recipe.lock.json").is_file():
+        then = locks.read(source)
+    else:
+        return [], None
+    changed = locks.changes(recipe, then, made["lock"], tree)
+    if not accept and (refused := [change.what for change in changed if not change.wanted]):
+        raise MgzooError(
+            "\n    ".join(refused),
+            remedy="bring that back, start a new run, or go on with what is here: --accept-changes",
+            origin=str(source),
+        )
+    return [change.what for change in changed], then
 
 
 def precision(folder: Path | None) -> str | None:
@@ -87,19 +139,22 @@ def load(loop, folder: Path) -> None:
             remedy="resume with the recipe the run was started with",
             origin=str(folder),
         )
-    if state["recipe"] != loop.digest:
-        loop.progress.say(f"! the recipe has changed since {folder.name} was saved: going on with the new one")
     for key, value in load_file(folder / "settled.safetensors").items():
         name, _, tensor = key.partition("/")
         with torch.no_grad():
             loop.model.part(name).state_dict()[tensor].copy_(value)
     span = loop.spans[state["stage"]]
     loop.enter(span)
-    loop.step, loop.samples, loop.plateau, loop.saved = state["step"], state["samples"], state["plateau"], state["step"]
+    same_weights(loop, state, folder)
+    if (then := state.get("precision")) and then != span.train.precision:
+        loop.progress.say(f"! computed in {then} until {folder.name}, in {span.train.precision} from here on")
+    loop.step, loop.samples, loop.saved = state["step"], state["samples"], state["step"]
+    loop.plateau = plateau_of(state, span.train)
     restore(loop.engine, folder, state, loop.place, span.train.precision)
-    if loop.average:
-        loop.average.updates = state["updates"]
-        loop.put_average(load_file(folder / "average.safetensors"))
+    zero.set_groups(loop.engine, span.train)  # the universal format of stage 3 gives every group the settings of the first
+    averaged = load_file(folder / "average.safetensors")
+    known = state.get("in_average", list(averaged) if state["updates"] else [])
+    loop.start_average({"weights": averaged, "updates": state["updates"], "known": set(known)})
     if state["world"] == loop.place.world:
         loop.data.load_state_dict(state["data"][loop.place.rank])
         loop.stream = loop.data.batches(loop.micro)
@@ -108,6 +163,30 @@ def load(loop, folder: Path) -> None:
             next(loop.stream)
     lines = [line for line in journal.read(loop.out / "metrics.jsonl") if "loss" in line and line["step"] <= loop.step]
     loop.metrics = lines[-1] if lines else {}
+
+
+def same_weights(loop, state: dict, folder: Path) -> None:
+    """Raise MgzooError where other weights learn than when the checkpoint was saved: DeepSpeed holds them as one flat tensor and would mix them up."""
+    here, there = zero.shapes(loop.engine), state.get("trained")
+    if there is None or here == there:
+        return
+    gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
+    other = [f"{name} was {there[name]} and is {here[name]}" for name in here if name in there and here[name] != there[name]]
+    said = [f"{name} was trained and is not now" for name in gone] + [f"{name} is trained now and was not" for name in new] + other
+    more = f", and {len(said) - 3} more" if len(said) > 3 else ""
+    raise MgzooError(
+        f"other weights are trained than in {folder.name}: {'; '.join(said[:3]) or 'they come in another order'}{more}",
+        remedy="resume with the recipe the run was started with (its recipe.yaml), or start a new run from the trained weights",
+        origin=str(folder),
+    )
+
+
+def plateau_of(state: dict, train: Train) -> dict:
+    """Where the plateau stood, as far as it still holds: a new learning rate begins whole, and patience that was not asked for has not been tried."""
+    plateau = dict(state["plateau"])
+    if state.get("lr", train.lr) != train.lr:
+        plateau.update(factor=1.0, best=None, waited=0)
+    return plateau
 
 
 def restore(engine, folder: Path, state: dict, place: Place, precision: str) -> None:
@@ -126,20 +205,17 @@ def restore(engine, folder: Path, state: dict, place: Place, precision: str) -> 
             remedy=f"resume with zero.stage={state['zero']}",
             origin=str(folder),
         )
-    aside = folder.parent / f".tmp-universal-{folder.name}"
+    aside = folder.parent / f".tmp-universal-{folder.name}"  # every rank knows it, and one job has this folder
     if place.first:
         convert(folder / "engine", aside / "universal")
         (aside / "latest_universal").write_text("universal")
     distributed.barrier()
-    decays = [group["weight_decay"] for group in engine.optimizer.param_groups]
     engine._config.load_universal_checkpoint = True
     try:
         with silence():
             engine.load_checkpoint(str(aside), tag="universal", load_lr_scheduler_states=False)
     finally:
         engine._config.load_universal_checkpoint = False  # left on, a stage 3 engine would save rank 0's weights only
-    for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
-        group["weight_decay"] = decay  # stage 3 gives every group the settings of the first
     distributed.barrier()
     if place.first:
         shutil.rmtree(aside)

@@ -125,6 +125,13 @@ def optimizer(module: nn.Module, train: Train, zero: Zero, device: str) -> torch
         return cpu_adam()(groups, lr=train.lr, betas=train.betas, adamw_mode=True)
 
 
+def set_groups(engine, train: Train) -> None:
+    """Give a running optimiser the betas and the weight decay of `train`: a checkpoint, and a stage before, brought their own."""
+    for group, decays in zip(engine.optimizer.param_groups, engine.decays, strict=True):
+        group["betas"] = tuple(train.betas)
+        group["weight_decay"] = train.weight_decay if decays else 0.0
+
+
 def use_own_ninja() -> None:
     """Put the ninja that pip installed beside this Python first on the path.
 
@@ -214,8 +221,10 @@ def start(module: Trainable, train: Train, zero: Zero, place: Place):
     given = {name: p.detach().float().clone() for name, p in module.named_parameters() if p.requires_grad}
     config = deepspeed_config(train, zero, place.world, place.device.type)
     adam = optimizer(module, train, zero, place.device.type)
+    decays = [group["params"][0].ndim >= 2 for group in adam.param_groups]  # ZeRO puts flat tensors in their place
     with silence():
         engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=config)
+    engine.decays = decays
     if place.world == 1 and zero.stage < 3:
         engine.optimizer.allreduce_no_retain = lambda *bucket, **rest: None  # a sum over one rank, for which DeepSpeed copies the gradients twice
     elif place.device.type == "cpu" and zero.stage < 3:
@@ -251,6 +260,16 @@ def masters(engine) -> list[Tensor]:
         if hasattr(inner, name):
             return list(getattr(inner, name))
     raise AssertionError(f"{type(inner).__name__} keeps no float32 weights that we know")
+
+
+def names(engine) -> list[str]:
+    """Names within `Trainable` of the weights that learn."""
+    return [name for name, p in engine.module.named_parameters() if p.requires_grad]
+
+
+def shapes(engine) -> dict[str, list[int]]:
+    """Whole shape of every weight that learns, by name within `Trainable`, in the optimiser's order."""
+    return {name: list(getattr(p, "ds_shape", p.shape)) for name, p in engine.module.named_parameters() if p.requires_grad}
 
 
 def full(engine) -> dict[str, Tensor]:

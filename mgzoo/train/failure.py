@@ -1,0 +1,109 @@
+"""A run that must end: what is whole is saved first, and the message says from where it goes on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgzoo.spec import MgzooError
+from mgzoo.train import borders, checkpoint, ranks, zero
+from mgzoo.train import resume as resuming
+
+
+class NotFinite(MgzooError):
+    """A loss or a gradient norm that is no number: what made it may be in the weights already, so nothing is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a step changes before its end, as it was before: where this rank's data stood, and the buffers of what learns (running statistics)."""
+
+    data: Any
+    buffers: Mapping[str, Tensor]
+
+
+def standing(loop) -> Standing:
+    """The run as it stands between two steps."""
+    return Standing(data=copy.deepcopy(loop.data.state_dict()), buffers={name: buffer.clone() for name, buffer in kept_buffers(loop.engine.module).items()})
+
+
+def kept_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a checkpoint holds, by name."""
+    found = {}
+    for prefix, inner in module.named_modules():
+        for name, buffer in inner._buffers.items():
+            if buffer is not None and name not in inner._non_persistent_buffers_set:
+                found[f"{prefix}.{name}"] = buffer
+    return found
+
+
+def refuse(loop, what: str, value: float, terms: Mapping[str, float]) -> None:
+    """Stop a run that has gone wrong, before it is saved."""
+    left = checkpoint.current(loop.out / "checkpoints")
+    said = ", ".join(f"{name} {number:.6g}" for name, number in terms.items())
+    raise NotFinite(
+        f"{what} is {value} at step {loop.step + 1} ({said}): training stops",
+        remedy=f"lower train.lr, or run with train.debug=true to find the part; last good checkpoint: {left.name if left else 'none yet'}",
+        origin=str(loop.out),
+    )
+
+
+def draw(loop):
+    """This rank's next micro-batch, prepared. Where one rank cannot, none goes on: they would wait for it in the next sum."""
+    example = error = None
+    try:
+        clips = next(loop.stream, None)
+        if clips is None:
+            raise MgzooError("the data ended", remedy="`batches` of a data part is endless: begin it anew after its last sample")
+        with torch.no_grad():
+            example = loop.model.task.prepare(loop.model, clips)
+        if loop.span.train.debug:
+            borders.check_example(example)
+    except Exception as caught:
+        error = caught
+    loop.agreed = loop.place.world == 1 or ranks.anyone(loop.place, error is not None)
+    if error is not None:
+        raise error
+    if loop.agreed and loop.place.world > 1:
+        raise MgzooError("another rank could not go on", remedy="its own message says why", origin=str(loop.out))
+    return example
+
+
+def end(loop, error: Exception) -> None:
+    """Before a run ends with `error`: save a state that is whole and not saved yet, and tell from where `--resume` goes on.
+
+    Whole is what stands between two steps. Several ranks save where all of them know of the error.
+    """
+    if isinstance(error, NotFinite):
+        return
+    kept = loop.standing
+    if kept is not None and loop.step > max(loop.saved, 0) and (loop.place.world == 1 or loop.agreed):
+        try:
+            if finite(loop):
+                with torch.no_grad():
+                    for name, buffer in kept_buffers(loop.engine.module).items():
+                        buffer.copy_(kept.buffers[name])
+                resuming.save(loop, data=kept.data)
+        except Exception as second:
+            loop.progress.say(f"! the state of step {loop.step} could not be saved: {second}")
+    if not loop.place.first:
+        return
+    left = checkpoint.current(loop.out / "checkpoints")
+    line = f"{left.name} is saved: --resume goes on from there" if left else "no step was saved: start again without --resume"
+    if type(error) is MgzooError:
+        if "--resume" not in error.remedy:
+            MgzooError.__init__(error, error.what, remedy=f"{error.remedy}; {line}" if error.remedy else line, origin=error.origin)
+    else:
+        loop.progress.say(f"! the run ends after step {loop.step} ({type(error).__name__}); {line}")
+
+
+def finite(loop) -> bool:
+    """Whether no master weight of any rank is infinite or not a number."""
+    mine = all(math.isfinite(float(shard.detach().abs().max())) for shard in zero.masters(loop.engine) if shard.numel())
+    return mine if loop.place.world == 1 else not ranks.anyone(loop.place, not mine)

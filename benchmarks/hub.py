@@ -58,11 +58,11 @@ def same(part):
 
 def backbone(depth: int):
     """What makes our backbone of this depth, with nothing left to import or to look up."""
-    from mgzoo.contracts import wiring
+    from mgzoo.contracts import contract_of
     from mgzoo.discovery import discover
 
     known = recipe(depth)
-    part, wires = known.parts["backbone"], wiring(known)
+    part, wires = known.parts["backbone"], contract_of(known)
     target = discover().build_class(part.component.id)
     return lambda: target(part.config, latent=wires.latent, conditions=wires.conditions, feeds=wires.feeds)
 

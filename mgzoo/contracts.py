@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from mgzoo.discovery import current_id, discover
 from mgzoo.guard import guarded
-from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError, Problem, RecipeError
+from mgzoo.spec import ConditionSpec, Contract, LatentSpec, MgzooError, Problem, RecipeError
 
 MEDIA = {"video": ("frames", "height", "width"), "sound": ("samples",)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wiring:
-    """What meets at the backbone.
-
-    latent: the autoencoder's space, None without one. conditions: those of the encoders in the recipe's order, then the
-    task's own. feeds: extra input channels that the task concatenates.
-    """
-
-    latent: LatentSpec | None = None
-    conditions: tuple[ConditionSpec, ...] = ()
-    feeds: int = 0
-
-
-def wiring(recipe) -> Wiring:
+def contract_of(recipe) -> Contract:
     """How the parts of a recipe meet."""
     check = _Check(recipe)
     wires = check.wires()
@@ -155,7 +141,7 @@ class _Check:
             self.problem(found[1], f"change the config of {part.name}", f"{key}.config", "value")
         return found[0]
 
-    def wires(self) -> Wiring:
+    def wires(self) -> Contract:
         parts, latent, feeds, conditions = self.recipe.parts, None, 0, []
         if "autoencoder" in parts:
             latent = self.ask(parts["autoencoder"], "latent")
@@ -165,7 +151,7 @@ class _Check:
         if task := parts.get("task"):
             conditions += self.ask(task, "conditions", default=())
             feeds = self.ask(task, "feeds", latent, default=0) if latent else 0
-        return Wiring(latent=latent, conditions=tuple(c for c in conditions if c is not None), feeds=feeds)
+        return Contract(latent=latent, conditions=tuple(c for c in conditions if c is not None), feeds=feeds)
 
     def roles(self) -> None:
         """Parts that the task needs and the recipe lacks, and parts that nothing uses."""
@@ -184,7 +170,7 @@ class _Check:
             if part.kind not in (*needs, "task"):
                 self.problem(f"{task.component.id} uses no {part.kind}", f"take parts.{name} out", f"parts.{name}", "unused-part")
 
-    def encoders(self, wires: Wiring) -> None:
+    def encoders(self, wires: Contract) -> None:
         task, sources = self.recipe.parts.get("task"), {}
         for name, part in self.recipe.parts.items():
             if part.kind != "encoder":
@@ -200,7 +186,7 @@ class _Check:
             makers = f"{sources[name]} and the task" if name in sources else "two of its parts"
             self.problem(f"the condition {name!r} is made twice, by {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
 
-    def layout(self, wires: Wiring) -> None:
+    def layout(self, wires: Contract) -> None:
         """A task that makes sound needs an autoencoder of sound."""
         task = self.recipe.parts.get("task")
         if task and wires.latent and hasattr(task.config, "layout"):
@@ -218,7 +204,7 @@ class _Check:
                 self.problem(f"{sampler.component.id} integrates {' or '.join(accepts)}, but {objective.component.id} makes the backbone predict {predicts}",
                              f"choose one of {', '.join(_samplers(predicts)) or 'the samplers of another plugin'}", "parts.sampler.use", "prediction")
 
-    def weights(self, name: str, part, wires: Wiring) -> None:
+    def weights(self, name: str, part, wires: Contract) -> None:
         """What the artifact behind `weights` says of itself against what the recipe asks for."""
         if not part.weights:
             return
@@ -259,14 +245,14 @@ class _Check:
         for kind, what in sorted(differs):
             self.problem(f"{part.weights} was made for {what}", "take the parts that the weights were trained with, or leave `weights` out", key, kind)
 
-    def sizes(self, wires: Wiring) -> None:
+    def sizes(self, wires: Contract) -> None:
         """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
         said = self.fit(self.recipe.data, "data", "data.config", wires)
         task = self.recipe.parts.get("task")
         if hasattr(task and task.config, "sizes"):  # a task need not have a size of its own
             self.fit(task, "task", "parts.task.config", wires, said)
 
-    def fit(self, part, label: str, key: str, wires: Wiring, told: Collection[str] = ()) -> set[str]:
+    def fit(self, part, label: str, key: str, wires: Contract, told: Collection[str] = ()) -> set[str]:
         """Say what is wrong with a part's sizes, but for what was `told` of another's; returns all that was found."""
         backbone, latent = self.recipe.parts.get("backbone"), wires.latent
         if not (part and latent):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mgzoo import adapters, asks
 from mgzoo import cache as caches
-from mgzoo.contracts import wiring
+from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
 from mgzoo.hub import refs
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
@@ -273,7 +273,7 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Ca
     others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``). Adapters are put on
     last, untrained.
     """
-    registry, wires, parts = discover(), wiring(recipe), {}
+    registry, wires, parts = discover(), contract_of(recipe), {}
     for name, part in recipe.parts.items():
         target = registry.build_class(part.component.id)
         extra = {}

@@ -132,13 +132,13 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
 
     device: ``cuda`` or ``cpu``, of the ranks; on a CPU the engine sums bfloat16 gradients without float32 copies.
     """
-    from mgzoo.contracts import wiring
+    from mgzoo.contracts import contract_of
 
     if gpus < 1:
         raise ValueError(f"gpus must be at least 1, got {gpus}")
     if recipe.train.precision == "auto":
         recipe = dataclasses.replace(recipe, train=_settled(recipe.train, device))
-    wires = wiring(recipe)
+    wires = contract_of(recipe)
     counts = {name: _parameters(part, wires) for name, part in recipe.parts.items()}
     learn = {name: _adapter(part, counts[name]) if part.adapter else counts[name] for name, part in recipe.parts.items()}
     spans = [(stage.name, stage.steps, recipe.at_stage(i)) for i, stage in enumerate(recipe.stages)]
@@ -257,9 +257,9 @@ def _adapter(part, count: int | None) -> int | None:
 
 
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
-    from mgzoo.contracts import wiring
+    from mgzoo.contracts import contract_of
 
-    train, wires = _settled(recipe.train, device), wiring(recipe)
+    train, wires = _settled(recipe.train, device), contract_of(recipe)
     micro = train.micro or max(1, train.batch // gpus)
     sizes = tuple(recipe.data.config.sizes()) if recipe.data else ()
     size = max(sizes, key=math.prod, default=None)

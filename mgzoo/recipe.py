@@ -15,6 +15,7 @@ from typing import Any
 
 from mgzoo import storage
 from mgzoo.discovery import data_folder, discover, nearest, say_once
+from mgzoo.hub.manifest import MAX_RECIPE_BYTES
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.overrides import parse_value
 from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
@@ -22,8 +23,6 @@ from mgzoo.schema import Policy, Stage, Train, Zero
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 SUFFIXES = (".yaml", ".yml")
-MAX_BYTES = 200_000
-"""Largest recipe file: a hundred times what a long one has, and read within seconds."""
 NO_ENTRY = ("the list has no such entry", "count from 0, or replace the whole list")
 
 
@@ -176,8 +175,8 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
     """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
     source, empty = shown(path), Node({}, Origin(source=shown(path)))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise OSError(f"it has more than {MAX_BYTES:,} bytes")
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise OSError(f"it has more than {MAX_RECIPE_BYTES:,} bytes")
         root = parse(path.read_text(encoding="utf-8-sig"), source, problems)
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(what=f"the file cannot be read: {error}", remedy="save it as UTF-8 text", origin=empty.origin, kind="syntax"))

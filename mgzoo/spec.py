@@ -135,6 +135,19 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What meets at the backbone of a recipe; `mgzoo.contracts.contract_of` works it out, an artifact's manifest records it.
+
+    latent: the autoencoder's space, None without one. conditions: those of the encoders in the recipe's order, then the
+    task's own. feeds: extra input channels that the task concatenates.
+    """
+
+    latent: LatentSpec | None = None
+    conditions: tuple[ConditionSpec, ...] = ()
+    feeds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a value was written: a file (or ``command line``) and its 1-based line, None where there is none."""
 

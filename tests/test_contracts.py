@@ -52,15 +52,15 @@ def artifact(folder: Path, part="backbone", use="backbones.llama3.v1", config=No
 
 def test_parts_that_fit_are_wired():
     recipe = compose(WHOLE)
-    assert contracts.wiring(recipe) == contracts.Wiring(latent=LATENT, conditions=(TEXT,), feeds=0)
+    assert contracts.contract_of(recipe) == contracts.Contract(latent=LATENT, conditions=(TEXT,), feeds=0)
     assert contracts.problems(recipe) == []
     alone = compose(WHOLE, [f"parts.{name}=null" for name in ("task", "encoders", "backbone", "objective", "sampler")])
-    assert contracts.wiring(alone) == contracts.Wiring(latent=LATENT)
+    assert contracts.contract_of(alone) == contracts.Contract(latent=LATENT)
 
 
 def test_encoders_keep_the_recipes_order():
     recipe = compose(WHOLE, ["parts.encoders.bytes={use: encoders.byt5.v1, config: {size: tiny}}"])
-    assert [(c.name, c.dim) for c in contracts.wiring(recipe).conditions] == [("text", 128), ("bytes", 64)]
+    assert [(c.name, c.dim) for c in contracts.contract_of(recipe).conditions] == [("text", 128), ("bytes", 64)]
 
 
 def test_weights_that_fit_give_their_config_and_the_recipe_wins(tmp_path):
@@ -210,7 +210,7 @@ TASK = ["parts.objective=null", "parts.sampler=null", "parts.task=null"]
 
 def test_a_strangers_task_brings_conditions_feeds_and_clashes(stranger):
     task = [*TASK, "parts.task={use: stranger.task.v1, config: {names: [fps], feed: 2}}"]
-    wires = contracts.wiring(compose(WHOLE, task))
+    wires = contracts.contract_of(compose(WHOLE, task))
     assert [(c.name, c.kind) for c in wires.conditions] == [("text", "tokens"), ("fps", "vector")] and wires.feeds == 32
     assert lines([*TASK, "parts.task={use: stranger.task.v1}"]) == [
         "parts.encoders.text: the condition 'text' is made twice, by encoder text and the task\n    -> rename the encoder",
@@ -223,7 +223,7 @@ def test_a_config_that_lacks_a_method_names_its_distribution(stranger):
     assert lines(["parts.autoencoder={use: stranger.autoencoder.v1}"]) == [
         "parts.autoencoder: the config of stranger.autoencoder.v1 has no latent()\n    -> upgrade or repair mgzoo-stranger"]
     with pytest.raises(RecipeError, match="has no latent"):
-        contracts.wiring(dataclasses.replace(compose(WHOLE), parts={"autoencoder": dataclasses.replace(
+        contracts.contract_of(dataclasses.replace(compose(WHOLE), parts={"autoencoder": dataclasses.replace(
             compose(WHOLE).parts["autoencoder"], config=discover().config_class("stranger.autoencoder.v1")())}))
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import ArtifactError, Manifest
-from mgzoo.recipe import MAX_BYTES, Recipe, compose
+from mgzoo.hub.manifest import MAX_RECIPE_BYTES
+from mgzoo.recipe import Recipe, compose
 from mgzoo.spec import RecipeError
 
 RECIPE = """\
@@ -93,7 +94,7 @@ def test_references_that_multiply_are_stopped(tmp_path):
 def test_a_recipe_that_is_too_large_is_not_read(tmp_path):
     with open(tmp_path / "large.yaml", "wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(RecipeError, match=f"the file cannot be read: it has more than {MAX_BYTES:,} bytes"):
+    with pytest.raises(RecipeError, match=f"the file cannot be read: it has more than {MAX_RECIPE_BYTES:,} bytes"):
         compose(tmp_path / "large.yaml")
 
 

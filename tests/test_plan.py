@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mgzoo import plan as plans
-from mgzoo.contracts import wiring
+from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
 from mgzoo.hub.manifest import FileEntry, Manifest, PartEntry
 from mgzoo.plan import Memory, PartFigures, Plan, StageFigures, WeightsFigures, count, memory, plan, size_of
@@ -158,7 +158,7 @@ def test_closed_forms_equal_the_build_of_every_shipped_recipe(name):
     if not any(part.adapter for part in recipe.parts.values()):  # what is adapted was made for the weights of all
         made_for = [f"parts.{role}.weights=null" for role, part in recipe.parts.items() if part.weights]
         recipe = compose(name, made_for)
-    wires, registry = wiring(recipe), discover()
+    wires, registry = contract_of(recipe), discover()
     for figures in plan(recipe).parts:
         part = recipe.parts[figures.name]
         if figures.use.startswith("adapter"):

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from mgzoo import adapters, precision, provenance, storage
+from mgzoo.contracts import contract_of
 from mgzoo.hub import bases, card, checking, peft, probe, refs
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub import tensors as stored
-from mgzoo.hub.manifest import Contract, FileEntry, Manifest, PartEntry, Reference, Requirement
+from mgzoo.hub.manifest import FileEntry, Manifest, PartEntry, Reference, Requirement
 from mgzoo.hub.unset import shell
 from mgzoo.spec import MgzooError
 
@@ -97,7 +98,7 @@ def save(
             description=recipe.description,
             license=license,
             parts=entries,
-            contract=Contract.of(recipe),
+            contract=contract_of(recipe),
             requires=_requirements(recipe),
             metrics=_figures(metrics or {}),
             files={},

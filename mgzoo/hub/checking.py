@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mgzoo.contracts import contract_of
 from mgzoo.discovery import current_id, discover, known_distributions
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
@@ -143,13 +144,13 @@ def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
 def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
     """What recipe.yaml says that the manifest does not: problems of its own, another component of a part, another contract. No weight
     is needed. Nothing where a plugin is missing, see `check_plugins`, or where there is no recipe."""
-    from mgzoo.recipe import MAX_BYTES, compose
+    from mgzoo.recipe import compose
 
     entry, path = manifest.files.get("recipe.yaml"), folder / "recipe.yaml"
     if entry is None or check_plugins(manifest, folder):
         return []
-    if entry.size > MAX_BYTES:
-        return [problem("syntax", f"recipe.yaml has {entry.size:,} bytes, more than {MAX_BYTES:,}", "do not use this artifact", path)]
+    if entry.size > manifests.MAX_RECIPE_BYTES:
+        return [problem("syntax", f"recipe.yaml has {entry.size:,} bytes, more than {manifests.MAX_RECIPE_BYTES:,}", "do not use this artifact", path)]
     if damaged := check_files(folder, manifest, ["recipe.yaml"]):
         return damaged
     try:
@@ -160,7 +161,7 @@ def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
 
 
 def _against_contract(folder: Path, manifest: Manifest, recipe) -> list[Problem]:
-    made, built = manifest.contract, manifests.Contract.of(recipe)
+    made, built = manifest.contract, contract_of(recipe)
     return [
         problem("contract", f"is {_said(getattr(made, key))}, recipe.yaml and the plugins give {_said(getattr(built, key))}",
                 "install the versions that the artifact requires, or save it again", folder / manifests.NAME, f"contract.{key}")

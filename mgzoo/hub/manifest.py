@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgzoo.hub.strict import Checker, problem, short, strict_json
-from mgzoo.spec import UNSEEN, ConditionSpec, LatentSpec, MgzooError, RecipeError
+from mgzoo.spec import UNSEEN, ConditionSpec, Contract, LatentSpec, MgzooError, RecipeError
 from mgzoo.storage import digest_file
 
 NAME = "mgzoo.json"
@@ -22,6 +22,8 @@ SIGNATURE = "mgzoo.sig"
 """Of mgzoo.json, which therefore cannot list it."""
 SCHEMA = 1
 MAX_BYTES = 1_000_000
+MAX_RECIPE_BYTES = 200_000
+"""Largest recipe file: a hundred times what a long one has, and read within seconds."""
 MAX_FILES = 10_000
 COMMIT_LENGTH = 12
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -87,23 +89,6 @@ class FileEntry:
 
     size: int
     blake3: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contract:
-    """What meets at the backbone: the latent space (None without an autoencoder), the conditions, extra input channels."""
-
-    latent: LatentSpec | None = None
-    conditions: tuple[ConditionSpec, ...] = ()
-    feeds: int = 0
-
-    @classmethod
-    def of(cls, recipe) -> Contract:
-        """What meets in a composed recipe."""
-        from mgzoo.contracts import wiring
-
-        wires = wiring(recipe)
-        return cls(latent=wires.latent, conditions=tuple(wires.conditions), feeds=wires.feeds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,15 +196,13 @@ def _contract_of(repo: str, commit: str, folder: Path, manifest: Manifest, known
     """What an artifact's recipe says against its manifest. Beside the manifest it alone is fetched before anything is decided, and
     only if it is small, its plugins are here and the hub is not found to lie about it."""
     from mgzoo.hub import endpoint
-    from mgzoo.recipe import MAX_BYTES
-
     entry = manifest.files.get("recipe.yaml")
-    if entry and entry.size <= MAX_BYTES and not {one.kind for one in known} & {"plugin", "unsafe-name", "missing-file", "size", "signature"}:
+    if entry and entry.size <= manifests.MAX_RECIPE_BYTES and not {one.kind for one in known} & {"plugin", "unsafe-name", "missing-file", "size", "signature"}:
         endpoint.fetch(repo, commit, ["recipe.yaml"])
         if any(one.origin.source == str(folder / "recipe.yaml") for one in checking.check_files(folder, manifest, ["recipe.yaml"])):
             endpoint.discard(folder, "recipe.yaml")
             endpoint.fetch(repo, commit, ["recipe.yaml"])
-    elif entry and entry.size <= MAX_BYTES:
+    elif entry and entry.size <= manifests.MAX_RECIPE_BYTES:
         return []
     return checking.check_contract(folder, manifest)
 

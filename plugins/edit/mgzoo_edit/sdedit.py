@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mgzoo.contracts import wiring
+from mgzoo.contracts import contract_of
 from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Conditions, Example, Loss
@@ -43,7 +43,7 @@ def from_noised(
 
 def check(model) -> None:
     """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
-    objective, wires = model.recipe.parts["objective"].config, wiring(model.recipe)
+    objective, wires = model.recipe.parts["objective"].config, contract_of(model.recipe)
     if objective.predicts() != "velocity":
         raise MgzooError(f"SDEdit here goes along velocities, and this model predicts {objective.predicts()}", remedy="take one trained with flow matching")
     if wires.feeds:

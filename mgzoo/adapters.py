@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.discovery import nearest
+from mgzoo.errors import suggest
 from mgzoo.schema import Adapter
 from mgzoo.spec import MgzooError, as_seed, spread
 
@@ -55,11 +55,11 @@ def misfits(part, adapter: Adapter) -> list[tuple[str, str]]:
     found, modules = [], {path for path, _ in part.named_modules() if path}
     for path in adapter.modules:
         if path not in modules:
-            near = nearest(path, modules, 1)
+            near = suggest(path, modules, 1)
             found.append((f"no module of {type(part).__name__} is called {path!r}", f"did you mean {near[0]}?" if near else "give a module's whole path"))
     for target in adapter.targets:
         if not dataclasses.replace(adapter, targets=[target]).chosen(paths):
-            near = nearest(target, {*ends, *paths}, 1)
+            near = suggest(target, {*ends, *paths}, 1)
             found.append((f"no linear layer of {type(part).__name__} is called {target!r}",
                           f"did you mean {near[0]}?" if near else f"they end in {', '.join(ends)}"))
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from mgzoo.discovery import nearest
+from mgzoo.errors import suggest
 from mgzoo.spec import FILES, SEEDS, Ask, MgzooError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def parse(asked: Sequence[Ask], words: Sequence[str], task: str, others: Sequenc
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in known:
-            near = nearest(flag, [*known, *others], 1)
+            near = suggest(flag, [*known, *others], 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}" if known else "it takes nothing more"
             raise MgzooError(f"{task} takes no {flag}", remedy=hint)
         ask = known[flag]
@@ -135,7 +135,7 @@ def _value(ask: Ask, value: Any) -> Any:
 
     if ask.kind in ("text", "choice"):
         if not isinstance(value, str) or ask.kind == "choice" and value not in ask.choices:
-            near = nearest(str(value), ask.choices, 1) if ask.kind == "choice" else []
+            near = suggest(str(value), ask.choices, 1) if ask.kind == "choice" else []
             raise wrong((f"one of {', '.join(ask.choices)}" + (f"; did you mean {near[0]}?" if near else "")) if ask.choices else "a text")
         return value
     try:

@@ -19,6 +19,7 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
+from mgzoo.errors import suggest
 from mgzoo.guard import guarded
 from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
 
@@ -102,7 +103,7 @@ class Registry:
         names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
         bare = re.sub(r"\.v[0-9]+$", "", component_id).rpartition(".")[2]
         alone = "." not in component_id or namespace in self.providers
-        near = nearest(component_id, names) or [known for word in nearest(bare, set(names.values()), 1) for known in names if alone and names[known] == word]
+        near = suggest(component_id, names) or [known for word in suggest(bare, set(names.values()), 1) for known in names if alone and names[known] == word]
         if near:
             return what, "did you mean " + " or ".join(near) + "?"
         return what, f"install the plugin that declares it; `mgzoo list{' ' + kind if kind else ''}` shows what there is"
@@ -279,7 +280,7 @@ def _listen(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None
         if options is None and not (own and name.startswith(f"{GROUP}_")):
             continue
         if not hasattr(alone.hook, hook):
-            near = nearest(hook, [known for known in vars(hooks) if known.startswith(f"{GROUP}_")], 1)
+            near = suggest(hook, [known for known in vars(hooks) if known.startswith(f"{GROUP}_")], 1)
             raise MgzooError(f"{hook} is not a hook" + (f"; did you mean {near[0]}?" if near else ""))
         if options is None:
             raise MgzooError(f"{name} is not marked with @hookimpl")
@@ -329,13 +330,6 @@ def load(place: str) -> Any:
     """Import ``module:Class``."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def nearest(word: str, known, count: int = 3) -> list[str]:
-    """The known words most like this one, best first."""
-    import difflib
-
-    return difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.6)
 
 
 def data_folder(name: str) -> Path:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from mgzoo.discovery import current_id, nearest
+from mgzoo.discovery import current_id
+from mgzoo.errors import suggest
 from mgzoo.spec import Origin, Problem
 
 COMMAND_LINE = Origin(source="command line")
@@ -325,7 +326,7 @@ class References:
                 return
             if target is None:
                 known, last = [known for known, _ in leaves(self.root)], wanted.rpartition(".")[2]
-                near = [key for key in known if key.rpartition(".")[2] == last] or nearest(wanted, known, 1)
+                near = [key for key in known if key.rpartition(".")[2] == last] or suggest(wanted, known, 1)
                 problem(f"${{{wanted}}} is no key of this recipe", f"did you mean ${{{near[0]}}}?" if near else "check the key")
                 return
             self.fill(target, wanted, (*chain, key))

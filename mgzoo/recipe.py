@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mgzoo import storage
-from mgzoo.discovery import data_folder, discover, nearest, say_once
+from mgzoo.discovery import data_folder, discover, say_once
+from mgzoo.errors import suggest
 from mgzoo.hub.manifest import MAX_RECIPE_BYTES
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.overrides import parse_value
@@ -160,7 +161,7 @@ def locate(source: str | Path) -> Path:
             raise MgzooError(f"the recipe name {source!r} is ambiguous: {' and '.join(map(str, found.values()))}", remedy="give the path of the file")
         say_once(f"{source} is {near}, not {' or '.join(map(str, others))}, which says something else: name the file to choose")
     if not found:
-        near = nearest(str(source), recipe_names())
+        near = suggest(str(source), recipe_names())
         raise MgzooError(f"there is no recipe {source!r}", remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo list recipes` shows them")
     return next(iter(found.values()))
 
@@ -268,7 +269,7 @@ def explain(recipe: Recipe, key: str) -> str:
     """Value, origin and what it overrode, of a key or of every key below it."""
     keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
     if not keys:
-        near = nearest(key, recipe.origins)
+        near = suggest(key, recipe.origins)
         raise MgzooError(f"the recipe has no key {key!r}", origin=recipe.source,
                          remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo explain RECIPE parts` shows a part of the tree")
     lines = []

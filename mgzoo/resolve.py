@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mgzoo.discovery import current_id, discover, nearest
+from mgzoo.discovery import current_id, discover
+from mgzoo.errors import suggest
 from mgzoo.guard import guarded
 from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
 from mgzoo.overrides import as_text
@@ -189,7 +190,7 @@ class _Resolution:
     def unknown_keys(self, known, node: Node, key: str) -> None:
         for name, child in node.value.items():
             if name not in known:
-                near = nearest(name, known, 1)
+                near = suggest(name, known, 1)
                 remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}" if known else "there are no keys here"
                 self.problem("unknown key", remedy, f"{key}.{name}" if key else name, child, "unknown-key")
 

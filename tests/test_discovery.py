@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo.discovery import Registry, discover, entry_points, nearest, survey
+from mgzoo.discovery import Registry, discover, entry_points, survey
+from mgzoo.errors import suggest
 from mgzoo.guard import HEAVY, HeavyImport, guarded, heavy_imports_refused
 from mgzoo.spec import MgzooError
 
@@ -210,8 +211,8 @@ def test_an_unknown_id_says_what_to_do(monkeypatch):
 
 
 def test_nearest_words_come_best_first():
-    assert nearest("widht", ["depth", "width", "with", "height"]) == ["width", "with"]
-    assert nearest("zzz", ["depth"]) == []
+    assert suggest("widht", ["depth", "width", "with", "height"]) == ["width", "with"]
+    assert suggest("zzz", ["depth"]) == []
 
 
 def test_every_installed_plugin_of_ours_holds():

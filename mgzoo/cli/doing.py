@@ -196,7 +196,8 @@ def _unused(path: Path) -> Path:
 def _task(word: str | None, own) -> tuple[str, Any]:
     """(id, config) of the task that a word names: an id, a plugin's namespace, or the middle of an id. The model's own where it is
     that one, or nothing is said; another keeps what its config shares with the own task's (sizes, rate)."""
-    from mgzoo.discovery import discover, nearest
+    from mgzoo.discovery import discover
+    from mgzoo.errors import suggest
 
     registry = discover()
     tasks = [one.id for one in registry.kind("task")]
@@ -206,7 +207,7 @@ def _task(word: str | None, own) -> tuple[str, Any]:
     if len(found) != 1:
         if word is None:
             raise MgzooError("this model has no task head", remedy=f"choose one with --task: {', '.join(tasks)}")
-        near = found or nearest(word, tasks, 1)
+        near = found or suggest(word, tasks, 1)
         hint = f"name one of {', '.join(found)}" if found else f"did you mean {near[0]}?" if near else f"tasks are {', '.join(tasks)}"
         if "." in word:
             component = registry.get(word)  # says what is near, or who would have it

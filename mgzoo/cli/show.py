@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mgzoo import asks
 from mgzoo.cli import output
-from mgzoo.discovery import discover, nearest
+from mgzoo.discovery import discover
+from mgzoo.errors import suggest
 from mgzoo.spec import Component, MgzooError
 
 
@@ -165,7 +166,7 @@ def _unknown(thing: str) -> MgzooError:
         named = refs.parse(thing).text  # raises where it is no model's
         return MgzooError(f"{named} is not on this machine", remedy=f"fetch it first: mgzoo pull {named}")
     registry = discover()
-    near = nearest(thing, registry.components)
+    near = suggest(thing, registry.components)
     remedy = "did you mean " + " or ".join(near) + "?" if near else "name a component (`mgzoo list`), a model, a run folder or a file"
     return MgzooError(f"{refs.shown(thing)!r} is no component, model, run or file", remedy=remedy)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgzoo.hub.strict import Checker, problem, short, strict_json
-from mgzoo.spec import UNSEEN, ConditionSpec, Contract, LatentSpec, MgzooError, RecipeError
+from mgzoo.errors import ArtifactError, MgzooError
+from mgzoo.spec import UNSEEN, ConditionSpec, Contract, LatentSpec
 from mgzoo.storage import digest_file
 
 NAME = "mgzoo.json"
@@ -38,10 +39,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{12}|[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
-
-
-class ArtifactError(RecipeError):
-    """An artifact that does not hold; `problems` lists everything that is wrong with it, at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

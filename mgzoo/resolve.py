@@ -5,6 +5,7 @@ Each leaf is converted by OmegaConf on its own, so that one wrong value hides no
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -27,6 +28,8 @@ STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen"
 ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 _CONVERTING = threading.Lock()  # what converts values is shared by threads that compose at once
+_CONVERTED: dict[tuple[type, str, str], tuple[bool, Any]] = {}
+MOST_CONVERTED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,17 +348,10 @@ class _Resolution:
         if value == MISSING:
             self.problem("a value is missing", f"write it in the recipe, or add {key}=VALUE on the command line", key, node, "missing")
             return False, None
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        try:
-            with _CONVERTING:
-                OmegaConf.update(template := _template(cls), name, value, merge=False)
-                held = template[name]
-                held = OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
-        except OmegaConfBaseException as error:
+        fine, held = _converted(cls, name, value)
+        if not fine:
             says = next((f.metadata.get("help", "") for f in dataclasses.fields(cls) if f.name == name), "")
-            self.problem(str(error).split("\n")[0][:300], f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
+            self.problem(held, f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
             return False, None
         try:
             json.dumps(held, allow_nan=False)
@@ -377,6 +373,28 @@ class _Resolution:
                 if not STAGE_KEY.fullmatch(key):
                     self.problem("a stage cannot set this key", "a stage sets dotted keys under train. and data., and parts.NAME.frozen",
                                  f"stages.{i}.set.{key}", child, "stage")
+
+
+def _converted(cls: type, name: str, value: Any) -> tuple[bool, Any]:
+    """(True, a value as the type of ``cls.name``), or (False, why OmegaConf refuses it). What was converted once is not converted again:
+    the stages of a recipe share nearly all their values."""
+    key = (cls, name, repr(value))
+    if (answer := _CONVERTED.get(key)) is None:
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        with _CONVERTING:
+            try:
+                OmegaConf.update(template := _template(cls), name, value, merge=False)
+                held = template[name]
+                answer = True, OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
+            except OmegaConfBaseException as error:
+                answer = False, str(error).split("\n")[0][:300]
+            if len(_CONVERTED) >= MOST_CONVERTED:
+                _CONVERTED.clear()
+            _CONVERTED[key] = answer
+    fine, held = answer
+    return fine, copy.deepcopy(held) if isinstance(held, (list, dict)) else held
 
 
 def _default_of(f: dataclasses.Field) -> Any:

@@ -464,3 +464,25 @@ def test_a_recipe_that_is_no_text_is_one_problem(tmp_path):
     assert "the file cannot be read" in line and "save it as UTF-8 text" in line
     path.write_bytes(b"\xef\xbb\xbf" + compose(WHOLE).to_yaml().replace("\n", "\r\n").encode())
     assert compose(path).tree == compose(WHOLE).tree
+
+
+def test_each_manifest_is_parsed_once(monkeypatch):
+    """tiny/personalize names three artifacts in five stages and two of them share a manifest: not 72 times, as it once was."""
+    from mgzoo.hub import manifest
+
+    manifest._parsed.cache_clear()
+    parsed, parse = [], manifest.parse
+    monkeypatch.setattr(manifest, "parse", lambda data, source: parsed.append(source) or parse(data, source))
+    compose(Path(__file__).parents[1] / "recipes/tiny/personalize.yaml")
+    assert 0 < len(parsed) == len(set(parsed)) <= 3
+    parsed.clear()
+    compose(Path(__file__).parents[1] / "recipes/tiny/personalize.yaml")
+    assert not parsed
+
+
+def test_what_is_converted_once_is_a_copy_each_time():
+    """Lists of a recipe are its own: changing them in one changes no other."""
+    first, second = (compose("tiny/emoji_t2v") for _ in range(2))
+    first.tree["data"]["config"]["held_out"].append("other")
+    assert "other" not in second.tree["data"]["config"]["held_out"] and "other" not in compose("tiny/emoji_t2v").tree["data"]["config"]["held_out"]
+    assert compose("tiny/emoji_t2v").digest() == second.digest() != first.digest()

@@ -6,6 +6,7 @@ It is strict: an unknown key, an unsafe name or an oversized file is a problem, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -13,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mgzoo.hub.strict import Checker, problem, short, strict_json
 from mgzoo.errors import ArtifactError, MgzooError
+from mgzoo.hub.strict import Checker, problem, short, strict_json
 from mgzoo.spec import UNSEEN, ConditionSpec, Contract, LatentSpec
 from mgzoo.storage import digest_file
 
@@ -155,7 +156,13 @@ def read(folder: str | Path) -> Manifest:
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise MgzooError(f"{folder} is not an artifact: it has no {NAME}", remedy="name a folder that mgzoo saved") from None
-    return parse(data, str(path))
+    return _parsed(data, str(path))
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(data: bytes, source: str) -> Manifest:
+    """`parse` of the same bytes, once: a recipe's checks ask for the manifest of each of its weights many times."""
+    return parse(data, source)
 
 
 def part_config(folder: str | Path, part: str) -> dict:

@@ -147,6 +147,7 @@ def recipe_names() -> dict[str, Path]:
 def locate(source: str | Path) -> Path:
     """The file of a recipe: a path, or the shipped name. Of two files of one name with the same bytes the first is taken; of two that
     differ the working folder's, which is said once; others are an error."""
+    storage.refuse_address(source, "name a file or a shipped recipe; a model's is the recipe.yaml in the folder that `mgzoo pull` prints")
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
         if not path.is_file():

@@ -22,6 +22,7 @@ LEFTOVER_SECONDS = 24 * 3600
 """What was written aside and not touched for this long is of a process that was killed (our choice: no save takes a day)."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://|\A\s*(https?|hf|s3|gs|file|ssh|git|ftp):/", re.IGNORECASE)  # a Path has one slash
 _cleaned: set[Path] = set()
 
 
@@ -33,6 +34,12 @@ def cache_home() -> Path:
 def output_cache() -> Path:
     """``$MGZOO_HOME/cache``, or ``~/.cache/mgzoo``: outputs of frozen parts."""
     return cache_home() / "cache" if os.environ.get("MGZOO_HOME") else cache_home()
+
+
+def refuse_address(path: str | Path, remedy: str = "name a file or a folder of this machine") -> None:
+    """Raise `MgzooError` where a path is meant and an address stands: written to, it would become a folder of that name."""
+    if found := _ADDRESS.search(os.fspath(path)):
+        raise MgzooError(f"'{found[1] or found[2]}://…' is an address, not a path", remedy=remedy)  # what follows may hold a password
 
 
 def digest_file(path: str | Path) -> str:
@@ -57,8 +64,9 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A name to write a file to; what was written there takes the place of ``path`` when all went well.
 
     durable: force it to disk before. A link is written through; what is no plain file (``/dev/null``) is written itself, never replaced.
-    An OSError is named after ``path``.
+    An OSError is named after ``path``. Raises MgzooError where it is an address.
     """
+    refuse_address(path)
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +99,9 @@ def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A new hidden folder beside ``target`` to write into; removed at the end unless it was renamed by then."""
+    """A new hidden folder beside ``target`` to write into; removed at the end unless it was renamed by then. Raises
+    MgzooError where ``target`` is an address."""
+    refuse_address(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _clean_once(target.parent)
     aside = aside_name(target)

@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mgzoo
-from mgzoo import cli, hub
+from mgzoo import cli, hub, lock
+from mgzoo.data.paths import find_data
 from mgzoo.hub import addresses, folder, refs
+from mgzoo.media import Media
 from mgzoo.spec import MgzooError, RecipeError
 
 HUB = "https://huggingface.co"
@@ -128,11 +131,25 @@ def test_nothing_is_written_to_an_address(capsys):
     for words in (["cp", "tiny/circle", "https://hub.example/a.yaml"], ["lock", "tiny/circle", "--out", "hf://a/b.json"], ["train", "tiny/circle", "--out", f"{HUB}/org/name"],
                   ["new", "metric", "word", "--out", "https://hub.example/x"], ["generate", "registry/x", "x", "--out", "s3://b/x.mp4"]):
         assert cli.run(words) == 2
-        assert "an address is no path" in capsys.readouterr().err
-    for write in (lambda: hub.pull("registry/emoji-t2v", "https://hub.example/x"), lambda: folder.publish("https://hub.example", "name", lambda place: None)):
-        with pytest.raises(MgzooError, match="is an address, not a path"):
+        assert "is an address, not a path" in capsys.readouterr().err
+    recipe, picture = mgzoo.compose("tiny/circle"), Media(video=torch.zeros(1, 8, 8, 3, dtype=torch.uint8), fps=8)
+    address = "https://user:secret@hub.example/x"
+    for write in (lambda: hub.pull("registry/emoji-t2v", address), lambda: folder.publish(address, "name", lambda place: None), lambda: mgzoo.train(recipe, out=address),
+                  lambda: mgzoo.train(recipe, out=Path(address)), lambda: picture.save(address + ".png"), lambda: lock.write("s3://b/x.json", {}),
+                  lambda: mgzoo.build(mgzoo.compose("tiny/circle"), weights=False, device="meta").save("hf://org/name")):
+        with pytest.raises(MgzooError, match="is an address, not a path") as caught:
             write()
+        assert "secret" not in str(caught.value)
     assert os.listdir() == []
+
+
+def test_nothing_is_read_from_an_address_as_if_it_were_a_path(capsys):
+    for words in (["check", "https://hub.example/org/name"], ["plan", "hf://org/name"], ["explain", "s3://b/x.yaml", "seed"]):
+        assert cli.run(words) == 1
+        assert "is an address, not a path" in capsys.readouterr().err
+    with pytest.raises(MgzooError, match="is an address, not a path") as caught:
+        find_data("https://hub.example/datasets/x")
+    assert "data.config.path" in caught.value.remedy
 
 
 def test_weights_of_a_recipe_are_understood_or_a_problem_like_every_reference():

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mgzoo.spec import KINDS, SEEDS
+from mgzoo import storage
+from mgzoo.spec import KINDS, SEEDS, MgzooError
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
 """What `mgzoo list` can be narrowed to; the plural is understood too."""
@@ -244,8 +245,10 @@ def _one_of(text: str, known: Sequence[str]) -> str:
 def _path(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
-    if "://" in text:
-        raise argparse.ArgumentTypeError("an address is no path: name a file or a folder of this machine")
+    try:
+        storage.refuse_address(text)
+    except MgzooError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}: {error.remedy}") from None
     return text
 
 

@@ -9,7 +9,6 @@ Anything else with a scheme or a host in it is refused with the form that is mea
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,10 +146,3 @@ def _page(parts: list[str], text: str, files: bool = False) -> Address:
     if (revision or at) and not REVISION.fullmatch(revision) or ".." in revision:
         raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
     return Address(repo=f"{org}/{name}", revision=None if revision in ("", "main") else revision, file="/".join(more))
-
-
-def refuse_path(path: str | os.PathLike) -> None:
-    """Raise `MgzooError` where something is to be written to what is an address: it would become a folder of that name."""
-    text = os.fspath(path)
-    if "://" in text or re.match(r"(https?|hf|s3|file|ssh|git|ftp):/", text, re.IGNORECASE):
-        raise MgzooError(f"{shown(text)!r} is an address, not a path", remedy="name a file or a folder of this machine")

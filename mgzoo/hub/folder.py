@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mgzoo import storage
-from mgzoo.hub import addresses
 from mgzoo.hub import manifest as manifests
 from mgzoo.spec import MgzooError
 
@@ -89,7 +88,7 @@ def publish(
     from mgzoo.hub import checking
 
     check_tag(tag)
-    addresses.refuse_path(hub)
+    storage.refuse_address(hub)
     base = Path(hub) / name
     expected = parent if parent is not None else read_refs(hub, name).get("main")
     base.mkdir(parents=True, exist_ok=True)
@@ -127,7 +126,7 @@ def publish(
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """`mgzoo.storage.staging_folder` for a name that a person gave, which may be an address that is no path."""
-    addresses.refuse_path(target)
+    storage.refuse_address(target)
     with storage.staging_folder(target) as aside:
         yield aside
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mgzoo import storage
-from mgzoo.hub import addresses, checking, leaks, refs, signing
+from mgzoo.hub import checking, leaks, refs, signing
 from mgzoo.hub import folder as folders
 from mgzoo.hub import manifest as manifests
 from mgzoo.hub.manifest import Manifest, problem
@@ -68,7 +68,7 @@ def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = 
     say = report or (lambda line: None)
     parsed = refs.parse(ref)
     if dest is not None:
-        addresses.refuse_path(dest)
+        storage.refuse_address(dest)
     dest = Path(dest) if dest is not None else None
     if dest is not None and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise MgzooError(f"{dest} exists", remedy="choose a new folder, or remove it first")

@@ -55,6 +55,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     from mgzoo import model as models
     from mgzoo.discovery import discover
 
+    storage.refuse_address(out)
     spans = plans(recipe)
     if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
         raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "media.md"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from wild import audio, clip, flash, graded, luma, moved, noise, square, tone, with_matrix  # noqa: E402
+from wild import audio, clip, flash, graded, luma, moved, noise, square, tone, veiled, with_matrix  # noqa: E402
 
 from mgzoo import media  # noqa: E402
 
@@ -40,6 +40,9 @@ tells is kept by the digest of the file in `$MGZOO_HOME/cache/probe` (without `M
 - **HDR.** PQ and HLG (ITU-R BT.2100) become SDR of BT.709: 203 cd/m2 (BT.2408) is white, BT.2020 primaries become BT.709's (BT.2087), what is brighter than white keeps
   its hue at full level, and light becomes values by the inverse of a display of gamma 2.4 (BT.1886). `mgzoo/media/color.py` has the formulas.
 - **Stills.** A colour profile becomes sRGB. Whole numbers of 16 bits are divided by 257. Pages of a TIFF and further pictures of a JPEG are not read.
+- **Damage.** A file that ends before its container says is read as far as it goes, with a warning that says how much is missing; as a sample of a data set, and
+  where its sound alone is read, it is refused (`mgzoo.media.truncation`: mp4, mov, mkv, webm, avi, wav, aiff, mp3). Checksums of FLAC, AC-3 and FFV1 are heeded. Damaged
+  sound is no matter where pictures alone are wanted, as in `video.clips.v1`. Lists of other files (ffconcat, HLS, DASH) are no media.
 - **Writing.** `.gif` counts hundredths of a second and `.webp` thousandths: each boundary between frames is rounded by itself, so that the whole lasts as long as asked, and
   frames are left out (with a warning) where one would be shown for less than browsers heed, 0.02 s and 0.011 s. More than two channels of sound are mixed down as
   ITU-R BS.775 has it. What a format cannot hold is said before anything is computed (`media.can_hold`).
@@ -79,6 +82,13 @@ def wild_files(folder: Path):
     yield "a TIFF of six pages", "the first page", folder / "paper.tiff"
     Image.new("RGB", (64, 64), "white").save(folder / "moving.png", save_all=True, append_images=[first, *rest], duration=100, default_image=True)
     yield "an APNG with a still for viewers that do not move", "the still is no frame", folder / "moving.png"
+    first.save(folder / "moving.avif", save_all=True, append_images=rest, duration=50)
+    yield "an AVIF that moves", "all frames", folder / "moving.avif"
+    yield "a WebM of which a part is clear", "white where it is clear", veiled(folder / "veiled.webm", "libvpx-vp9")
+    flipped = Image.Exif()
+    flipped[0x0112] = 6
+    first.resize((64, 32)).save(folder / "turned.tiff", exif=flipped)
+    yield "a photo of 64 x 32 that Exif turns, as JPEG, PNG, WebP or TIFF", "upright", folder / "turned.tiff"
 
 
 def measured(path: Path) -> str:

@@ -167,3 +167,18 @@ def graded(path, levels, transfer, primaries, matrix):
 
 def luma(signal):
     return round(64 + 876 * signal), 512, 512
+
+
+def veiled(path: Path, codec: str) -> Path:
+    """A WebM of 4 frames of 64 x 64, red above and clear below, where red is hidden."""
+    red = np.zeros((64, 64, 4), np.uint8)
+    red[:, :, 0], red[:32, :, 3] = 200, 255
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=8, options={"deadline": "realtime", "auto-alt-ref": "0"})
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuva420p"
+        for i in range(4):
+            frame = av.VideoFrame.from_ndarray(red, "rgba").reformat(format="yuva420p")
+            frame.pts = i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path

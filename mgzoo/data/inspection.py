@@ -22,7 +22,7 @@ from mgzoo.spec import MgzooError
 FACTS = ("frames", "height", "width", "fps")
 LOOK_SECONDS = 60.0
 """So long a start decodes media it has not seen yet; what is left over is looked at when it is drawn, and at the next start (our choice)."""
-CHECKS = 1  # raise it when a medium that was found good may be found bad, or the other way
+CHECKS = 2  # raise it when a medium that was found good may be found bad, or the other way
 log = logging.getLogger("mgzoo")
 
 
@@ -57,7 +57,7 @@ def decode_whole(data: bytes, name: str, claimed: Mapping[str, Any] | None = Non
 
 def probed(source: bytes | Path, name: str, decode: bool = False) -> dict[str, Any]:
     """`media.probe`, for media that have a picture. Raises MgzooError where there is none."""
-    facts = media.probe(source, name, decode=decode)
+    facts = media.probe(source, name, decode=decode, sound=False)
     if not facts["frames"]:
         raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
     return {name: facts[name] for name in FACTS}

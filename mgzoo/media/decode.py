@@ -6,6 +6,7 @@ What a file holds is what decoding it gives, at the times that its timestamps sa
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,14 +17,18 @@ import av
 import numpy
 from PIL import Image, UnidentifiedImageError
 
-from mgzoo.media import integrity, pictures
+from mgzoo.media import integrity, pictures, truncation
 from mgzoo.media.frames import ToRGB, deinterlaced, threads
 from mgzoo.media.media import Media
 from mgzoo.media.timing import evenly
-from mgzoo.media.tracks import UNTIMED, PictureTrack, SoundTrack, family, streams_of
+from mgzoo.media.tracks import UNTIMED, PictureTrack, SoundTrack, decoder_of, family, streams_of
 from mgzoo.spec import MgzooError
 
 VIDEO, IMAGES = (".mp4", ".mov", ".mkv", ".webm", ".avi"), (".png", ".jpg", ".jpeg", ".webp", ".gif")
+
+log = logging.getLogger("mgzoo")
+LISTS = ("concat", "hls", "dash", "imf", "sdp", "applehttp")
+"""What FFmpeg opens as if it were a file, and that leads to others."""
 
 
 @contextmanager
@@ -35,8 +40,10 @@ def open_media(source: str | Path | bytes, name: str):
         try:
             thing = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=pictures.FORMATS)
         except UnidentifiedImageError:
-            thing = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), metadata_errors="replace")
+            thing = av.open(io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}", metadata_errors="replace")  # 12:30.mp4 is no protocol
         with thing:
+            if not isinstance(thing, Image.Image) and family(thing) in LISTS:
+                raise MgzooError("this is a list of other files and no medium", remedy="give one of the files that it names", origin=name)
             yield thing
     except (av.FFmpegError, OSError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -53,7 +60,8 @@ def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[
     cover: (height, width) that a video's frames are scaled to cover as they are decoded, which is much cheaper than scaling
     them afterwards; `fit` then cuts. Pictures, and frames with transparency, keep their size.
     even: frames of a file whose frames are not equally spaced are repeated and left out, so that they are.
-    Raises MgzooError where there is no such file, it is damaged, or it holds neither frames nor sound.
+    Raises MgzooError where there is no such file, it is damaged, or it holds neither frames nor sound. Of a file that ends before its container does,
+    what there is is read, with a warning.
     """
     found = _read(path, str(path), frames, cover)
     times = found.meta.get("variable_frame_rate")
@@ -70,6 +78,8 @@ def read_bytes(data: bytes, name: str = "bytes", frames: Sequence[int] | None = 
 
 def _read(source: str | Path | bytes, name: str, wanted: Sequence[int] | None, cover: Sequence[int] | None) -> Media:
     with open_media(source, name) as thing:
+        if wanted is None and not isinstance(thing, Image.Image) and (short := truncation.told(source)):
+            log.warning("%s: %s; what there is of it is read", name, short)
         media = _read_pictures(thing, wanted) if isinstance(thing, Image.Image) else _read_container(thing, name, wanted, cover)
     if wanted is not None and (media.video is None or len(media.video) != len(wanted)):
         have = 0 if media.video is None else len(media.video)
@@ -122,12 +132,13 @@ def frames_of(container, picture: PictureTrack | None, sound: SoundTrack | None)
     """The frames of the video stream in the order in which they are shown; both tracks learn from what is decoded. Sound is decoded on the way."""
     streams = [track.stream for track in (picture, sound) if track is not None]
     if picture is not None:
-        picture.stream.codec_context.thread_count = threads(picture.stream.height, picture.stream.width)
-        picture.stream.thread_type = "AUTO"
+        decoder = decoder_of(picture.stream)
+        decoder.thread_count = threads(picture.stream.height, picture.stream.width)
+        decoder.thread_type = "AUTO"
     for packet in container.demux(streams):
         if picture is not None and packet.stream.index == picture.stream.index:
             picture.packet(packet)
-            for frame in packet.decode():
+            for frame in decoder.decode(packet):
                 picture.shown(frame.pts)
                 yield frame
         else:
@@ -144,6 +155,8 @@ def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
         video, audio = streams_of(container, name)
         if audio is None:
             raise MgzooError("there is no sound in it", remedy="give a file with a sound track", origin=name)
+        if short := truncation.told(path):
+            raise MgzooError(short, remedy="copy it again or leave it out", origin=name)
         kind, starts = family(container), []
         sound = SoundTrack(stream=audio, kind=kind, name=name)
         for packet in container.demux([stream for stream in (video, audio) if stream]):

@@ -13,14 +13,14 @@ import av
 from blake3 import blake3
 from PIL import Image
 
-from mgzoo.media import pictures
+from mgzoo.media import pictures, truncation
 from mgzoo.media.decode import frames_of, open_media
 from mgzoo.media.frames import squared, turn_of
 from mgzoo.media.tracks import PictureTrack, SoundTrack, family, streams_of
 from mgzoo.spec import MgzooError
 
 FACTS = ("frames", "height", "width", "fps", "seconds", "codec", "channels", "rate", "samples", "offset")
-VERSION = 1  # part of the name of what is kept; raise it when the same bytes are read otherwise
+VERSION = 2  # part of the name of what is kept; raise it when the same bytes are read otherwise
 TOLD_BY_PACKETS = {"mov": ("h264", "hevc", "mpeg4", "vp9", "av1", "mjpeg", "prores", "png"), "matroska": ("h264", "hevc", "vp9", "av1", "mjpeg", "ffv1")}
 """Containers and codecs in which each packet that is not discarded is one frame, at the packet's time."""
 SOUND_TOLD_BY_PACKETS = ("aac", "alac", "flac")
@@ -28,29 +28,33 @@ SOUND_TOLD_BY_PACKETS = ("aac", "alac", "flac")
 log = logging.getLogger("mgzoo")
 
 
-def probe(path: str | Path | bytes, name: str = "", *, decode: bool = False) -> dict[str, Any]:
+def probe(path: str | Path | bytes, name: str = "", *, decode: bool = False, sound: bool = True) -> dict[str, Any]:
     """What `read` will give: frames, height and width (as shown: upright, square pixels), fps, seconds, codec, channels, rate, samples (of the sound,
     from the first frame on), offset (seconds by which the sound begins after the picture). Keys of what is not there are None.
 
     Headers are not believed. Packets are, where they tell (`TOLD_BY_PACKETS`); other files are decoded once, and the answer is kept by the digest of
-    their bytes in the cache folder. decode: every frame is decoded all the same, so that damage is found.
-    Raises MgzooError where it is no such file, and with `decode` where a frame cannot be decoded that is there. Sound that breaks off is told by `read`.
+    their bytes in the cache folder. decode: every frame is decoded all the same, so that damage is found. sound: whether the sound of a clip is asked
+    about; without it, damaged sound is no matter.
+    Raises MgzooError where it is no such file, and with `decode` where a frame cannot be decoded that is there, or where the file ends before its
+    container does (`mgzoo.media.truncation`). Sound that breaks off is told by `read`.
     """
     name = name or ("bytes" if isinstance(path, bytes) else str(path))
     with open_media(path, name) as thing:
         if isinstance(thing, Image.Image):
             return _of_pictures(thing, decode)
-        if (told := _by_packets(thing, name)) is not None and not decode:
+        if decode and (short := truncation.told(path)):
+            raise MgzooError(short, remedy="copy the file again or leave it out", origin=name)
+        if (told := _by_packets(thing, name, sound)) is not None and not decode:
             return told
     if told is not None:
         with open_media(path, name) as thing:
             _check_frames(thing, told["frames"], name)
         return told
-    kept = _kept(path)
+    kept = _kept(path, sound)
     if not decode and (found := _recall(kept)) is not None:
         return found
     with open_media(path, name) as thing:
-        found = _by_decoding(thing, name)
+        found = _by_decoding(thing, name, sound)
     _keep(kept, found)
     return found
 
@@ -73,9 +77,15 @@ def _of_pictures(image: Image.Image, decode: bool) -> dict[str, Any]:
     return {**dict.fromkeys(FACTS), "frames": frames, "height": found.height, "width": found.width, "fps": fps, "seconds": frames / fps if fps else None, "codec": codec}
 
 
-def _by_packets(container, name: str) -> dict[str, Any] | None:
-    """The facts from the packets alone, and from the first frame of each stream; None where only decoding tells."""
+def _asked(container, name: str, with_sound: bool) -> tuple:
+    """(video, audio) streams that are asked about; of a file without pictures, the sound always."""
     video, audio = streams_of(container, name)
+    return video, audio if with_sound or video is None else None
+
+
+def _by_packets(container, name: str, with_sound: bool) -> dict[str, Any] | None:
+    """The facts from the packets alone, and from the first frame of each stream; None where only decoding tells."""
+    video, audio = _asked(container, name, with_sound)
     kind, first = family(container), None
     picture = PictureTrack(stream=video, kind=kind) if video else None
     sound = SoundTrack(stream=audio, kind=kind, name=name, pieces=None) if audio else None
@@ -117,8 +127,8 @@ def _sound_is_told(audio, kind: str) -> bool:
     return fine and (codec in SOUND_TOLD_BY_PACKETS or codec.startswith("pcm_")) and kind in ("mov", "wav", "aac", "flac", "aiff", "w64", "caf")
 
 
-def _by_decoding(container, name: str) -> dict[str, Any]:
-    video, audio = streams_of(container, name)
+def _by_decoding(container, name: str, with_sound: bool) -> dict[str, Any]:
+    video, audio = _asked(container, name, with_sound)
     kind, first = family(container), None
     picture = PictureTrack(stream=video, kind=kind) if video else None
     sound = SoundTrack(stream=audio, kind=kind, name=name, pieces=None) if audio else None
@@ -151,8 +161,8 @@ def _facts(picture: PictureTrack | None, first: av.VideoFrame | None, sound: Sou
 # what was decoded once
 
 
-def _kept(source: str | Path | bytes) -> Path:
-    """Where the facts of these bytes are kept."""
+def _kept(source: str | Path | bytes, with_sound: bool) -> Path:
+    """Where the facts of these bytes are kept, all of them or those of the picture."""
     taken = blake3()
     if isinstance(source, bytes):
         taken.update(source)
@@ -160,7 +170,7 @@ def _kept(source: str | Path | bytes) -> Path:
         taken.update_mmap(str(source))
     home = os.environ.get("MGZOO_HOME")
     root = Path(home) / "cache" if home else Path.home() / ".cache" / "mgzoo"
-    return root / "probe" / f"{VERSION}-{taken.hexdigest()}.json"
+    return root / "probe" / f"{VERSION}-{taken.hexdigest()}{'' if with_sound else '-picture'}.json"
 
 
 def _recall(kept: Path) -> dict[str, Any] | None:

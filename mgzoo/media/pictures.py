@@ -1,4 +1,4 @@
-"""Picture files -> RGB, through Pillow: stills, and GIF, WebP and APNG that move. Never imports torch."""
+"""Picture files -> RGB, through Pillow: stills, and GIF, WebP, APNG and AVIF that move. Never imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mgzoo.media.timing import played
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", *(("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()))
 """What Pillow is asked to open. It claims more than it reads (MPEG-1), and others run programs (EPS) or are read by FFmpeg as well."""
-MOVING = ("GIF", "WEBP", "PNG")
+MOVING = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further pictures are frames. Elsewhere they are other pictures: a gain map, the other eye (MPO), pages (TIFF)."""
 ORIENTATION = 0x0112
 UNIT = 0.0101  # seconds; delays that differ by no more are rounded, a GIF counts hundredths
@@ -62,8 +62,8 @@ def described(image: Image.Image) -> Pictures:
     numbers, delays = numbers_of(image), []
     for number in numbers if len(numbers) > 1 else ():
         image.seek(number)
-        if image.format == "WEBP":
-            image.load()  # its delays are known once it is decoded
+        if image.format in ("WEBP", "AVIF"):
+            image.load()  # their delays are known once they are decoded
         delays.append(delay_of(image))
     return Pictures.of(image, numbers, delays)
 
@@ -74,8 +74,8 @@ def delay_of(image: Image.Image) -> float:
 
 
 def turn_of(image: Image.Image) -> Turn:
-    """What Exif says of how the camera was held."""
-    return EXIF.get(image.getexif().get(ORIENTATION, 1), UPRIGHT)
+    """What Exif says of how the camera was held; Pillow turns a TIFF by itself, its size as well."""
+    return UPRIGHT if image.format == "TIFF" else EXIF.get(image.getexif().get(ORIENTATION, 1), UPRIGHT)
 
 
 def aspect_of(image: Image.Image) -> float:

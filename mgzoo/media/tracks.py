@@ -22,6 +22,11 @@ TIMED = ("mov", "matroska", "mpegts", "flv")
 UNTIMED = ("avi", "mpegvideo", "h264", "hevc", "m4v")
 """Containers without timestamps: their rate is their clock, and what FFmpeg makes of the place of a packet is not asked."""
 
+DECODE_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Codecs whose transparency FFmpeg's own decoder leaves out, and the decoder that reads it."""
+CHECKSUMS = ("flac", "ac3", "eac3", "ffv1", "tta", "wavpack")
+"""Codecs whose packets carry checksums, which FFmpeg passes over unless it is asked to heed them."""
+
 
 def streams_of(container, name: str) -> tuple:
     """(video, audio): the first stream of each kind that is shown, or None. A cover picture is none, unless there is nothing else."""
@@ -33,6 +38,9 @@ def streams_of(container, name: str) -> tuple:
     video = moving[0] if moving else videos[0] if videos and audio is None else None
     if video is None and audio is None or any(stream.codec_context is None for stream in (video, audio) if stream):
         raise MgzooError("there is no video or sound stream in it that can be decoded", remedy="convert it to H.264, or leave it out", origin=name)
+    for stream in (video, audio):
+        if stream and stream.codec_context.name in CHECKSUMS:
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
     return video, audio
 
 
@@ -40,6 +48,19 @@ def family(container) -> str:
     """One short word for the container's format."""
     names = container.format.name.split(",")
     return "mov" if "mov" in names else names[0]
+
+
+def is_still(kind: str) -> bool:
+    """Whether a container of this kind holds a picture (TGA, EXR, ICO and others that Pillow is not asked for)."""
+    return kind.endswith("_pipe") or kind in ("ico", "image2")
+
+
+def decoder_of(stream):
+    """The decoder of a video stream, with transparency where it has one."""
+    wanted = DECODE_ALPHA.get(stream.codec_context.name)
+    if wanted in av.codecs_available and stream.metadata.get("alpha_mode") == "1":
+        return av.CodecContext.create(wanted, "r")
+    return stream.codec_context
 
 
 @dataclass(kw_only=True)
@@ -70,6 +91,8 @@ class PictureTrack:
     def timing(self) -> Timing:
         """How fast the frames are, and when."""
         stream, base = self.stream, self.stream.time_base
+        if is_still(self.kind) and len(self.stamps) == 1:
+            return Timing(fps=None, times=None, known=True, duration=None)
         stamps = [None if stamp is None or self.kind in UNTIMED else float(stamp) for stamp in self.stamps]
         tick = float(base) if self.kind != "mov" else min(float(base), 1e-3)
         rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]

@@ -77,8 +77,8 @@ def an_unread_end_is_said(subject: Subject) -> None:
         require(isinstance(unread, list) and len(unread) == 2 and all(one is None or isinstance(one, Cut) for one in unread),
                 f"`cut` of two texts gives {unread!r:.80}, not a mgzoo.parts.Cut or None for each")
         values = [part([text]).values for text in given]
-        if torch.equal(values[0], part(other[:1]).values):
-            continue  # it hears nothing of such a text at all: another law's matter
+        if torch.equal(values[0], part(other[:1]).values) or not torch.equal(values[0], part(given[:1]).values):
+            continue  # it hears nothing of such a text at all, or not the same twice: other laws' matters
         if torch.equal(*values):
             require(all(unread), f"a text of {count + 6} words becomes the same condition whatever its end says, and nothing tells: give it "
                                  "`cut(texts)`, a mgzoo.parts.Cut for each text that is not read to its end, None for the others")

@@ -86,15 +86,17 @@ def test_it_is_saved_beside_its_base_and_answers_the_same(trained, place):
     assert figures.trained_parameters == sum(p.numel() for p in (*trained.task.parameters(), *adapters.state(trained.backbone).values()))
 
 
-def test_a_base_in_half_precision_is_trained_on_measured_and_loaded(place):
-    """What learns whole is float32 in training, stored and loaded in the base's bfloat16, or one product would meet both."""
+@pytest.mark.parametrize("computes, dtype", [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_a_base_in_half_precision_is_trained_on_measured_and_loaded(place, monkeypatch, computes, dtype):
+    """What learns whole is float32 in training, stored in the base's bfloat16 and loaded as the base is, or one product would meet both."""
+    monkeypatch.setenv("MGZOO_PRECISION", computes)
     hub.push(mgzoo.model.save(mgzoo.load("registry/base@v1"), place / "half", dtype=torch.bfloat16), "registry/base@v2", probe=False)
     data = "data: {use: edit.pairs.v1, config: {frames: 1, height: 16, width: 16, scenes: 2, mix: {edit: 1.0}}}\n"
     (place / "lora.yaml").write_text(adapted().replace("base@v1", "base@v2").replace("train: {batch: 4, precision: fp32}", data + "train: {steps: 2, batch: 2, validate_every: 1, validation_samples: 2}"))
     run = mgzoo.train(mgzoo.compose("lora.yaml"), out=place / "run")
     assert "held_out_loss" in run.metrics
     model = mgzoo.load(run.artifact)
-    assert {p.dtype for p in model.backbone.embed.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.backbone.embed.parameters()} == {dtype}
     assert model.generate("make it red", picture=mgzoo.media.Media(video=edit_micro.shaded(0.5))).video.shape == (1, 16, 16, 3)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mgzoo.spec import MgzooError
 
-UTF16 = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+UTF16 = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 TABLES = {"captions.jsonl": "file", "metadata.jsonl": "file_name", "metadata.csv": "file_name"}
 """Tables of captions, and the field that names the medium. The last two are Hugging Face's imagefolder and videofolder layout."""
 PROMPTS, MEDIA_LISTS = ("prompts.txt", "prompt.txt"), ("videos.txt", "images.txt")
@@ -78,17 +78,28 @@ def read_jsonl(path: str | Path, needed: Sequence[str] = (), example: str = '{"f
 
 def read_table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(name of the medium as written, where the line stands, the other fields) of a table of `TABLES`. Raises MgzooError for a line that names none."""
-    field = TABLES[path.name]
-    if path.suffix == ".csv":
-        rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        found = ((rows.line_num, {name: value for name, value in row.items() if name and value is not None}) for row in rows)
-        for number, fields in found:
+    field = TABLES[path.name.lower()]
+    if path.suffix.lower() == ".csv":
+        for number, fields in _csv_rows(path):
             if not fields.get(field):
                 raise MgzooError(f"this line has no {field}", remedy=f"write a first line that names the columns, {field} and caption among them", origin=f"{path}:{number}")
             yield fields.pop(field), f"{path}:{number}", fields
         return
     for number, fields in read_jsonl(path, (field,), json.dumps({field: "rabbit.mp4", "caption": "…"}, ensure_ascii=False)):
         yield fields.pop(field), f"{path}:{number}", fields
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(number of its last line, fields by column) of each row. Raises MgzooError where a row has more cells than there are columns, as where a
+    caption with a comma stands without quotes: what it says would be cut off."""
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        for row in rows:
+            if row.pop(None, None):
+                raise MgzooError("this line has more cells than the first names columns", remedy='put text with commas in it between quotes: "red, big"', origin=f"{path}:{rows.line_num}")
+            yield rows.line_num, {name: value for name, value in row.items() if name and value is not None}
+    except csv.Error as error:
+        raise MgzooError(f"this line is no CSV: {error}", remedy="write it with a program that writes CSV, or write metadata.jsonl", origin=f"{path}:{rows.line_num + 1}") from None
 
 
 def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -117,8 +128,8 @@ def normal_name(name: str) -> str:
 
 def caption_of(fields: Mapping[str, Any], text: str | None, caption_key: str) -> tuple[str | None, str]:
     """(caption, the field or suffix that it came from): a JSON field `caption_key`, else the .txt, else a field ``text`` where the key is
-    ``caption``. None where there is none. Raises ValueError where the field holds no text."""
-    if caption_key in fields:
+    ``caption``. None where there is none; null is none. Raises ValueError where the field holds no text."""
+    if fields.get(caption_key) is not None:
         if not isinstance(fields[caption_key], str):
             raise ValueError(f"{caption_key} holds no text")
         return fields[caption_key].strip(), repr(caption_key)

@@ -45,6 +45,10 @@ class Sample:
             return opened.read(self.size)
 
 
+class TwoCaptions(Exception):
+    """Two sidecars of one kind that say different things of one medium."""
+
+
 @dataclass(kw_only=True)
 class Scan:
     """What was found. problems: what is wrong with files that should be samples, one each. left_out: files that are no data, by reason."""
@@ -75,7 +79,7 @@ def scan_data(
     is wanted at all. Raises MgzooError where `root` is neither, a table holds nonsense, or two samples have one key.
     """
     found, media = Scan(root=root), tuple(suffixes)
-    own = shards.find_shards(root)
+    own, apart = shards.find_shards(root), {_relative(str(name), root, "") for name in held_out}
     if not own and not root.is_dir():
         raise MgzooError("this is neither a folder nor a .tar shard", remedy="set data.config.path to one", origin=str(root))
     entries = files.walk(root, found.left_out) if root.is_dir() else []
@@ -85,9 +89,9 @@ def scan_data(
         members = shards.shard_entries(shard, found.problems, found.left_out)
         _pair(found, members, media, _Listed(), caption_key, captioned, keep, _texts_of_shard(shard, members), webdataset=True)
     if own:
-        _beside_shards(found, entries, set(own), media, set(held_out))
+        _beside_shards(found, entries, set(own), media, apart)
     else:
-        _lists_and_pairs(found, root, entries, media, caption_key, captioned, keep, set(held_out))
+        _lists_and_pairs(found, root, entries, media, caption_key, captioned, keep, apart)
     seen: dict[str, Sample] = {}
     for sample in found.samples:
         if (other := seen.setdefault(composed(sample.key), sample)) is not sample:
@@ -101,7 +105,7 @@ def _lists_and_pairs(found: Scan, root: Path, entries: list[Entry], media, capti
     listed = _tables(root, entries, caption_key)
     rest = []
     for entry in entries:
-        if entry.name in held_out:
+        if normal_name(entry.name) in held_out:
             found.left_out.add("held-out lists", entry.name)
         elif entry.name not in listed.taken:
             rest.append(entry)
@@ -120,7 +124,7 @@ def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
     names = {entry.name: entry for entry in entries}
     for entry in entries:
         folder, slash, last = entry.name.rpartition("/")
-        lines = None
+        last, lines = last.lower(), None
         if last in TABLES:
             lines = captions.read_table(entry.file)
         elif last in MEDIA_LISTS and (prompts := next((names[folder + slash + one] for one in PROMPTS if folder + slash + one in names), None)):
@@ -163,18 +167,18 @@ def _texts_of_shard(shard: Path, members: list[Entry]) -> Callable[[Entry], byte
 def _pair(found: Scan, entries: list[Entry], media, listed: _Listed, caption_key: str, captioned: bool, keep, content, webdataset: bool = False) -> None:
     """Give each medium the sidecars of its name: ``0001.v2.txt`` or ``0001.v2.mp4.txt`` for ``0001.v2.mp4``. A key ends at the last dot; in a
     shard, a medium without any takes those of its key as WebDataset has it, to the first dot: ``0001.caption.txt`` for ``0001.video.mp4``."""
-    beside: dict[str, Entry] = {}
+    beside: dict[str, list[Entry]] = {}
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.suffix in TEXTS:
-            beside[composed(entry.stem) + entry.suffix] = entry
+            beside.setdefault(composed(entry.stem) + entry.suffix, []).append(entry)
         if webdataset and (entry.suffix in TEXTS or entry.suffix in media):
             groups.setdefault(_first_dot(entry.name), []).append(entry)
     used: set[str] = set()
     for entry in entries:
         if entry.suffix not in media:
             continue
-        sidecars = [one for name in (entry.stem, entry.name) for suffix in TEXTS if (one := beside.get(composed(name) + suffix))]
+        sidecars = [one for name in (entry.stem, entry.name) for suffix in TEXTS for one in beside.get(composed(name) + suffix, ())]
         if not sidecars and webdataset:
             sidecars = _of_group(groups[_first_dot(entry.name)], media)
         used.update(one.name for one in sidecars)
@@ -207,14 +211,21 @@ def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None,
         try:
             words = captions.decode_text(content(sidecar))
             if sidecar.suffix == ".txt":
+                if text is not None and text.strip() != words.strip():
+                    raise TwoCaptions
                 text = words
             else:
                 more = json.loads(words)
                 if not isinstance(more, dict):
                     raise ValueError("it is no JSON object")
-                if caption_key in more:  # a sidecar's own caption counts, a table's only where there is no .txt
+                if said and more.get(caption_key) not in (None, fields[caption_key]):
+                    raise TwoCaptions
+                if more.get(caption_key) is not None:  # a sidecar's own caption counts, a table's only where there is no .txt
                     said = True
-                fields.update(more)
+                fields.update({name: value for name, value in more.items() if name != caption_key or value is not None})
+        except TwoCaptions:
+            names = " and ".join(one.name.rpartition("/")[2] for one in sidecars if one.suffix == sidecar.suffix)
+            raise MgzooError(f"it has two captions that differ, in {names}", remedy="take one of them out", origin=entry.shown) from None
         except (ValueError, RecursionError) as error:
             reason = f": {error}" if isinstance(error, captions.NotText) else ""
             raise MgzooError(f"its {sidecar.suffix} cannot be read{reason}", remedy="write UTF-8 text, or a JSON object with the caption as text", origin=entry.shown) from None
@@ -259,7 +270,7 @@ def _beside_shards(found: Scan, entries: list[Entry], own: set[Path], media, hel
     for entry in entries:
         if entry.file in own:
             continue
-        if entry.name in held_out:
+        if normal_name(entry.name) in held_out:
             found.left_out.add("held-out lists", entry.name)
         elif entry.suffix in media:
             found.left_out.add("media lie beside shards and are not read", entry.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from mgzoo.data.captions import normal_name, read_list
+from mgzoo.data.captions import normal_name, read_text, split_lines
 from mgzoo.data.paths import find_data
 from mgzoo.spec import MgzooError
 
@@ -18,7 +18,8 @@ log = logging.getLogger("mgzoo")
 def held_out_keys(
     names: Sequence[str], root: Path, known: Collection[str], *, strict: bool = True, noun: str = "clip", beside: str | Path = __file__, origin: str = ""
 ) -> list[str]:
-    """The keys that these lists hold, in their order and each once: one a line, what follows a tab is a remark, lines that begin with # are passed over.
+    """The keys that these lists hold, in their order and each once: one a line, what follows a tab is a remark, lines that begin with # are passed over
+    unless that is how a key of the data begins.
 
     names: files in the data's folder, or as `find_data` finds them. known: keys of the data; a line may name one in another composition of
     its letters, with ``./`` before it or with its suffix. strict: raise MgzooError for a key that is not known; otherwise it is dropped.
@@ -28,10 +29,13 @@ def held_out_keys(
     for name in names:
         file = held_out_file(name, root, beside=beside, origin=origin)
         strange = []
-        for line in read_list(file):
-            key = line.split("\t")[0].strip()
+        for line in split_lines(read_text(file)):
+            if not (key := line.split("\t")[0].strip()):
+                continue
             plain = normal_name(key)
             hit = key if key in known else spelled.get(plain) or spelled.get(plain.rpartition(".")[0])
+            if hit is None and line.startswith("#"):
+                continue
             if hit is None:
                 strange.append(key)
             else:

@@ -1,6 +1,7 @@
 """The order of every stream stays what it was when runs were started with it: a checkpoint of an old run goes on with the same samples.
 
-The digests were taken from the streams before they shared one sampler.
+The digests were taken from the streams before they shared one sampler. The names that say how files are read (`CUT`, `MADE`) are set to what they were
+then: they are raised when pixels change, and order and cuts stay all the same.
 """
 
 import itertools
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from mgzoo_audio import sounds
 from mgzoo_audio.sound_configs import SoundsConfig
 from mgzoo_audio.sounds import Sounds
 from mgzoo_edit.pair_configs import PairsConfig as EditPairsConfig
 from mgzoo_edit.pairs import Pairs as EditPairs
+from mgzoo_personalize import pairs
 from mgzoo_personalize.configs import PairsConfig
 from mgzoo_personalize.pairs import Pairs
+from mgzoo_video import clips
 from mgzoo_video.clips import Clips
 from mgzoo_video.configs import ClipsConfig, ShapesConfig
 from mgzoo_video.shapes import Shapes
@@ -29,6 +33,7 @@ STREAMS = {
     "edit": (EditPairs, EditPairsConfig(path=str(ROOT / "data/emoji64"), frames=2, height=16, width=16, scenes=8, text_frames=1, held_out_pairs=str(ROOT / "data/edits_held_out.txt")), 7),
     "shapes": (Shapes, ShapesConfig(frames=2, height=16, width=16, clips=32), 7),
 }
+NAMES = [(clips, "CUT", "clips 2"), (sounds, "CUT", "sounds 1"), (pairs, "MADE", "pairs 1")]
 FROZEN = {
     "clips": (["21db6b216f957204", "c3ebb1268032920c", "75105a6647dfc38c", "143471773186ba2a"], {"epoch": 1, "position": 6, "size": 400}),
     "sounds": (["aba6c2c0e78fbb9d", "6bdfa60d1e48f292", "1a7360d3788ee022", "c7df3fcee9df2abc"], {"epoch": 3, "position": 6, "size": 7}),
@@ -68,9 +73,24 @@ def measured(name):
     return [digest(plain), digest(rank), digest(again), digest(apart)], state
 
 
+@pytest.fixture(autouse=True)
+def names_of_then(monkeypatch):
+    for module, name, then in NAMES:
+        monkeypatch.setattr(module, name, then)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_draws_what_it_always_drew(name):
     found, state = measured(name)
     assert found == FROZEN[name][0]
     assert state == FROZEN[name][1] or state["position"] * state["size"] == FROZEN[name][1]["samples"]
     assert drawn(name, state=FROZEN[name][1], count=2)[0] == drawn(name, state=state, count=2)[0]  # what an old checkpoint holds
+
+
+@pytest.mark.parametrize(("name", "module", "constant"), [("clips", clips, "CUT"), ("sounds", sounds, "CUT"), ("personalize", pairs, "MADE")])
+def test_what_is_read_otherwise_is_encoded_anew_in_the_same_order(name, module, constant, monkeypatch):
+    before, _ = drawn(name, count=2)
+    monkeypatch.setattr(module, constant, "read otherwise")
+    after, _ = drawn(name, count=2)
+    assert [clip[0] for batch in before for clip in batch] == [clip[0] for batch in after for clip in batch]
+    assert all(one[1] != other[1] for old, new in zip(before, after) for one, other in zip(old, new))

@@ -283,3 +283,61 @@ def test_a_shard_of_any_form_has_the_members_that_tarfile_sees(tmp_path, form, n
     with tarfile.open(path) as tar:
         member = tar.getmembers()[0]
     assert (found.key, found.caption, found.offset, found.size) == (name, "one", member.offset_data, 700) and found.bytes() == b"p" * 700
+
+
+# what would be cut off, passed over or taken for another, in silence
+
+
+def laid(root, files):
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_a_null_caption_is_none(tmp_path):
+    made = laid(tmp_path, {"a.mp4": b"x", "a.json": b'{"caption": null, "shot": 3}', "a.txt": b"a hare", "b.mp4": b"x", "captions.jsonl": b'{"file": "b.mp4", "caption": null}'})
+    found = scan_data(made, VIDEO)
+    assert [(sample.caption, dict(sample.fields)) for sample in found.samples] == [("a hare", {"shot": 3})]
+    assert "there is no caption" in str(found.problems[0])
+
+
+@pytest.mark.parametrize(("one", "other"), [("a.txt", "a.TXT"), ("a.txt", "a.mp4.txt"), ("a.json", "a.mp4.json")])
+def test_two_captions_that_differ_are_no_caption(tmp_path, one, other):
+    texts = [b"a hare", b"a rabbit"] if one.endswith("txt") else [b'{"caption": "a hare"}', b'{"caption": "a rabbit"}']
+    found = scan_data(laid(tmp_path, {"a.mp4": b"x", one: texts[0], other: texts[1]}), VIDEO)
+    assert not found.samples and "two captions that differ" in str(found.problems[0])
+    assert one in str(found.problems[0]) and other in str(found.problems[0])
+    alike = scan_data(laid(tmp_path, {"a.mp4": b"x", one: texts[0], other: texts[0]}), VIDEO)
+    assert [sample.caption for sample in alike.samples] == ["a hare"] and not alike.problems and not alike.left_out.names
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(b"a.mp4,red, big heart\n", "more cells than the first"), (b'a.mp4,"red\n', "no CSV"), (b"a.mp4," + b"x" * 200_000 + b"\n", "no CSV"), (b'a.mp4,"red" big\n', "no CSV")],
+)
+def test_a_row_of_which_a_part_would_be_lost_is_told(tmp_path, rows, said):
+    with pytest.raises(MgzooError, match=said) as caught:
+        scan_data(laid(tmp_path, {"a.mp4": b"x", "metadata.csv": b"file_name,caption\n" + rows}), VIDEO)
+    assert "metadata.csv:" in str(caught.value)
+
+
+def test_a_table_may_be_named_in_capitals(tmp_path):
+    found = scan_data(laid(tmp_path, {"a.mp4": b"x", "Captions.JSONL": b'{"file": "a.mp4", "caption": "a hare"}'}), VIDEO)
+    assert [sample.caption for sample in found.samples] == ["a hare"] and not found.left_out.names
+
+
+@pytest.mark.parametrize("name", ["h.txt", "./h.txt", "{root}/h.txt"])
+def test_a_held_out_list_is_no_caption_however_it_is_named(tmp_path, name):
+    made = laid(tmp_path, {"h.txt": b"h\n", "h.mp4": b"x", "h.json": b'{"caption": "a hare"}'})
+    found = scan_data(made, VIDEO, held_out=[name.format(root=made)])
+    assert set(found.left_out.names) == {"held-out lists"} and found.samples[0].caption == "a hare"
+
+
+def test_a_key_that_begins_as_a_remark_does_is_held_out(tmp_path):
+    made = laid(tmp_path, {"h.txt": "\ufeff# not these\r\n#1\r\n\r\n#2.mp4\ta remark\r\n".encode(), "#1.mp4": b"x", "#2.mp4": b"x", "3.mp4": b"x"})
+    assert held_out_keys(["h.txt"], made, ["#1", "#2", "3"]) == ["#1", "#2"]
+
+
+def test_utf_32_is_called_so(tmp_path):
+    found = scan_data(laid(tmp_path, {"a.mp4": b"x", "a.txt": "a hare".encode("utf-32")}), VIDEO)
+    assert "UTF-32" in str(found.problems[0])

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -306,6 +307,19 @@ def test_the_lock_of_our_own_killed_build_is_removed_at_once(tmp_path, monkeypat
         assert other.stderr.readline() == "waiting for another process to build DeepSpeed's CPUAdam\n"
         assert other.poll() is None
     assert other.communicate()[0] == "in\n" and other.returncode == 0
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_wait_for_anothers_build_ends_with_the_signal(tmp_path, monkeypatch, number, status):
+    """A run holds signals back until its step is done; while it waits there is none, and a build may take minutes."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    waits = "from mgzoo.train import signals, zero\nwith signals.Interrupt(print):\n    with zero.building():\n        print('in')"
+    with zero.building():
+        other = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "waiting for another process" not in other.stderr.readline():
+            pass
+        other.send_signal(number)
+        assert other.communicate(timeout=60)[0] == "" and other.returncode == status
 
 
 def test_the_ninja_beside_this_python_is_used_whatever_the_path_holds(tmp_path, monkeypatch):

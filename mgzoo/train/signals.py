@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Interrupt:
@@ -33,6 +34,20 @@ class Interrupt:
         self.heard = number
         again = "; Ctrl-C again stops now" if number == signal.SIGINT else ""
         self.say(f"{signal.Signals(number).name}: finishing this step and saving{again}")
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT end the program at once, also within an `Interrupt`: for waits with no step under way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda number, frame: leave(number)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leave(number: int) -> None:

@@ -19,6 +19,7 @@ from mgzoo import adapters
 from mgzoo.parts import Example
 from mgzoo.schema import Train, Zero
 from mgzoo.spec import MgzooError
+from mgzoo.train import signals
 from mgzoo.train.ranks import Place, silence
 from mgzoo.train.stages import StagePlan
 
@@ -154,8 +155,9 @@ def building() -> Iterator[None]:
         try:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting for another process to build DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
-            fcntl.flock(own, fcntl.LOCK_EX)
+            with signals.at_once():
+                print("waiting for another process to build DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
+                fcntl.flock(own, fcntl.LOCK_EX)
         own.seek(0)
         release_stale_build(0.0 if own.read() else 900.0)
         own.truncate(0)

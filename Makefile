@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(addsuffix pyproject.toml,$(PLUG
 	$(PIP) -c $(VENV)/constraints.txt setuptools wheel
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation -e ".[test]" $(addprefix -e ./,$(PLUGINS))
 	@# DeepSpeed compiles its CPU optimiser at first use (about two minutes): do it now, once
-	-PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -c "from deepspeed.ops.op_builder import CPUAdamBuilder as B; B().load(verbose=False)" >/dev/null 2>&1
+	-$(BIN)/python -c "from mgzoo.train import zero; zero.build()" >/dev/null
 	touch $@
 
 demo: setup

@@ -65,6 +65,12 @@ def misfits(part, adapter: Adapter) -> list[tuple[str, str]]:
     return found
 
 
+def too_wide(part, adapter: Adapter) -> list[tuple[str, str]]:
+    """(what, remedy) where the rank is above the width of a layer of the part that it adapts."""
+    found = linear_layers(part) if isinstance(part, nn.Module) else {}
+    return adapter.too_wide({path: tuple(layer.weight.shape) for path, layer in found.items()})
+
+
 def homeless(adapter: Adapter, new: Sequence[str], every: Iterable[str]) -> list[tuple[str, str]]:
     """(what, remedy) where a base lacks tensors, ``new`` of a part's ``every``, that no update can stand for and no module holds."""
     if not (lacking := [key for key in new if not adapter.holds(key)]):

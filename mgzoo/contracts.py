@@ -57,6 +57,25 @@ def adapters(recipe) -> list[Problem]:
     return check.problems
 
 
+def adapter_ranks(recipe) -> list[Problem]:
+    """Adapters whose rank is above the width of a layer that they adapt, where the weights are on this machine: their headers tell the shapes."""
+    from mgzoo.hub import bases, refs
+
+    check = _Check(recipe)
+    for name, part in recipe.parts.items():
+        if part.adapter is None or not part.weights:
+            continue
+        try:
+            folder = refs.local(part.weights)
+            shapes = bases.shapes_of(folder, name) if folder else {}
+        except MgzooError:  # said where weights are looked for
+            continue
+        layers = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
+        for what, remedy in part.adapter.too_wide(layers):
+            check.problem(what, remedy, f"parts.{name}.adapter.rank", "adapter")
+    return check.problems
+
+
 def absent(recipe) -> list[Problem]:
     """Weights that name a folder or a folder hub, and are not there; those of a network hub are fetched when needed."""
     from mgzoo.hub import refs
@@ -91,6 +110,8 @@ def meta_problems(recipe) -> list[Problem]:
     for name, part in recipe.parts.items():
         for what, remedy in adapters.misfits(model.part(name), part.adapter) if part.adapter else ():
             check.problem(what, remedy, f"parts.{name}.adapter.targets", "adapter")
+        for what, remedy in adapters.too_wide(model.part(name), part.adapter) if part.adapter else ():
+            check.problem(what, remedy, f"parts.{name}.adapter.rank", "adapter")
         folder = refs.local(part.weights) if part.weights else None
         if folder is None:
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mgzoo import storage
+from mgzoo import settings, storage
 from mgzoo.discovery import data_folder, discover, say_once
 from mgzoo.errors import suggest
 from mgzoo.hub.manifest import MAX_RECIPE_BYTES
@@ -107,10 +107,13 @@ def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     problems += found + contracts.problems(recipe) + contracts.adapters(recipe)
     if not (path.parent / "mgzoo.json").exists():  # an artifact's own recipe tells where its weights once came from
         problems += contracts.absent(recipe)
-    stages, told = find(written, "stages"), {(problem.key, problem.what) for problem in problems}
+        problems += contracts.adapter_ranks(recipe)
+    stages, each, told = find(written, "stages"), [], {(problem.key, problem.what) for problem in problems}
     for index in range(len(stages.value) if stages and stages.is_list else 0):
         staged, found = _resolved(at_stage(written, index, problems), recipe.source)
         problems += [problem for problem in found + contracts.problems(staged) if (problem.key, problem.what) not in told]
+        each.append(staged)
+    problems += settings.problems(each or [recipe])
     if problems:
         raise RecipeError(sorted(dict.fromkeys(problems), key=_position))
     return recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -47,6 +47,19 @@ class Adapter:
         if self.targets:
             return [path for path in paths if any(path == target or path.endswith(f".{target}") for target in self.targets)]
         return [path for path in paths if re.search(r"(^|\.)\d+\.", path)] or paths
+
+    def too_wide(self, layers: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
+        """(what, remedy) where the rank is above the smaller side of a layer: B A has no more than that, the rest of the rank costs and does nothing.
+
+        layers: path of every linear layer -> shape of its weight.
+        """
+        widths = {path: min(layers[path]) for path in self.chosen(layers)}
+        if not (narrow := {path: width for path, width in widths.items() if width < self.rank}):
+            return []
+        path = min(narrow, key=lambda one: (narrow[one], one))
+        more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
+        return [(f"rank {self.rank} is above the width of {path}, {' x '.join(map(str, layers[path]))}{more}",
+                 f"set adapter.rank to {narrow[path]} or less, or leave narrow layers out with adapter.targets")]
 
     def holds(self, path: str) -> bool:
         """Whether a module or a tensor lies in a module that learns whole."""

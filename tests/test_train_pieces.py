@@ -301,7 +301,7 @@ def test_the_lock_of_our_own_killed_build_is_removed_at_once(tmp_path, monkeypat
     dies = f"import os, pathlib\nfrom mgzoo.train import zero\nwith zero.building():\n    pathlib.Path({str(lock)!r}).touch()\n    os._exit(9)"
     assert subprocess.run([sys.executable, "-c", dies]).returncode == 9 and lock.exists()
     with zero.building():
-        assert not lock.exists() and capsys.readouterr().err == f"! removed {lock}, left by a build that was killed\n"
+        assert not lock.exists() and capsys.readouterr().err.startswith(f"! removed {lock}, left by a build that was killed\n")
         waits = "from mgzoo.train import zero\nwith zero.building():\n    print('in')"
         other = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert other.stderr.readline() == "waiting for another process to build DeepSpeed's CPUAdam\n"
@@ -338,3 +338,29 @@ def test_the_ninja_beside_this_python_is_used_whatever_the_path_holds(tmp_path, 
     zero.use_own_ninja()
     zero.use_own_ninja()
     assert shutil.which("ninja") == str(own) and os.environ["PATH"].split(os.pathsep) == [str(own.parent), str(tmp_path)]
+
+
+def test_each_environment_builds_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Two that take turns in torch's one folder compile for two minutes each time."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setattr("torch.utils.cpp_extension.get_default_build_root", lambda: str(tmp_path / "torch_extensions"))
+    roots = []
+    for prefix in ("/one", "/two", "/one"):
+        monkeypatch.setattr(zero.sys, "prefix", prefix)
+        roots.append(zero.build_root())
+        assert os.environ["TORCH_EXTENSIONS_DIR"] == str(roots[-1])  # torch builds there too
+        monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
+    assert roots[0] == roots[2] != roots[1] and roots[0].parent == tmp_path / "torch_extensions"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "mine"))
+    assert zero.build_root() == tmp_path / "mine"
+
+
+def test_that_it_compiles_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    with zero.building():
+        assert capsys.readouterr().err == "compiling DeepSpeed's CPU optimizer, once, about two minutes\n"
+        (tmp_path / "cpu_adam").mkdir()
+        (tmp_path / "cpu_adam/cpu_adam.so").touch()
+    with zero.building():
+        assert capsys.readouterr().err == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import av
 from blake3 import blake3
 from PIL import Image
 
+from mgzoo import storage
 from mgzoo.media import pictures, truncation
 from mgzoo.media.decode import frames_of, open_media
 from mgzoo.media.frames import squared, turn_of
@@ -183,14 +183,7 @@ def _recall(kept: Path) -> dict[str, Any] | None:
 
 def _keep(kept: Path, found: dict[str, Any]) -> None:
     """A cache that cannot be written is none; nobody waits for it."""
-    aside = kept.with_name(f".{kept.name}.{secrets.token_hex(8)}.part")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(found))
-        os.replace(aside, kept)
+        storage.atomic_write(kept, json.dumps(found), durable=False)
     except OSError as error:
         log.debug("what was learnt of a file is not kept: %s", error)
-        try:
-            aside.unlink(missing_ok=True)
-        except OSError:
-            pass

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgzoo import precision, storage
+from mgzoo import adapters, precision, settings, storage
 from mgzoo.parts import Data
 from mgzoo.spec import MgzooError, as_seed
 from mgzoo.train import borders, counts, failure, journal, ranks, signals, validation, zero
@@ -66,6 +66,10 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     registry = discover()
     if model is None:
         model = models.build(recipe, device=place.device.type)
+
+    for name, part in recipe.parts.items():
+        for what, remedy in adapters.too_wide(model.part(name), part.adapter) if part.adapter else ():
+            raise MgzooError(what, remedy=remedy, origin=str(recipe.origin(f"parts.{name}.adapter.rank") or ""))
 
     def open_data(span: StagePlan) -> Data:
         part = span.recipe.data
@@ -172,6 +176,8 @@ class Loop:
                 journal.note(self.out / "changes.jsonl", {"step": self.step, "changed": changed[0], "lock": changed[1]})
         self.note_engine()
         validation.say_nothing_held_out(self)
+        for line in settings.notes(self.spans):
+            self.progress.say(f"! {line}")
 
     def set_precision(self, begun: str | None) -> None:
         """Replace ``auto`` in every stage by one precision that all ranks take. begun: the one of the run that goes on."""

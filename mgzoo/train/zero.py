@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from mgzoo import adapters
@@ -163,15 +164,32 @@ def building() -> Iterator[None]:
         own.truncate(0)
         own.write("building")
         own.flush()
+        if not any(root.rglob("cpu_adam*.so")):
+            print("compiling DeepSpeed's CPU optimizer, once, about two minutes", file=sys.stderr, flush=True)
         yield
         own.truncate(0)
 
 
 def build_root() -> Path:
-    """Where torch builds extensions."""
-    from torch.utils.cpp_extension import get_default_build_root
+    """Where torch builds extensions for this environment: TORCH_EXTENSIONS_DIR, which is set here where it is not.
 
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    Torch's default is one folder for all environments of a user: two that take turns build everything anew each time.
+    """
+    if not os.environ.get("TORCH_EXTENSIONS_DIR"):
+        from torch.utils.cpp_extension import get_default_build_root
+
+        environment = "\0".join((os.path.realpath(sys.prefix), torch.__version__, sys.implementation.cache_tag))
+        os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(get_default_build_root()) / f"mgzoo-{blake3(environment.encode()).hexdigest(length=6)}")
+    return Path(os.environ["TORCH_EXTENSIONS_DIR"])
+
+
+def build() -> None:
+    """Compile DeepSpeed's CPUAdam for this environment, where the first training would do it (`make setup`)."""
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    use_own_ninja()
+    with building(), silence():
+        CPUAdamBuilder().load(verbose=False)
 
 
 def release_stale_build(older_than: float) -> None:

@@ -185,10 +185,14 @@ def build_root() -> Path:
 
 def build() -> None:
     """Compile DeepSpeed's CPUAdam for this environment, where the first training would do it (`make setup`)."""
-    from deepspeed.ops.op_builder import CPUAdamBuilder
-
     use_own_ninja()
+    if shutil.which("g++") is None or shutil.which("ninja") is None:
+        print("! no g++ or ninja: DeepSpeed's CPU optimizer is not compiled, training takes torch's AdamW", file=sys.stderr, flush=True)
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # what is asked for is the CPU's, whatever else is here
     with building(), silence():
+        from deepspeed.ops.op_builder import CPUAdamBuilder
+
         CPUAdamBuilder().load(verbose=False)
 
 

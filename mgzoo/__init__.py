@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 _PLACES = {
     "Component": "mgzoo.spec",
     "Media": "mgzoo.media",
+    "MgzooError": "mgzoo.errors",
     "Model": "mgzoo.model",
+    "RecipeError": "mgzoo.errors",
     "build": "mgzoo.model",
     "compose": "mgzoo.recipe",
     "hookimpl": "mgzoo.hooks",

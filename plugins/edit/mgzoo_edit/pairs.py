@@ -79,6 +79,20 @@ class Pairs(Stream):
         if not self._looked:
             self._looked = True
             self.material.look(data.Inspections(self.root), self.root)
+            if self.shares.get("back_translated"):
+                self._look_at_returned()
+
+    def _look_at_returned(self) -> None:
+        """Decode every back-translated clip once. Raises MgzooError that names those that cannot be used."""
+        names = sorted({name for fields, _, _ in self.returned for name in (fields["file"], fields["source"])})
+        samples = [data.Sample(key=name, name=str(file), file=file, offset=0, size=file.stat().st_size, caption="") for name in names for file in [self._returned_root / name]]
+        found = data.look_at(data.Inspections(self._returned_root), "pictures", samples, lambda index: data.decode_whole(samples[index].bytes(), samples[index].name))
+        bad = [facts for facts in found.values() if isinstance(facts, MgzooError)]
+        bad += [self._too_short(samples[i].name, facts["frames"]) for i, facts in found.items() if isinstance(facts, dict) and facts["frames"] < self.config.frames]
+        data.raise_or_tell(bad, "raise", self._returned_root, can_skip=False)
+
+    def _too_short(self, name: str, frames: int) -> MgzooError:
+        return MgzooError(f"{name} has {frames} frames, {self.config.frames} are asked for", remedy="lower data.config.frames", origin=ORIGIN)
 
     def sample(self, number: int, batch: int | None = None) -> Clip:
         """Sample `number` of the stream. Kinds follow the golden ratio's sequence, so that any stretch of the stream keeps the mix.
@@ -193,7 +207,7 @@ class Pairs(Stream):
     def _read(self, name: str) -> Tensor:
         video = media.read(self._returned_root / name).video
         if len(video) < self.config.frames:
-            raise MgzooError(f"{name} has {len(video)} frames, {self.config.frames} are asked for", remedy="lower data.config.frames", origin=ORIGIN)
+            raise self._too_short(name, len(video))
         return fitted(video[list(self._spread(len(video)))], self.config.height, self.config.width)
 
     # what lies on disk

@@ -179,6 +179,11 @@ def test_back_translated_pairs_come_from_their_folder(folder, tmp_path):
     (tmp_path / "captions.jsonl").write_text(json.dumps({**line, "source": "c.mp4"}) + "\n")
     with pytest.raises(MgzooError, match="there is no file c.mp4"):
         pairs(folder, mix={"back_translated": 1}, back_translated=str(tmp_path)).sample(0)
+    (tmp_path / "captions.jsonl").write_text(json.dumps({**line, "fps": 5.0}) + "\n")
+    next(pairs(folder, mix={"back_translated": 1}, back_translated=str(tmp_path)).batches(1))
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "b.mp4").read_bytes()[:-40])
+    with pytest.raises(MgzooError, match="b.mp4: "):  # before the first step, not in the step that draws it
+        next(pairs(folder, mix={"back_translated": 1}, back_translated=str(tmp_path)).batches(1))
 
 
 @pytest.mark.parametrize("changes, said", [

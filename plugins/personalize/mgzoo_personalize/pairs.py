@@ -7,7 +7,6 @@ model that has only ever seen paired ones learns to paste. Which it is depends o
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterator
@@ -15,11 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy
 import torch
 import torch.nn.functional as F
 from blake3 import blake3
-from PIL import Image
 from torch import Tensor
 
 from mgzoo import data, media
@@ -77,6 +74,7 @@ class Pairs(Stream):
         self._digests: dict[str, str] = {}
         self._good: dict[int, bool] = {}
         self._looked = False
+        self._bad_stills: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """Clips that are trained on."""
@@ -111,6 +109,18 @@ class Pairs(Stream):
         bad = {i: error for i, facts in found.items() if (error := self._fault(i, facts)) is not None}
         data.raise_or_tell(list(bad.values()), self.config.on_error, self.root, used=len(self.rows) - len(bad))
         self._good.update((i, i not in bad) for i in found)
+        self._look_at_stills()
+
+    def _look_at_stills(self) -> None:
+        """Decode every still that a clip names: a clip goes on without a bad one, with `on_error: skip`."""
+        bad: dict[str, MgzooError] = {}
+        for name in sorted({still for row in self.rows for still in row.stills}):
+            try:
+                data.probed(self.stills[name], name, decode=True)
+            except MgzooError as error:
+                bad[name] = error
+        data.raise_or_tell(list(bad.values()), self.config.on_error, self.root, used=len(self.stills) - len(bad), noun="still")
+        self._bad_stills = frozenset(bad)
 
     def _look(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
@@ -163,7 +173,7 @@ class Pairs(Stream):
     def _reference(self, index: int, epoch: int, held: bool) -> Reference:
         row = self.rows[index]
         draw = self._draw("reference", 0 if held else epoch, row.key)
-        stills = [name for name in row.stills if held or name.partition("/")[2] not in self.barred]
+        stills = [name for name in row.stills if name not in self._bad_stills and (held or name.partition("/")[2] not in self.barred)]
         cross = bool(stills) and (held or torch.rand((), generator=draw).item() < self.config.cross)
         if cross:
             name = stills[int(torch.randint(len(stills), (), generator=draw))]
@@ -198,8 +208,8 @@ class Pairs(Stream):
 
     def _still(self, name: str) -> Tensor:
         def read() -> Tensor:
-            picture = torch.from_numpy(numpy.asarray(Image.open(io.BytesIO(self.stills[name])).convert("RGB")).copy())
-            return media.fit(picture[None], self.config.crop, self.config.crop)[0]
+            picture = media.read_bytes(self.stills[name], name).video[:1]  # what is clear is white
+            return media.fit(picture, self.config.crop, self.config.crop)[0]
 
         return self._decoded.get_or_compute(name, read)
 

@@ -1,6 +1,7 @@
 """The stream of clips with references: which picture goes with which clip, what stays out, and what is said of damaged files."""
 
 import io
+import itertools
 import json
 import tarfile
 
@@ -157,3 +158,36 @@ def test_a_bad_clip_ends_the_run_before_its_first_step_or_is_left_out(folders, t
     skipping = stream(tmp_path, references="", on_error="skip")
     assert {clip.key for clip in taken(skipping)} == {"a", "c"} and skipping.counts() == {"skipped": 1}
     assert "left out" in caplog.text and "b.mp4" in caplog.text
+
+
+def with_still(folder, tmp_path, content):
+    """References of which the still bright/a is this."""
+    for file in folder.iterdir():
+        if file.suffix != ".tar":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+            continue
+        with tarfile.open(file) as old, tarfile.open(tmp_path / file.name, "w") as tar:
+            for member in old:
+                bright = file.stem == "bright" and member.name == "a.png"
+                add(tar, member.name, content if bright else old.extractfile(member).read())
+    return str(tmp_path)
+
+
+def test_a_bad_still_is_told_before_the_first_step_or_is_no_reference(folders, tmp_path, caplog):
+    references = with_still(folders / "stills", tmp_path, b"\x89PNG no more")
+    with pytest.raises(MgzooError, match="bright/a: this is not a readable"):
+        next(stream(folders, references=references, cross=1.0).batches(1))
+    with caplog.at_level("WARNING"):
+        skipping = stream(folders, references=references, cross=1.0, on_error="skip")
+        drawn = [clip for batch in itertools.islice(skipping.batches(3), 8) for clip in batch]
+    assert "1 stills left out" in caplog.text and "bright/a" in caplog.text
+    assert {clip.key for clip in drawn} == {clip.key for clip in taken(stream(folders), 24)}
+    for clip in drawn:
+        clip.extra["reference"].load()
+
+
+def test_what_is_clear_in_a_still_is_white(folders, tmp_path):
+    clear = io.BytesIO()
+    Image.new("RGBA", (32, 32), (10, 20, 30, 0)).save(clear, "PNG")
+    loaded = stream(folders, references=with_still(folders / "stills", tmp_path, clear.getvalue()), cross=1.0, jitter=0.0)
+    assert loaded._still("bright/a").min() == 255 and loaded._still("flat/a").min() < 255

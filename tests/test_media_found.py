@@ -463,3 +463,25 @@ def test_surround_sound_is_mixed_down_as_itu_says(tmp_path):
     for name in ("a.mp4", "a.wav"):
         made = media.Media(video=video, fps=8, audio=torch.stack([torch.from_numpy(tone(1))] * 6) * 0.3, rate=48_000).save(tmp_path / name)
         assert media.read(made).audio.shape[0] == 2
+
+
+@pytest.mark.parametrize("layout, full, values", [
+    ("yuv420p10le", False, (64, 502, 940)), ("yuv420p10le", True, (0, 512, 1023)), ("yuv444p12le", False, (256, 2008, 3760)), ("gray16le", True, (0, 32768, 65535)),
+])  # fmt: skip
+def test_more_than_eight_bits_keep_their_black_and_white(tmp_path, layout, full, values):
+    """FFmpeg's scaler gives the white of ten bits as 253 of 255."""
+    read = []
+    for value in values:
+        with av.open(str(tmp_path / "a.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=8)
+            stream.width = stream.height = 64
+            stream.pix_fmt, stream.codec_context.color_range = layout, 2 if full else 1
+            frame = av.VideoFrame(64, 64, layout)
+            for number, plane in enumerate(frame.planes):
+                bits = frame.format.components[0].bits
+                plane.update(np.full(plane.buffer_size // 2, 1 << (bits - 1) if number else value, "<u2").tobytes())
+            frame.pts, frame.color_range = 0, stream.codec_context.color_range
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        read.append(media.read(tmp_path / "a.mkv").video[0, 5, 5].tolist())
+    assert read[0] == [0, 0, 0] and read[2] == [255, 255, 255] and read[1] in ([127, 127, 127], [128, 128, 128])

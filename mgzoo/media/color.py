@@ -64,6 +64,16 @@ def full_scale(frame) -> int:
     return ((1 << bits) - 1) << (16 - bits) if frame.color_range == 2 else 65283
 
 
+@lru_cache(maxsize=4)
+def _eight_bits(top: int) -> numpy.ndarray:
+    return numpy.round(numpy.minimum(numpy.arange(65536) / top, 1) * 255).astype(numpy.uint8)
+
+
+def to_8_bits(rgb: numpy.ndarray, top: int) -> numpy.ndarray:
+    """uint16 (H, W, 3) -> uint8 (H, W, 3), rounded. top: the value of a signal of 1, see `full_scale`."""
+    return _eight_bits(top)[rgb]
+
+
 def to_sdr(rgb: numpy.ndarray, transfer: int, primaries: int, top: int = 65535) -> numpy.ndarray:
     """uint16 (H, W, 3), full range, non-linear -> uint8 (H, W, 3), BT.709. transfer, primaries: code points of H.273. top: the value of a signal of 1."""
     light = _light(transfer if transfer in (PQ, HLG) else 0, top)[rgb]

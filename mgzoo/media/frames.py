@@ -93,7 +93,8 @@ class ToRGB:
         self.alpha = any(component.is_alpha for component in first.format.components)
         self.transfer, self.primaries = first.color_trc, first.color_primaries
         self.mapped = not self.alpha and color.needs_mapping(self.transfer, self.primaries)
-        self.top = color.full_scale(first) if self.mapped else 0
+        self.deep = not self.alpha and first.format.components[0].bits > 8  # as RGB of 8 bits the scaler would give their white as 253
+        self.top = color.full_scale(first) if self.mapped or self.deep else 0
         inner = squared(*self.stored, aspect)
         self.shown = self.turn.size(*inner)
         if cover is not None and not self.alpha:
@@ -104,7 +105,7 @@ class ToRGB:
         self.settings = {"threads": threads(*self.stored), **({"src_colorspace": "ITU709"} if untagged else {})}
         if self.mapped and first.colorspace == 2:
             self.settings["src_colorspace"] = color.BT2020
-        self.kind = "rgba" if self.alpha else "rgb48le" if self.mapped else "rgb24"
+        self.kind = "rgba" if self.alpha else "rgb48le" if self.mapped or self.deep else "rgb24"
 
     def __call__(self, frame: av.VideoFrame) -> numpy.ndarray:
         settings = self.settings
@@ -113,6 +114,8 @@ class ToRGB:
         rgb = self.scaler.reformat(frame, format=self.kind, **settings).to_ndarray()
         if self.mapped:
             rgb = color.to_sdr(rgb, self.transfer, self.primaries, self.top)
+        elif self.deep:
+            rgb = color.to_8_bits(rgb, self.top)
         elif self.alpha:
             rgba = rgb.astype(numpy.uint16)
             alpha = rgba[..., 3:]

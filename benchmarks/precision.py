@@ -1,18 +1,17 @@
 """What choosing the precision by the processor is worth: a training step, a clip, encoding and attention, beside bfloat16 everywhere.
 
-    python benchmarks/precision.py [--runs 3] [--against OTHER/.venv/bin/python] [--whole]
+    python benchmarks/precision.py [--runs 3] [--against OTHER/.venv/bin/python] [--demo] [--tests]
 
 Every case is a process of its own with one thread, started in turn with its counterpart: the same code told to compute in bfloat16
 (`MGZOO_PRECISION=bf16`), or another checkout by the Python it is installed in. On a CPU without bfloat16 instructions, or under
 ``ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2``, the ratio is the gain; on one that has them both compute the same, and it should be 1.
---whole: also the README's two commands, once each: the demo, and all tests in two processes. Left out: importing and compiling.
+--demo, --tests: also the README's two commands, once each, after their installation. Left out elsewhere: importing and compiling.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -81,29 +80,29 @@ def attention() -> float:
 def child(python: str, case: str, **variables: str) -> float:
     """One case in a process of its own, with one thread and no cache of before."""
     with tempfile.TemporaryDirectory() as home:
-        built = str(Path(python).absolute().parent.parent / "torch_extensions")  # two environments that share one build it in turns
-        one = {"TORCH_EXTENSIONS_DIR": built, "OMP_NUM_THREADS": "1", "MGZOO_HOME": home, "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
+        one = {"OMP_NUM_THREADS": "1", "MGZOO_HOME": home, "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
+        if python != sys.executable:  # two environments that share one build of DeepSpeed's optimizer make it in turns
+            one["TORCH_EXTENSIONS_DIR"] = str(Path(python).absolute().parent.parent / "torch_extensions")
         answer = subprocess.run(
             [python, __file__, "--case", case], cwd=ROOT, env=os.environ | one | variables, check=True, capture_output=True, text=True
         )
     return float(answer.stdout.splitlines()[-1])
 
 
-def whole() -> dict[str, float]:
-    """Seconds of the demo and of the tests, as the Makefile runs them."""
-    seconds = {}
-    for name, command in (("demo", ("scripts/demo.py", "--out", "demo")), ("tests", ("-m", "pytest", "-n", "2", "--dist", "loadfile", "-q"))):
-        begun = time.perf_counter()
+def whole(name: str) -> int:
+    """Seconds of the demo or of the tests, as the Makefile runs them."""
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        command = {"demo": ("scripts/demo.py", "--out", folder + "/demo"), "test": ("-m", "pytest", "-n", "2", "--dist", "loadfile", "-q")}[name]
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=sys.stderr)
-        seconds[name] = round(time.perf_counter() - begun)
-    shutil.rmtree(ROOT / "demo", ignore_errors=True)
-    return seconds
+    return round(time.perf_counter() - begun)
 
 
 def main() -> None:
     parser = arguments(__doc__, runs=3)
     parser.add_argument("--against", help="Python of another checkout (default: this one in bfloat16)")
-    parser.add_argument("--whole", action="store_true", help="also time the demo and the tests")
+    parser.add_argument("--demo", action="store_true", help="also time the demo")
+    parser.add_argument("--tests", action="store_true", help="also time all tests")
     parser.add_argument("--case", choices=CASES, help="measure one case and print its seconds")
     options = parser.parse_args()
     if options.case:
@@ -121,9 +120,7 @@ def main() -> None:
                      "aim": TARGETS.get(case, "–") if not precision.computes_bf16("cpu") else 1.0})
     print(table(rows))
     report = {"rows": rows, "seconds": samples, "computes in": precision.preferred("cpu"), "processor": precision.processor("cpu")}
-    if options.whole:
-        report["whole"] = whole()
-        more = [{"command": f"make {name[:4]}", "seconds": value, "aim": {"demo": 600, "tests": 1200}[name]} for name, value in report["whole"].items()]
+    if more := [{"command": f"make {name}", "seconds": whole(name), "aim": aim} for name, aim, on in (("demo", 600, options.demo), ("test", 1200, options.tests)) if on]:
         print(table(more))
         rows += more
     print(write(options.out, "precision", report))

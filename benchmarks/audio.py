@@ -35,10 +35,9 @@ BATCH, CANDIDATES = 24, 8
 
 def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: int = 0, pictures: bool = False, words: bool = True, each: int = 1) -> list[list[Media]]:
     """`each` sounds for the caption of every one, and its clip where pictures are shown; sound i of them starts from the noise of seed + i."""
+    from mgzoo.latent_task import sampler_with
     from mgzoo_audio.footage import Footage
     from mgzoo_audio.task import Wanted
-
-    from mgzoo.latent_task import sampler_with
 
     task, sampler, found = model.task, sampler_with(model.sampler, steps=steps, guidance=guidance), []
     times = model.autoencoder.config.latent().axes(SAMPLES)[0]

@@ -26,19 +26,20 @@ import statistics
 
 import torch
 import torch.nn.functional as F
-from common import arguments, ratios, spread, table, take_turns, write
+from common import arguments, ratios, table, take_turns, write
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoSingleTransformerBlock, HunyuanVideoTransformerBlock
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
 from mgzoo_backbones.attention import Segments
 from mgzoo_backbones.configs import DiTConfig, Llama3Config
 from mgzoo_backbones.dit import DiT
 from mgzoo_backbones.llama3 import Llama3
 from mgzoo_backbones.transformer import Block
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 OURS = ("llama3", "dit")
 MATRIX = 2048

@@ -30,13 +30,13 @@ import torch
 from av.video.reformatter import VideoReformatter
 from common import arguments, ratios, spread, table, take_turns, write
 from PIL import Image
-from plain import ROOT, few_clips
+from plain import few_clips
 
 import mgzoo
 from mgzoo import media
-from mgzoo.cache import Cache
 from mgzoo.discovery import discover
 from mgzoo.media import Media
+from mgzoo.model.feature_cache import Cache
 
 try:
     import decord

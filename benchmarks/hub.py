@@ -69,7 +69,7 @@ def backbone(depth: int):
 
 def recipe(depth: int):
     """The recipe that is measured."""
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
 
     path = Path(f"depth-{depth}.yaml")
     path.write_text(RECIPE.replace("DEPTH", str(depth)))
@@ -80,20 +80,20 @@ def prepare(megabytes: int, shard_megabytes: int) -> int:
     """Write the artifact and the peer's folder with the same tensors; returns the depth."""
     import torch
 
-    from mgzoo.hub import artifact
-    from mgzoo.hub.unset import parameters_unset
-    from mgzoo.model import build
+    from mgzoo.model.build import build
+    from mgzoo.model.save import save
+    from mgzoo.model.skip_init import init_empty_weights
 
     torch.set_num_threads(1)
     layer = 4 * WIDTH**2 + 3 * WIDTH * 8192
     depth = max(1, round((megabytes * 1e6 / 2) / layer))
-    with parameters_unset():
+    with init_empty_weights():
         model = build(recipe(depth), weights=False)
     generator = torch.Generator().manual_seed(0)
     for part in (model.autoencoder, model.backbone):
         state = {key: torch.empty(value.shape, dtype=torch.bfloat16).normal_(generator=generator).mul_(0.02) for key, value in part.state_dict().items()}
         part.load_state_dict(state, assign=True)
-    artifact.save(model, "artifact", golden=False, shard_bytes=shard_megabytes * 10**6, dtype=torch.bfloat16)
+    save(model, "artifact", golden=False, shard_bytes=shard_megabytes * 10**6, dtype=torch.bfloat16)
     peer = same(lambda: model.backbone)(depth=depth)
     peer.save_pretrained("peer", max_shard_size=f"{shard_megabytes}MB")
     return depth
@@ -107,7 +107,7 @@ def load(case: str, depth: int) -> dict:
     torch.set_num_threads(1)
     if case == "mgzoo":
         import mgzoo
-        from mgzoo.hub import artifact  # noqa: F401: what is imported first is not counted
+        pass  # noqa: F401: what is imported first is not counted
     elif case == "diffusers":
         Same = same(backbone(depth))
     elif case == "safetensors":
@@ -152,15 +152,16 @@ def move(case: str, number: int) -> dict:
     """Push or pull once."""
     from huggingface_hub import HfApi, snapshot_download
 
-    from mgzoo import hub
-    from mgzoo.hub import artifact  # noqa: F401
+    from mgzoo.share.pull import pull
+    from mgzoo.share.push import push
+    pass  # noqa: F401
 
     repo = f"org/{number}"
     before, started = held_now(), time.perf_counter()
     if case == "mgzoo push":
-        hub.push("artifact", repo, probe=False)
+        push("artifact", repo, probe=False)
     elif case == "mgzoo pull":
-        hub.pull(repo)
+        pull(repo)
     elif "upload" in case:
         HfApi().create_repo(repo)
         HfApi().upload_folder(repo_id=repo, folder_path="artifact")

@@ -92,7 +92,7 @@ def ours(sizes: dict, axes: tuple[int, ...], device: torch.device, *, checkpoint
     if engine:
         import deepspeed
 
-        from mgzoo.schema import Train, Zero
+        from mgzoo.recipe.schema import Train, Zero
         from mgzoo.train import ranks, zero
 
         place, train, plan = ranks.distributed(), Train(batch=1, precision="bf16"), Zero(stage=1)

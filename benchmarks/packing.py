@@ -30,11 +30,6 @@ import statistics
 import torch
 import torch.nn.functional as F
 from common import arguments, ratios, table, take_turns, write
-from mgzoo_backbones.attention import Segments
-from mgzoo_backbones.configs import Llama3Config
-from mgzoo_backbones.llama3 import Llama3
-from mgzoo_backbones.transformer import modulate, patchify, sinusoid, unpatchify
-from mgzoo_backbones.written_out import WrittenOut
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
@@ -42,6 +37,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mgzoo.parts import Condition
 from mgzoo.spec import ConditionSpec, LatentSpec
+from mgzoo_backbones.configs import Llama3Config
+from mgzoo_backbones.llama3 import Llama3
+from mgzoo_backbones.transformer import modulate, patchify, sinusoid, unpatchify
+from mgzoo_backbones.written_out import WrittenOut
 
 LATENT = LatentSpec(space="autoencoders.tae16", channels=16, stride=(8, 8, 8))
 TEXT = ConditionSpec(name="text", dim=512, max_len=128)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mgzoo.schema import Train
+from mgzoo.recipe.schema import Train
 
 ROOT = Path(__file__).resolve().parents[1]
 

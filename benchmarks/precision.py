@@ -50,8 +50,9 @@ def clip() -> float:
 
 def encoding() -> float:
     """Seconds in which the shipped autoencoder encodes 32 clips of 16 frames of 64x64."""
-    import mgzoo
     import torch
+
+    import mgzoo
 
     torch.manual_seed(0)
     model, media = mgzoo.load("registry/tae-emoji"), torch.rand(4, 3, 16, 64, 64) * 2 - 1
@@ -66,6 +67,7 @@ def encoding() -> float:
 def attention() -> float:
     """Seconds of attention over 1,024 tokens with 4 heads of 64, forward and backward, in bfloat16."""
     import torch
+
     from mgzoo_backbones.attention import Segments, attend
 
     q, k, v = (torch.randn(1024, 4, 64).bfloat16().requires_grad_() for _ in range(3))

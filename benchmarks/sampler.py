@@ -22,7 +22,7 @@ import torch
 from common import arguments, ratios, spread, table, take_turns, write
 
 from mgzoo.discovery import discover
-from mgzoo.model import Model
+from mgzoo.model.model import Model
 from mgzoo.parts import Condition
 
 GUIDANCE = 5.0

@@ -31,8 +31,8 @@ from common import arguments, ratios, spread, table, write
 from plain import Plain, few_clips
 
 import mgzoo
-from mgzoo.cache import Cache
 from mgzoo.discovery import discover
+from mgzoo.model.feature_cache import Cache
 from mgzoo.parts import Example
 from mgzoo.train import loop, ranks
 from mgzoo.train.stages import plans

@@ -46,7 +46,7 @@ def example(model, recipe, micro: int, rank: int):
 def engine(recipe, stage: int, micro: int, place) -> Callable[[], None]:
     """A step of ours."""
     import mgzoo
-    from mgzoo.schema import Zero
+    from mgzoo.recipe.schema import Zero
     from mgzoo.train import zero
 
     model = mgzoo.build(recipe, weights=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from mgzoo.artifact.manifest import part_entry, read_manifest
 from mgzoo.discovery import current_id, discover
-from mgzoo.guard import guarded
-from mgzoo.spec import ConditionSpec, Contract, LatentSpec, MgzooError, Problem, RecipeError
+from mgzoo.hub.lookup import find_local, require_local, stored_shapes
+from mgzoo.hub.references import parse_reference
+from mgzoo.import_guard import run_guarded
+from mgzoo.spec import Contract, LatentSpec, MgzooError, Problem, RecipeError
 
 MEDIA = {"video": ("frames", "height", "width"), "sound": ("samples",)}
 
@@ -20,7 +23,7 @@ def contract_of(recipe) -> Contract:
     return wires
 
 
-def problems(recipe) -> list[Problem]:
+def contract_problems(recipe) -> list[Problem]:
     """Everything that does not fit, each with the line it was written on; also what plugins' own checks find."""
     check = _Check(recipe)
     wires = check.wires()
@@ -38,7 +41,7 @@ def problems(recipe) -> list[Problem]:
     return check.problems
 
 
-def adapters(recipe) -> list[Problem]:
+def adapter_problems(recipe) -> list[Problem]:
     """Adapters on parts that hold nothing to adapt, or that no stage trains."""
     check, parts = _Check(recipe), dict(recipe.parts)
     if recipe.data:
@@ -57,17 +60,15 @@ def adapters(recipe) -> list[Problem]:
     return check.problems
 
 
-def adapter_ranks(recipe) -> list[Problem]:
+def adapter_rank_problems(recipe) -> list[Problem]:
     """Adapters whose rank is above the width of a layer that they adapt, where the weights are on this machine: their headers tell the shapes."""
-    from mgzoo.hub import bases, refs
-
     check = _Check(recipe)
     for name, part in recipe.parts.items():
         if part.adapter is None or not part.weights:
             continue
         try:
-            folder = refs.local(part.weights)
-            shapes = bases.shapes_of(folder, name) if folder else {}
+            folder = find_local(part.weights)
+            shapes = stored_shapes(folder, name) if folder else {}
         except MgzooError:  # said where weights are looked for
             continue
         layers = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
@@ -76,58 +77,20 @@ def adapter_ranks(recipe) -> list[Problem]:
     return check.problems
 
 
-def absent(recipe) -> list[Problem]:
+def missing_weights(recipe) -> list[Problem]:
     """Weights that name a folder or a folder hub, and are not there; those of a network hub are fetched when needed."""
-    from mgzoo.hub import refs
-
     check = _Check(recipe)
     for name, part in recipe.parts.items():
         if part.weights:
             try:
-                parsed = refs.parse(part.weights)
+                parsed = parse_reference(part.weights)
                 if not parsed.is_endpoint:
-                    refs.resolve(part.weights, offline=True)
+                    require_local(part.weights)
                 if part.adapter and parsed.repo is None:
                     check.problem(f"{part.weights} is a folder that only this machine knows, and an adapter refers to its base by name",
                                   "push the base to registry/NAME or org/name, and write that", f"parts.{name}.weights", "adapter")
             except MgzooError as error:
                 check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
-    return check.problems
-
-
-def meta_problems(recipe) -> list[Problem]:
-    """Builds the parts on the meta device (this imports torch) and holds them against the headers of their weights."""
-    import torch
-
-    from mgzoo import adapters
-    from mgzoo.hub import bases, checking, refs
-    from mgzoo.model import build
-
-    plain = recipe
-    for name in [name for name, part in recipe.parts.items() if part.adapter]:
-        plain = plain.adapted(name, None)
-    check, model = _Check(recipe), build(plain, device="meta", weights=False)
-    for name, part in recipe.parts.items():
-        for what, remedy in adapters.misfits(model.part(name), part.adapter) if part.adapter else ():
-            check.problem(what, remedy, f"parts.{name}.adapter.targets", "adapter")
-        for what, remedy in adapters.too_wide(model.part(name), part.adapter) if part.adapter else ():
-            check.problem(what, remedy, f"parts.{name}.adapter.rank", "adapter")
-        folder = refs.local(part.weights) if part.weights else None
-        if folder is None:
-            continue
-        try:
-            shapes = bases.shapes_of(folder, name)
-        except MgzooError as error:
-            check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
-            continue
-        if hasattr(model.part(name), "widened"):
-            state, new = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
-            shapes = {key: tuple(value.shape) for key, value in state.items()}
-            for what, remedy in adapters.homeless(part.adapter, new, state) if part.adapter else ():
-                check.problem(f"{what} in {part.weights}", remedy, f"parts.{name}.adapter", "adapter")
-        for found in checking.check_shapes(part.weights, shapes, model.part(name)):
-            check.problem(f"in {part.weights}, {found.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
-                          f"parts.{name}.weights", "shape")
     return check.problems
 
 
@@ -154,7 +117,7 @@ class _Check:
             except ValueError as error:
                 return default, str(error)
 
-        found, reason = guarded(answer)
+        found, reason = run_guarded(answer)
         if reason:
             self.problem(f"{question}() of the config of {part.component.id} failed: {reason}", f"upgrade or repair {part.provider.distribution}", key, "plugin")
             return default
@@ -229,15 +192,13 @@ class _Check:
         """What the artifact behind `weights` says of itself against what the recipe asks for."""
         if not part.weights:
             return
-        from mgzoo.hub import manifest as manifests
-        from mgzoo.hub import refs
 
         key = f"parts.{name}.weights"
         try:
-            refs.parse(part.weights)
-            folder = refs.local(part.weights)
-            manifest = manifests.read(folder) if folder else None
-            entry = manifests.entry_of(manifest, name, part.weights) if manifest else None
+            parse_reference(part.weights)
+            folder = find_local(part.weights)
+            manifest = read_manifest(folder) if folder else None
+            entry = part_entry(manifest, name, part.weights) if manifest else None
         except MgzooError as error:
             self.problem(error.what, error.remedy, key, "weights")
             return
@@ -318,11 +279,9 @@ class _Check:
 
 def _license_of(weights: str) -> str | None:
     """The licence of an artifact on this machine; of one elsewhere it is asked before anything but its manifest is fetched."""
-    from mgzoo.hub import manifest, refs
-
-    folder = refs.local(weights)
+    folder = find_local(weights)
     try:
-        return manifest.read(folder).license if folder else None
+        return read_manifest(folder).license if folder else None
     except MgzooError:  # a damaged one is told where its config is read
         return None
 

@@ -6,11 +6,9 @@ Nothing here, and nothing a plugin may do while it is listed, imports torch, num
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -19,18 +17,17 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
+from mgzoo.distributions import GROUP, EntryPoint, entry_points, pip_line
 from mgzoo.errors import suggest
-from mgzoo.guard import guarded
+from mgzoo.import_guard import run_guarded
 from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
 
-GROUP = "mgzoo"
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetAside:
+class DisabledPlugin:
     """A plugin that is not used. name: its namespace. distribution: the pip distribution, with version. reason: one line."""
 
     name: str
@@ -39,16 +36,6 @@ class SetAside:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution}): {self.reason}" if self.distribution else f"{self.name}: {self.reason}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntryPoint:
-    """One line of a distribution's ``[mgzoo]`` section: ``namespace = module``."""
-
-    namespace: str
-    module: str
-    distribution: str
-    version: str
 
 
 @dataclass(kw_only=True)
@@ -60,7 +47,7 @@ class Registry:
 
     components: dict[str, Component] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
-    set_aside: list[SetAside] = field(default_factory=list)
+    set_aside: list[DisabledPlugin] = field(default_factory=list)
     recipe_folders: dict[str, Path] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     manager: pluggy.PluginManager = field(default_factory=lambda: plugin_manager())
@@ -111,7 +98,7 @@ class Registry:
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; a heavy import on the way is an error."""
         component = self.get(component_id)
-        found, reason = guarded(lambda: load(component.config))
+        found, reason = run_guarded(lambda: load(component.config))
         if reason:
             raise self._broken(component, "config", reason)
         return found
@@ -131,7 +118,7 @@ class Registry:
             alone = self.manager.subset_hook_caller(
                 "mgzoo_check", [p for p in self.manager.get_plugins() if p is not implementation.plugin]
             )
-            found, reason = guarded(lambda call=alone: [p for listed in call(recipe=recipe) for p in listed or ()])
+            found, reason = run_guarded(lambda call=alone: [p for listed in call(recipe=recipe) for p in listed or ()])
             if reason is None and not all(isinstance(p, Problem) for p in found):
                 reason = "it returned something else than a list of mgzoo.spec.Problem"
             if reason:
@@ -172,7 +159,7 @@ def discover(refresh: bool = False) -> Registry:
     """The registry of this process, made at the first call. ``MGZOO_PLUGINS=a,b`` limits it; empty means none."""
     global _found
     if _found is None or refresh:
-        _found = survey(list(entry_points(sys.path)), os.environ.get("MGZOO_PLUGINS"))
+        _found = load_plugins(list(entry_points(sys.path)), os.environ.get("MGZOO_PLUGINS"))
     return _found
 
 
@@ -181,62 +168,18 @@ def current_id(component_id: str) -> str:
     return discover().renamed.get(component_id, component_id)
 
 
-def entry_points(path: list[str]) -> Iterator[EntryPoint]:
-    """Entry points of our group on a search path. Of a distribution found twice the first counts, as for imports.
-
-    Our own reading of the metadata folders: `importlib.metadata` would cost more than everything else in `mgzoo list`.
-    """
-    seen = set()
-    for folder in path:
-        try:
-            names = sorted(entry for entry in os.listdir(folder or ".") if entry.endswith((".dist-info", ".egg-info")))
-        except OSError:
-            continue
-        for name in names:
-            key = re.sub(r"[-_.]+", "-", name.rsplit(".", 1)[0].partition("-")[0]).lower()
-            if key in seen:
-                continue
-            seen.add(key)
-            text = _read(os.path.join(folder, name, "entry_points.txt"))
-            lines = _section(text, GROUP) if f"[{GROUP}]" in text else []
-            if lines:
-                metadata = _read(os.path.join(folder, name, "METADATA")) or _read(os.path.join(folder, name, "PKG-INFO"))
-                header = dict(line.split(": ", 1) for line in metadata.split("\n\n", 1)[0].splitlines() if ": " in line)
-                for line in lines:
-                    namespace, _, module = (side.strip() for side in line.partition("="))
-                    yield EntryPoint(namespace=namespace, module=module, distribution=header.get("Name", key), version=header.get("Version", "?"))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _section(text: str, wanted: str) -> list[str]:
-    lines, inside = [], False
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            inside = line == f"[{wanted}]"
-        elif inside and line and not line.startswith(("#", ";")):
-            lines.append(line)
-    return lines
-
-
-def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
+def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry:
     """Load plugins one by one and register those that hold. limit: comma-separated namespaces, None for all."""
     registry = Registry()
     wanted = None if limit is None else [name.strip() for name in limit.split(",") if name.strip()]
     if wanted is not None:
         for name in wanted:
             if name not in {point.namespace for point in points}:
-                registry.set_aside.append(SetAside(name=name, distribution="", reason="named in MGZOO_PLUGINS but not installed"))
+                registry.set_aside.append(DisabledPlugin(name=name, distribution="", reason="named in MGZOO_PLUGINS but not installed"))
         points = [point for point in points if point.namespace in wanted]
 
     def aside(point: EntryPoint, reason: str) -> None:
-        registry.set_aside.append(SetAside(name=point.namespace, distribution=f"{point.distribution} {point.version}", reason=reason))
+        registry.set_aside.append(DisabledPlugin(name=point.namespace, distribution=f"{point.distribution} {point.version}", reason=reason))
 
     loaded: list[tuple[EntryPoint, ModuleType, list[Component], Path | None]] = []
     for point in sorted(points, key=lambda p: (p.namespace, p.distribution)):
@@ -245,7 +188,7 @@ def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
             others = " and ".join(f"{p.distribution} {p.version}" for p in rivals)
             aside(point, f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one")
             continue
-        answer, reason = guarded(lambda point=point: _listen(point))
+        answer, reason = run_guarded(lambda point=point: _load_plugin(point))
         if reason:
             aside(point, reason)
         else:
@@ -255,7 +198,7 @@ def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
         for component in components:
             declared.setdefault(component.id, []).append(point)
     for point, module, components, recipes in loaded:
-        reason = _misplaced(point, components, declared)
+        reason = _id_conflict(point, components, declared)
         if reason:
             aside(point, reason)
             continue
@@ -269,7 +212,7 @@ def survey(points: list[EntryPoint], limit: str | None = None) -> Registry:
     return registry
 
 
-def _listen(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
+def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
     """Import a plugin and ask what it declares, in a manager of its own."""
     module = importlib.import_module(point.module)
     alone = plugin_manager()
@@ -305,7 +248,7 @@ def _listen(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None
     return module, components, Path(folders[0]) if folders else None
 
 
-def _misplaced(point: EntryPoint, components: list[Component], declared: dict[str, list[EntryPoint]]) -> str | None:
+def _id_conflict(point: EntryPoint, components: list[Component], declared: dict[str, list[EntryPoint]]) -> str | None:
     for component in components:
         owners = declared[component.id]
         if owners.count(point) > 1:
@@ -330,37 +273,3 @@ def load(place: str) -> Any:
     """Import ``module:Class``."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def data_folder(name: str) -> Path:
-    """``recipes`` or ``registry``: in the source tree for an editable install, else inside the installed package."""
-    package = Path(__file__).parent
-    tree = package.parent / name
-    return tree if (package.parent / "pyproject.toml").exists() and tree.is_dir() else package / name
-
-
-def known_distributions() -> dict[str, str]:
-    """Namespace -> pip distribution, of plugins that are known whether or not they are installed.
-
-    Our own `registry/plugins.json` counts, then that of a folder hub ./registry, which can only add to it.
-    """
-    return {**_listed(Path("registry")), **_listed(data_folder("registry"))}
-
-
-def pip_line(namespace: str) -> str | None:
-    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists."""
-    if name := _listed(data_folder("registry")).get(namespace):
-        return f"pip install {name}"
-    name = _listed(Path("registry")).get(namespace)
-    return f"pip install {name} (says ./registry/plugins.json; make sure that you trust it)" if name else None
-
-
-def _listed(registry: Path) -> dict[str, str]:
-    """What a registry's plugins.json says; only names that pip could take for nothing but a distribution."""
-    path = registry / "plugins.json"
-    try:
-        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise MgzooError(f"{path} cannot be read: {error}", remedy="write a JSON object of namespace: distribution") from None
-    known = said.items() if isinstance(said, dict) else ()
-    return {namespace: name for namespace, name in known if isinstance(name, str) and DISTRIBUTION.fullmatch(name)}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgzoo.model import to_frames
+from mgzoo.media.frames import float_to_uint8
 from mgzoo.parts import Condition, Conditions, Example, Latents, Sampler
 from mgzoo.spec import MgzooError, as_seed, spread
 
@@ -124,4 +124,4 @@ def fields(config) -> Mapping[str, Any]:
 def decode_frames(model, latents: Latents, size: Sequence[int]) -> Tensor:
     """Latents (C, *axes) -> uint8 (F, Y, X, 3) of this size."""
     dtype = next(model.autoencoder.parameters()).dtype
-    return to_frames(model.autoencoder.decode(latents[None].to(dtype), tuple(size))[0])
+    return float_to_uint8(model.autoencoder.decode(latents[None].to(dtype), tuple(size))[0])

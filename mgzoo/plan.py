@@ -22,14 +22,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mgzoo.figures import count, size_of, table
+from mgzoo.artifact.manifest import BF16_FROM
+from mgzoo.artifact.manifest import WeightsReference, read_manifest
+from mgzoo.contracts import contract_of
+from mgzoo.formatting import format_bytes, format_count, format_table
+from mgzoo.hub.lookup import find_local, stored_shapes
 from mgzoo.precision import preferred
-from mgzoo.schema import Train
+from mgzoo.recipe.schema import Train
 
 MOMENTS_BYTES = 12
 AVERAGE_BYTES = 4
 LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default of stage3_max_live_parameters
-BF16_FROM = 1_000_000  # as mgzoo.hub.artifact stores parts; a test holds the two together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +135,6 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
 
     device: ``cuda`` or ``cpu``, of the ranks; on a CPU the engine sums bfloat16 gradients without float32 copies.
     """
-    from mgzoo.contracts import contract_of
-
     if gpus < 1:
         raise ValueError(f"gpus must be at least 1, got {gpus}")
     if recipe.train.precision == "auto":
@@ -244,12 +245,10 @@ def _rows(name: str, part, counts, learn, trained: bool) -> tuple[PartFigures, .
 def _adapter(part, count: int | None) -> int | None:
     """Parameters of an adapter on a part of ``count``: rank x (inputs + outputs) of each layer, and the modules that learn whole, which
     hold all that the base lacks; None where its base is not on this machine."""
-    from mgzoo.hub import bases, refs
-
-    folder = refs.local(part.weights)
+    folder = find_local(part.weights)
     if folder is None or count is None:
         return None
-    shapes = bases.shapes_of(folder, part.name)
+    shapes = stored_shapes(folder, part.name)
     whole = sum(math.prod(shape) for key, shape in shapes.items() if part.adapter.holds(key))
     new = count - sum(map(math.prod, shapes.values())) if part.adapter.modules else 0
     linear = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
@@ -257,8 +256,6 @@ def _adapter(part, count: int | None) -> int | None:
 
 
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
-    from mgzoo.contracts import contract_of
-
     train, wires = _settled(recipe.train, device), contract_of(recipe)
     micro = train.micro or max(1, train.batch // gpus)
     sizes = tuple(recipe.data.config.sizes()) if recipe.data else ()
@@ -333,14 +330,12 @@ def _weights_of(name: str, part) -> WeightsFigures | None:
 
 
 def _weights(part: str, ref: str) -> WeightsFigures:
-    from mgzoo.hub import manifest, refs
-
-    folder = refs.local(ref)
+    folder = find_local(ref)
     if folder is None:
         return WeightsFigures(part=part, ref=ref, disk=None, download=None)
-    content = manifest.read(folder)
+    content = read_manifest(folder)
     weights = content.parts[part].weights if part in content.parts else ()
-    if isinstance(weights, manifest.Reference):
+    if isinstance(weights, WeightsReference):
         return dataclasses.replace(_weights(weights.part, str(weights)), part=part, ref=ref)
     return WeightsFigures(part=part, ref=ref, disk=sum(content.files[name].size for name in weights), download=0)
 
@@ -367,12 +362,12 @@ def _sum(values) -> int | None:
 def _render(answer: Plan) -> list[str]:
     ranks = f"{answer.gpus:,} rank" + ("s" if answer.gpus > 1 else "")
     lines = [f"{answer.recipe} on {ranks} ({'GPU' if answer.device == 'cuda' else 'CPU'}, {answer.precision})", "", "parameters"]
-    rows = [(p.name, p.use, "trained" if p.trained else "frozen", count(p.parameters)) for p in answer.parts]
+    rows = [(p.name, p.use, "trained" if p.trained else "frozen", format_count(p.parameters)) for p in answer.parts]
     for kind in ("trained", "frozen"):
         some = [p.parameters for p in answer.parts if p.trained == (kind == "trained")]
         if some:
-            rows.append(("total", "", kind, count(_sum(some))))
-    lines += table(rows, left=3)
+            rows.append(("total", "", kind, format_count(_sum(some))))
+    lines += format_table(rows, left=3)
 
     lines += ["", "compute: forward pass of one sample, trained and frozen parts; training step = 3 x trained + frozen, x batch"
               + ("; 2 x trained under an adapter" if any(p.use.startswith("adapter ") for p in answer.parts) else "")]
@@ -381,9 +376,9 @@ def _render(answer: Plan) -> list[str]:
         size = "unknown" if s.size is None else "x".join(map(str, s.size)) + ("" if s.sizes == 1 else f", largest of {s.sizes}")
         total = None if s.step_flops is None else s.step_flops * s.steps
         tokens = "unknown" if s.tokens is None else f"{s.tokens:,} + {s.condition_tokens:,}"
-        flops = [count(value, "FLOP") for value in (s.forward_trained, s.forward_frozen, s.step_flops, total)]
+        flops = [format_count(value, "FLOP") for value in (s.forward_trained, s.forward_frozen, s.step_flops, total)]
         rows.append((s.name, f"{s.steps:,}", f"{s.batch:,}", size, "-" if s.latent and s.tokens is None else tokens, *flops))
-    lines += table(rows)
+    lines += format_table(rows)
 
     largest = max(answer.stages, key=lambda s: max((m.device for m in s.memory), default=0))
     if largest.memory:
@@ -392,19 +387,19 @@ def _render(answer: Plan) -> list[str]:
         rows = [("ZeRO", "offload", "weights", "gradients", "optimiser", "buffers", "on device", "on host")]
         for m in largest.memory:
             mark = " *" if (m.zero, m.offload) == (max(1, answer.zero), answer.offload) else ""
-            cells = [size_of(value) for value in (m.weights, m.gradients, m.optimizer, m.buffers, m.device, m.host)]
+            cells = [format_bytes(value) for value in (m.weights, m.gradients, m.optimizer, m.buffers, m.device, m.host)]
             rows.append((f"{m.zero}{mark}", "yes" if m.offload else "no", *cells))
-        lines += table(rows, left=2)
+        lines += format_table(rows, left=2)
         m = largest.memory[0]
-        resident = size_of(m.device - m.weights - m.gradients - m.optimizer - m.buffers)
+        resident = format_bytes(m.device - m.weights - m.gradients - m.optimizer - m.buffers)
         lines.append(f"  * as the recipe has it (0 is run as 1); on device includes {resident} of frozen parts and activations")
         if largest.activations is not None:
-            some, few = size_of(largest.activations), size_of(largest.activations_checkpointed)
+            some, few = format_bytes(largest.activations), format_bytes(largest.activations_checkpointed)
             lines.append(f"  activations of the backbone, estimated: {some}, or {few} with checkpointing")
 
     lines += ["", "disk and downloads"]
-    rows = [(w.part, w.ref, size_of(w.disk), "here" if w.download == 0 else "not here") for w in answer.weights]
-    rows.append(("checkpoint", f"each, {answer.keep} kept", size_of(answer.checkpoint), ""))
-    rows.append(("artifact", "trained parts", size_of(answer.artifact), ""))
-    lines += table(rows, left=2)
+    rows = [(w.part, w.ref, format_bytes(w.disk), "here" if w.download == 0 else "not here") for w in answer.weights]
+    rows.append(("checkpoint", f"each, {answer.keep} kept", format_bytes(answer.checkpoint), ""))
+    rows.append(("artifact", "trained parts", format_bytes(answer.artifact), ""))
+    lines += format_table(rows, left=2)
     return lines + ([""] + [f"note: {note}" for note in answer.notes] if answer.notes else [])

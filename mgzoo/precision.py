@@ -114,7 +114,7 @@ def processor(device: str = "cpu") -> str:
 
 
 def of(model) -> dict[str, str]:
-    """What a loaded `mgzoo.model.Model` computes in and where, as generated files record it: {precision, processor}."""
+    """What a loaded `mgzoo.model.model.Model` computes in and where, as generated files record it: {precision, processor}."""
     kind = str(model.device)
     halves = any(str(value.dtype) == "torch.bfloat16" for value in model.parameters())
     return {"precision": "bf16" if halves else "fp32", "processor": processor(kind)}

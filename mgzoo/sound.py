@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mgzoo.media.audio import SILENT, checked, cut, downmix, mono, read, resample  # noqa: F401, names that this module had first
-from mgzoo.storage import atomic_path
 from mgzoo.spec import MgzooError
+from mgzoo.storage import atomic_path
 
 FLOOR = 1e-4
 """Magnitudes of spectra are compared down to -80 dB of full scale."""

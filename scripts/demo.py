@@ -25,7 +25,7 @@ from rich.table import Table  # noqa: E402
 
 import mgzoo  # noqa: E402
 from mgzoo import media, sound  # noqa: E402
-from mgzoo.hub import verify  # noqa: E402
+from mgzoo.share.verify import verify  # noqa: E402
 
 MODEL = "registry/emoji-t2v"
 PROMPTS = (

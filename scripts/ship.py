@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 import mgzoo
-from mgzoo import asks, media, sound
+from mgzoo import media, sound
+from mgzoo.artifact.manifest import read_manifest
 from mgzoo.discovery import discover
-from mgzoo.hub import manifest as manifests
 from mgzoo.media import Media
-from mgzoo.model import to_frames, to_pixels
+from mgzoo.media.frames import float_to_uint8, uint8_to_float
+from mgzoo.request import options_of
 
 PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
 REFERENCES = ("woman", "superhero", "pilot", "old_woman", "farmer")
@@ -59,7 +60,7 @@ def minutes(metrics: Path) -> float:
 
 def sample(model, path: Path) -> None:
     """What the model makes of prompts, references or sources; of an autoencoder, held-out clips above their reconstructions."""
-    asked = {ask.name for ask in asks.of(model.task.config)}
+    asked = {ask.name for ask in options_of(model.task.config)}
     data = discover().build_class(model.recipe.data.component.id)
     if model.autoencoder.spec.layout == "sound":
         clips = data(model.recipe.data.config).held_out()
@@ -84,10 +85,10 @@ def sample(model, path: Path) -> None:
         rows = []
         for clip in data(model.recipe.data.config).held_out()[:6]:
             video = clip.load()
-            pixels = to_pixels(video)[None]
+            pixels = uint8_to_float(video)[None]
             with torch.inference_mode():
                 output = model.autoencoder.decode(model.autoencoder.encode(pixels), pixels.shape[2:])[0]
-            rows += [(clip.caption, video), ("  reconstructed", to_frames(output))]
+            rows += [(clip.caption, video), ("  reconstructed", float_to_uint8(output))]
     media.contact_sheet(rows, path)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 
@@ -139,7 +140,7 @@ def main() -> None:
     model.recipe = mgzoo.compose(args.run / "artifact" / "recipe.yaml", args.set)
     if (sampler := model.recipe.parts.get("sampler")) is not None:
         model.sampler = discover().build_class(sampler.component.id)(sampler.config)
-    manifest = manifests.read(args.run / "artifact")
+    manifest = read_manifest(args.run / "artifact")
     figures = {"command": args.command, "machine": processor(), "minutes of training": round(minutes(args.run / "metrics.jsonl"), 1)}
     with tempfile.TemporaryDirectory() as folder:
         sheet, out = Path(folder) / "sample.png", Path(folder) / args.ref.split("@")[0].split("/")[-1]

@@ -13,8 +13,14 @@ from torch import nn
 sys.path.append(str(Path(__file__).parent))
 import toy_training as toy  # noqa: E402
 
-from mgzoo import adapters  # noqa: E402
-from mgzoo.schema import Adapter, Zero  # noqa: E402
+from mgzoo.model.lora import (
+    adapter_state_dict,
+    attach_adapter,  # noqa: E402
+)
+from mgzoo.recipe.schema import (
+    Adapter,
+    Zero,  # noqa: E402
+)
 from mgzoo.train import loop, ranks  # noqa: E402
 from mgzoo.train.stages import learning_rate  # noqa: E402
 
@@ -23,7 +29,7 @@ def adapted(dropout: float = 0.0) -> toy.Model:
     """The toy with an adapter of rank 3 on two of its layers; its own dropout is 0.1, and must not be at work."""
     model = toy.Model()
     torch.manual_seed(1)
-    adapters.attach(model.backbone, Adapter(rank=3, alpha=6, targets=["into", "out"], dropout=dropout))
+    attach_adapter(model.backbone, Adapter(rank=3, alpha=6, targets=["into", "out"], dropout=dropout))
     return model
 
 
@@ -31,7 +37,7 @@ def job(out, *, resume=False, interrupt=None, dropout=0.0, stage=1, **plan):
     """One training in this process, the encoder frozen."""
     place, model = ranks.distributed(), adapted(dropout)
     if place.rank:  # rank 0's adapter counts, whatever the others begin with
-        for tensor in adapters.state(model.backbone).values():
+        for tensor in adapter_state_dict(model.backbone).values():
             tensor += 1
     # A threshold of 0: under stage 3 the small matrices too are cut over the ranks.
     zero = Zero(stage=stage, persistence_threshold=0)

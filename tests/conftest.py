@@ -64,13 +64,13 @@ def loopback(hub_process, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def sharded(tmp_path_factory):
     """The artifact of a tiny autoencoder, in three shards."""
-    from mgzoo.hub import artifact
-    from mgzoo.model import build
-    from mgzoo.recipe import compose
+    from mgzoo.model.build import build
+    from mgzoo.model.save import save
+    from mgzoo.recipe.compose import compose
 
     place = tmp_path_factory.mktemp("sharded")
     (place / "recipe.yaml").write_text(TAE)
-    return artifact.save(build(compose(place / "recipe.yaml")), place / "model", shard_bytes=120_000)
+    return save(build(compose(place / "recipe.yaml")), place / "model", shard_bytes=120_000)
 
 
 @pytest.fixture

@@ -14,16 +14,34 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import mgzoo
-from mgzoo import adapters, hub
-from mgzoo.contracts import meta_problems
+from mgzoo import storage
+from mgzoo.artifact.manifest import WeightsReference, parse_manifest, read_manifest, write_manifest
 from mgzoo.discovery import discover
-from mgzoo.hub import artifact, peft, refs
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, Reference
-from mgzoo.model import build
+from mgzoo.errors import ArtifactError
+from mgzoo.hub.lookup import find_local
+from mgzoo.model.build import build
+from mgzoo.model.checks import meta_problems
+from mgzoo.model.load import load
+from mgzoo.model.lora import (
+    adapted_layers,
+    adapter_state_dict,
+    attach_adapter,
+    detach_adapter,
+    linear_layers,
+    merge_adapters,
+    merge_state_dict,
+    seed_dropout,
+    set_train_mode,
+)
+from mgzoo.model.lora_files import load_adapter
+from mgzoo.model.part_weights import load_part_weights
+from mgzoo.model.save import save
 from mgzoo.plan import plan
-from mgzoo.recipe import compose
-from mgzoo.schema import Adapter
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.schema import Adapter
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError, RecipeError
 
 torch.set_num_threads(1)
@@ -75,7 +93,7 @@ def base(tmp_path_factory):
     model = build(compose(folder / "base.yaml"))
     for name in model.part_names():
         stir(model.part(name))
-    return artifact.save(model, folder / "model")
+    return save(model, folder / "model")
 
 
 @pytest.fixture
@@ -83,7 +101,7 @@ def place(tmp_path, monkeypatch, base):
     """A working folder with a registry that holds the model as registry/base@v1."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "registry").mkdir()
-    hub.push(base, "registry/base@v1", probe=False)
+    push(base, "registry/base@v1", probe=False)
     (tmp_path / "lora.yaml").write_text(ADAPTED)
     return tmp_path
 
@@ -217,7 +235,7 @@ class Stranger(nn.Module):
 def test_an_adapter_adds_scaled_b_a_x_and_starts_at_the_base():
     layer = nn.Sequential(nn.Linear(5, 7))
     x, before = torch.randn(3, 5), copy.deepcopy(layer)
-    adapters.attach(layer, Adapter(rank=2, alpha=6))
+    attach_adapter(layer, Adapter(rank=2, alpha=6))
     assert torch.equal(layer(x), before(x))
     stir(layer)
     expected = before(x) + 3 * x @ layer[0].lora_A.weight.T @ layer[0].lora_B.weight.T
@@ -226,8 +244,8 @@ def test_an_adapter_adds_scaled_b_a_x_and_starts_at_the_base():
     assert {key for key, p in layer.named_parameters() if p.requires_grad} == {"0.lora_A.weight", "0.lora_B.weight"}
     assert (layer[0].lora_A.weight.abs() <= 1).all() and layer[0].lora_A.weight.std() > 0.1  # U(-1/sqrt(5), 1/sqrt(5)), stirred
     with pytest.raises(MgzooError, match="Sequential has an adapter already"):
-        adapters.attach(layer, Adapter())
-    adapters.detach(layer)
+        attach_adapter(layer, Adapter())
+    detach_adapter(layer)
     assert torch.equal(layer(x), before(x)) and layer.state_dict().keys() == before.state_dict().keys()
 
 
@@ -239,44 +257,44 @@ def test_an_adapter_adds_scaled_b_a_x_and_starts_at_the_base():
 def test_any_part_can_be_adapted_without_knowing(targets, adapted):
     part, x = Stranger().eval(), torch.randn(2, 4, 6)
     before = part(x)
-    adapters.attach(part, Adapter(rank=2, targets=targets))
-    assert list(adapters.layers(part)) == adapted and torch.allclose(part(x), before, atol=1e-6)  # torch takes another way through attention at rest
+    attach_adapter(part, Adapter(rank=2, targets=targets))
+    assert list(adapted_layers(part)) == adapted and torch.allclose(part(x), before, atol=1e-6)  # torch takes another way through attention at rest
     stir(part)(x).square().sum().backward()
-    own = adapters.state(part)
+    own = adapter_state_dict(part)
     assert {key for key, p in part.named_parameters() if p.grad is not None and p.grad.abs().max() > 0} == set(own)
     merged = Stranger().eval()
-    merged.load_state_dict(adapters.merged({key: value for key, value in part.state_dict().items() if key not in own}, own, 8.0))
+    merged.load_state_dict(merge_state_dict({key: value for key, value in part.state_dict().items() if key not in own}, own, 8.0))
     assert torch.allclose(merged(x), part(x), atol=1e-5) and not torch.allclose(part(x), before, atol=1e-2)
 
 
 def test_attention_that_reads_its_weights_itself_cannot_be_adapted():
     part = Stranger()
-    assert "attention.out_proj" in dict(part.named_modules()) and "attention.out_proj" not in adapters.linear_layers(part)
+    assert "attention.out_proj" in dict(part.named_modules()) and "attention.out_proj" not in linear_layers(part)
     with pytest.raises(MgzooError, match="no linear layer of Stranger is called 'out_proj'"):
-        adapters.attach(part, Adapter(targets=["out_proj"]))
+        attach_adapter(part, Adapter(targets=["out_proj"]))
 
 
 @pytest.mark.parametrize("seeded", [True, False])
 def test_what_is_computed_again_drops_the_same_inputs(seeded):
     """Under activation checkpointing that keeps no random state, as `backbones.llama3.v1` has it; unseeded, the gradient is wrong."""
     part = nn.Sequential(nn.Linear(16, 16))
-    adapters.attach(part, Adapter(rank=4, dropout=0.5))
+    attach_adapter(part, Adapter(rank=4, dropout=0.5))
     stir(part)
-    adapters.train(part, True)
+    set_train_mode(part, True)
     grads = []
     for again in (False, True):
         torch.manual_seed(0)
         if seeded:
-            adapters.seed_dropout(part, 7)
+            seed_dropout(part, 7)
         x = torch.ones(2, 16)
         out = checkpoint(part, x, use_reentrant=False, preserve_rng_state=False) if again else part(x)
         part.zero_grad()
         out.square().sum().backward()
         grads.append(part[0].lora_A.weight.grad.clone())
     assert torch.equal(*grads) is seeded
-    adapters.seed_dropout(part, 8)
+    seed_dropout(part, 8)
     assert not torch.equal(part(x), out)
-    adapters.train(part, False)
+    set_train_mode(part, False)
     assert torch.equal(part(x), part(x)) and not part.training
 
 
@@ -285,7 +303,7 @@ def test_what_is_computed_again_drops_the_same_inputs(seeded):
 
 def test_peft_reads_our_file_and_answers_the_same(trained, tmp_path):
     PeftModel = pytest.importorskip("peft").PeftModel
-    folder = artifact.save(trained, tmp_path / "model", golden=False)
+    folder = save(trained, tmp_path / "model", golden=False)
     plain = build(compose("lora.yaml").adapted("backbone", None)).eval()
     before = ask(plain)
     theirs = PeftModel.from_pretrained(plain.backbone, folder / "backbone")
@@ -300,12 +318,12 @@ def test_we_read_peft_s_file_and_answer_the_same(place, tmp_path, targets):
     ours, other = build(compose("lora.yaml").adapted("backbone", None)).eval(), build(compose("lora.yaml").adapted("backbone", None)).eval()
     wrapped = theirs.get_peft_model(other.backbone, theirs.LoraConfig(r=3, lora_alpha=5, target_modules=targets, init_lora_weights=False))
     wrapped.save_pretrained(tmp_path / "theirs")
-    adapters.load(ours, "backbone", tmp_path / "theirs")
+    load_adapter(ours, "backbone", tmp_path / "theirs")
     other.backbone = wrapped.base_model.model.eval()
     assert torch.allclose(ask(ours), ask(other), atol=1e-5)
     assert ours.recipe.parts["backbone"].adapter.rank == 3
-    stored = artifact.save(ours, tmp_path / "model", golden=False)
-    assert torch.allclose(ask(artifact.load(stored)), ask(other), atol=1e-5)
+    stored = save(ours, tmp_path / "model", golden=False)
+    assert torch.allclose(ask(load(stored)), ask(other), atol=1e-5)
 
 
 @pytest.mark.parametrize("key, value, told", [
@@ -318,82 +336,82 @@ def test_we_read_peft_s_file_and_answer_the_same(place, tmp_path, targets):
     ("r", 3, r"backbone.adapter_model.safetensors: blocks.0.attention.out.lora_A.weight has shape \[2, 32\], which is not of rank 3"),
 ])  # fmt: skip
 def test_an_adapter_that_means_something_else_is_refused(trained, tmp_path, key, value, told):
-    folder = artifact.save(trained, tmp_path / "model", golden=False) / "backbone"
+    folder = save(trained, tmp_path / "model", golden=False) / "backbone"
     said = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**said, key: value}))
     model = build(compose("lora.yaml").adapted("backbone", None))
     with pytest.raises(MgzooError, match=told):
-        adapters.load(model, "backbone", folder)
-    assert model.recipe.parts["backbone"].adapter is None and not adapters.layers(model.backbone)
+        load_adapter(model, "backbone", folder)
+    assert model.recipe.parts["backbone"].adapter is None and not adapted_layers(model.backbone)
 
 
 def test_an_adapter_of_another_part_is_refused_and_leaves_no_trace(trained, tmp_path):
-    folder = artifact.save(trained, tmp_path / "model", golden=False) / "backbone"
+    folder = save(trained, tmp_path / "model", golden=False) / "backbone"
     state = load_file(folder / "adapter_model.safetensors")
     save_file({key: torch.zeros(2, 5) if key.endswith("0.ffn.w2.lora_A.weight") else value for key, value in state.items()}, folder / "adapter_model.safetensors")
     model = build(compose("lora.yaml").adapted("backbone", None))
     with pytest.raises(MgzooError, match="does not fit Llama3: its tensors have other names or shapes"):
-        adapters.load(model, "backbone", folder)
-    assert not adapters.layers(model.backbone) and model.recipe.parts["backbone"].adapter is None
+        load_adapter(model, "backbone", folder)
+    assert not adapted_layers(model.backbone) and model.recipe.parts["backbone"].adapter is None
 
 
 # artifacts
 
 
 def reference(name="base", part="backbone"):
-    digest = manifests.digest_file(refs.local(f"registry/{name}") / "mgzoo.json")
-    return Reference(repo=f"registry/{name}", commit=digest[:12], part=part, digest=digest)
+    digest = storage.digest_file(find_local(f"registry/{name}") / "mgzoo.json")
+    return WeightsReference(repo=f"registry/{name}", commit=digest[:12], part=part, digest=digest)
 
 
 def test_an_artifact_holds_the_adapter_alone_and_refers_to_its_base(trained, place):
-    saved = artifact.save(trained, place / "model")
+    saved = save(trained, place / "model")
     files = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file() and "/" in path.relative_to(saved).as_posix())
     assert [name for name in files if not name.startswith("probe")] == [
         "autoencoder/config.json", "backbone/adapter_config.json", "backbone/adapter_model.safetensors", "backbone/config.json", "encoders.text/config.json",
     ]  # fmt: skip
-    entry = manifests.read(saved).parts["backbone"]
+    entry = read_manifest(saved).parts["backbone"]
     assert entry.is_adapter and entry.trained and entry.base == entry.needs == reference()
     said = json.loads((saved / "backbone/adapter_config.json").read_text())
     assert {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "bias": "none", "base_model_name_or_path": "registry/base"}.items() <= said.items()
     assert said["revision"] == reference().commit and said["target_modules"] == ["kv", "out", "q", "qkv", "w13", "w2"]
     stored = load_file(saved / "backbone/adapter_model.safetensors")
-    assert set(stored) == {f"base_model.model.{key}" for key in adapters.state(trained.backbone)} and len(stored) == 28
+    assert set(stored) == {f"base_model.model.{key}" for key in adapter_state_dict(trained.backbone)} and len(stored) == 28
     assert stored["base_model.model.blocks.1.ffn.w13.lora_B.weight"].shape == (64, 2)
 
-    hub.push(saved, "./hub/lora@v1")
-    pulled = hub.pull("./hub/lora@v1", "pulled")
-    assert hub.verify(pulled) == []
+    push(saved, "./hub/lora@v1")
+    pulled = pull("./hub/lora@v1", "pulled")
+    assert verify(pulled) == []
     loaded = mgzoo.load(pulled)
     assert torch.equal(ask(loaded), ask(trained.eval()))
     same = [model.generate("a cat", seed=1).video for model in (loaded, trained)]
     assert torch.equal(*same) and loaded.bases["backbone"] == reference()
-    again = artifact.save(loaded, place / "again", golden=False)
+    again = save(loaded, place / "again", golden=False)
     assert (again / "backbone/adapter_model.safetensors").read_bytes() == (saved / "backbone/adapter_model.safetensors").read_bytes()
-    assert manifests.read(again).parts["backbone"] == entry
+    assert read_manifest(again).parts["backbone"] == entry
     assert f"an adapter, in this artifact, on `{reference()}`" in (saved / "README.md").read_text()
 
 
 def test_a_wrong_base_is_refused_wherever_it_is_asked_for(trained, place):
-    saved = artifact.save(trained, place / "model", golden=False)
-    hub.push(saved, "./hub/lora@v1")
-    folder = refs.local("registry/base@v1")
-    manifest = manifests.read(folder)
+    saved = save(trained, place / "model", golden=False)
+    push(saved, "./hub/lora@v1")
+    folder = find_local("registry/base@v1")
+    manifest = read_manifest(folder)
     (folder / "mgzoo.json").write_text(dataclasses.replace(manifest, description="another").to_json())
-    for use in (lambda: mgzoo.load(saved), lambda: artifact.weights_for(saved, "backbone"), lambda: artifact.save(trained, place / "other")):
+    for use in (lambda: mgzoo.load(saved), lambda: load_part_weights(saved, "backbone"), lambda: save(trained, place / "other")):
         with pytest.raises(MgzooError, match="is not the artifact that was used: its mgzoo.json has digest"):
             use()
-    assert [(one.kind, one.key) for one in hub.verify(saved)] == [("base", f"parts.{name}") for name in ("autoencoder.weights", "backbone.base", "encoders.text.weights")]
+    assert [(one.kind, one.key) for one in verify(saved)] == [("base", f"parts.{name}") for name in ("autoencoder.weights", "backbone.base", "encoders.text.weights")]
     with pytest.raises(ArtifactError, match="is not what was used"):
-        hub.pull("./hub/lora@v1", "pulled")
+        pull("./hub/lora@v1", "pulled")
     shutil.rmtree(place / "registry/base")
     with pytest.raises(ArtifactError, match=r"parts.backbone.base: registry/base@\w+ is not on this machine"):
-        hub.pull("./hub/lora@v1", "pulled")
+        pull("./hub/lora@v1", "pulled")
     assert not (place / "pulled").exists() and not (place / "other").exists()
 
 
 def test_damaged_weights_of_the_base_are_found(trained, place):
-    saved = artifact.save(trained, place / "model", golden=False)
-    path = refs.local("registry/base@v1") / "backbone/model.safetensors"
+    saved = save(trained, place / "model", golden=False)
+    path = find_local("registry/base@v1") / "backbone/model.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
@@ -405,13 +423,13 @@ def test_the_base_is_what_was_read_and_not_what_the_name_means_later(place, base
     """registry/base moves while an adapter is trained; the adapter still refers to the commit it started from."""
     (place / "lora.yaml").write_text(ADAPTED.replace("base@v1", "base"))
     model, before = build(compose("lora.yaml")), reference()
-    other = stir(artifact.load(base).backbone, seed=9)
-    moved = artifact.load(base)
+    other = stir(load(base).backbone, seed=9)
+    moved = load(base)
     moved.backbone.load_state_dict(other.state_dict())
-    hub.push(artifact.save(moved, place / "moved", golden=False), "registry/base", probe=False)
+    push(save(moved, place / "moved", golden=False), "registry/base", probe=False)
     assert reference() != before
-    saved = artifact.save(model, place / "model")
-    assert manifests.read(saved).parts["backbone"].base == before and hub.verify(saved) == []
+    saved = save(model, place / "model")
+    assert read_manifest(saved).parts["backbone"].base == before and verify(saved) == []
 
 
 @pytest.mark.parametrize("change, told", [
@@ -419,28 +437,28 @@ def test_the_base_is_what_was_read_and_not_what_the_name_means_later(place, base
     (lambda text: text[:text.index("    adapter:")] + text[text.index("  objective"):], "the adapter is of rank 2 and alpha 6, recipe.yaml has none"),
 ], ids=["alpha", "none"])  # fmt: skip
 def test_a_recipe_that_means_another_adapter_is_refused(trained, place, change, told):
-    saved = artifact.save(trained, place / "model", golden=False)
+    saved = save(trained, place / "model", golden=False)
     text = (saved / "recipe.yaml").read_text()
     assert change(text) != text
     (saved / "recipe.yaml").write_text(change(text))
-    artifact.seal(manifests.read(saved), saved)
+    write_manifest(read_manifest(saved), saved)
     with pytest.raises(ArtifactError, match=told):
         mgzoo.load(saved)
 
 
 def test_a_manifest_with_an_adapter_and_no_base_is_refused(trained, place):
-    saved = artifact.save(trained, place / "model", golden=False)
+    saved = save(trained, place / "model", golden=False)
     content = json.loads((saved / "mgzoo.json").read_text())
     del content["parts"]["backbone"]["base"]
     with pytest.raises(ArtifactError, match="parts.backbone: an adapter is one file, backbone/adapter_model.safetensors, and its base"):
-        manifests.parse(json.dumps(content).encode())
+        parse_manifest(json.dumps(content).encode())
 
 
 def test_weights_beside_the_adapter_that_are_not_the_base_s_are_not_lost(trained, place):
     with torch.no_grad():
         trained.backbone.blocks[0].attention.qkv.weight[0, 0] += 1
     with pytest.raises(MgzooError, match=r"the weights of backbone beside its adapter are not those of registry/base@\w+, and an adapter stores no others"):
-        artifact.save(trained, place / "model")
+        save(trained, place / "model")
     assert not (place / "model").exists()
 
 
@@ -451,7 +469,7 @@ def test_an_adapter_on_any_backbone_goes_through_a_hub(place, use):
     Path("other.yaml").write_text(written.sub(f"  backbone: {{use: {use}, config: {{size: tiny}}}}", BASE))
     whole = build(compose("other.yaml"))
     stir(whole.backbone)
-    hub.push(artifact.save(whole, "other", golden=False, dtype=torch.float32), "registry/other@v1", probe=False)
+    push(save(whole, "other", golden=False, dtype=torch.float32), "registry/other@v1", probe=False)
     text = written.sub(f"  backbone: {{use: {use}, weights: registry/other@v1, adapter: {{rank: 2}}}}", ADAPTED)
     Path("any.yaml").write_text(text.replace("registry/base@v1", "registry/other@v1"))
     model = build(compose("any.yaml"))
@@ -461,38 +479,38 @@ def test_an_adapter_on_any_backbone_goes_through_a_hub(place, use):
         ask(model).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    own = adapters.state(model.backbone)
+    own = adapter_state_dict(model.backbone)
     assert own and all((key in own) != torch.equal(value, before[key]) for key, value in model.backbone.state_dict().items())
-    hub.push(artifact.save(model, "adapted", golden=False, dtype=torch.float32), "registry/adapted@v1", probe=False)
-    pulled = hub.pull("registry/adapted@v1", "pulled")
-    entry = manifests.read(pulled).parts["backbone"]
-    assert entry.is_adapter and (entry.base.repo, entry.base.digest) == ("registry/other", manifests.digest_file(refs.local("registry/other@v1") / "mgzoo.json"))
+    push(save(model, "adapted", golden=False, dtype=torch.float32), "registry/adapted@v1", probe=False)
+    pulled = pull("registry/adapted@v1", "pulled")
+    entry = read_manifest(pulled).parts["backbone"]
+    assert entry.is_adapter and (entry.base.repo, entry.base.digest) == ("registry/other", storage.digest_file(find_local("registry/other@v1") / "mgzoo.json"))
     with torch.no_grad():
         assert torch.equal(ask(mgzoo.load(pulled)), ask(model))
 
 
 def test_a_merged_model_answers_the_same_and_is_a_fine_tune_of_its_base(trained, place):
     before = ask(trained.eval())
-    assert adapters.merge(trained) is trained and not adapters.layers(trained.backbone)
+    assert merge_adapters(trained) is trained and not adapted_layers(trained.backbone)
     assert torch.allclose(ask(trained), before, atol=1e-5)
     assert all(p.requires_grad for p in trained.backbone.parameters())
-    saved = artifact.save(trained, place / "merged")
-    entry = manifests.read(saved).parts["backbone"]
+    saved = save(trained, place / "merged")
+    entry = read_manifest(saved).parts["backbone"]
     assert entry.weights == ("backbone/model.safetensors",) and entry.base == reference() and entry.needs is None
-    assert hub.verify(saved) == [] and torch.allclose(ask(mgzoo.load(saved)), before, atol=1e-5)
+    assert verify(saved) == [] and torch.allclose(ask(mgzoo.load(saved)), before, atol=1e-5)
     assert "adapter" not in (saved / "recipe.yaml").read_text()
 
 
 def test_an_adapter_can_be_the_base_of_another(trained, place):
     """What starts from it starts from the merged weights."""
-    hub.push(artifact.save(trained, place / "model", golden=False), "registry/lora@v1", probe=False)
+    push(save(trained, place / "model", golden=False), "registry/lora@v1", probe=False)
     text = ADAPTED.replace("{use: backbones.llama3.v1, weights: registry/base@v1", "{use: backbones.llama3.v1, weights: registry/lora@v1")
     (place / "second.yaml").write_text(text)
     second = build(compose("second.yaml")).eval()
     assert meta_problems(compose("second.yaml")) == [] and torch.allclose(ask(second), ask(trained.eval()), atol=1e-5)
     stir(second.backbone, seed=5)
-    saved = artifact.save(second, place / "second")
-    assert manifests.read(saved).parts["backbone"].base == reference("lora") and hub.verify(saved) == []
+    saved = save(second, place / "second")
+    assert read_manifest(saved).parts["backbone"].base == reference("lora") and verify(saved) == []
     assert torch.allclose(ask(mgzoo.load(saved)), ask(second), atol=1e-5)
 
 
@@ -502,14 +520,14 @@ def test_an_adapter_can_be_the_base_of_another(trained, place):
 def test_a_fine_tune_records_what_it_started_from_and_loads_without_it(place):
     model = build(compose("lora.yaml").adapted("backbone", None))
     stir(model.backbone, seed=2)
-    saved = artifact.save(model, place / "tuned")
-    parts = manifests.read(saved).parts
+    saved = save(model, place / "tuned")
+    parts = read_manifest(saved).parts
     assert parts["backbone"].base == reference() and parts["backbone"].weights == ("backbone/model.safetensors",)
     assert parts["encoders.text"].weights == reference(part="encoders.text") and parts["encoders.text"].base is None
     assert f"trained, in this artifact, from `{reference()}`" in (saved / "README.md").read_text()
-    again = artifact.save(mgzoo.load(saved), place / "again", golden=False)
-    assert manifests.read(again).parts["backbone"] == parts["backbone"]
-    assert "base" not in json.loads((refs.local("registry/base") / "mgzoo.json").read_text())["parts"]["backbone"]
+    again = save(mgzoo.load(saved), place / "again", golden=False)
+    assert read_manifest(again).parts["backbone"] == parts["backbone"]
+    assert "base" not in json.loads((find_local("registry/base") / "mgzoo.json").read_text())["parts"]["backbone"]
 
 
 # plan
@@ -520,7 +538,7 @@ def test_a_plan_counts_the_adapter_as_trained_and_its_base_as_frozen(place):
     adapted, whole = plan(compose("data.yaml")), plan(compose("data.yaml").adapted("backbone", None))
     total = sum(p.numel() for p in build(compose("lora.yaml"), device="meta").backbone.parameters())
     (stage,), (plain,) = adapted.stages, whole.stages
-    assert stage.trained_parameters == 2 * PER_BLOCK == sum(x.numel() for x in adapters.state(build(compose("lora.yaml"), device="meta").backbone).values())
+    assert stage.trained_parameters == 2 * PER_BLOCK == sum(x.numel() for x in adapter_state_dict(build(compose("lora.yaml"), device="meta").backbone).values())
     assert plain.trained_parameters + stage.trained_parameters == total
     assert stage.frozen_parameters == plain.frozen_parameters + plain.trained_parameters
     assert adapted.artifact == 4 * stage.trained_parameters and adapted.checkpoint < whole.checkpoint / 3
@@ -537,4 +555,4 @@ def test_the_shipped_recipe_holds(monkeypatch):
     (stage,) = plan(recipe).stages
     built = build(recipe, device="meta").backbone
     assert stage.trained_parameters == sum(p.numel() for p in built.parameters() if p.requires_grad) == 909_312
-    assert len(adapters.layers(built)) == 7 * 8
+    assert len(adapted_layers(built)) == 7 * 8

@@ -17,11 +17,16 @@ import torch
 from safetensors.torch import load_file
 
 import mgzoo
-from mgzoo import adapters, cli, hub
-from mgzoo.hub import artifact, refs
-from mgzoo.hub import manifest as manifests
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo import cli, storage
+from mgzoo.artifact.manifest import commit_of
+from mgzoo.hub.lookup import find_local
+from mgzoo.model.build import build
+from mgzoo.model.lora import adapter_state_dict
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 from mgzoo.train import journal
 
@@ -113,7 +118,7 @@ def test_only_the_adapter_changes(runs, toy, name):
     """Also in bf16, where the base is rounded while it rests; running statistics stay too."""
     start, got = toy.adapted().backbone.state_dict(), weights(runs / name)
     changed = {key for key, value in start.items() if not torch.equal(got[f"backbone/{key}"], value)}
-    assert changed == set(adapters.state(toy.adapted().backbone)) and len(changed) == 4
+    assert changed == set(adapter_state_dict(toy.adapted().backbone)) and len(changed) == 4
 
 
 @pytest.mark.parametrize("name", ["whole1", "whole3"])
@@ -162,31 +167,31 @@ def test_the_whole_circle(tmp_path, monkeypatch, capsys):
     base = build(compose("base.yaml"))
     for p in base.backbone.parameters():
         p.data += 0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
-    hub.push(artifact.save(base, tmp_path / "base"), "registry/base@v1", probe=False)
+    push(save(base, tmp_path / "base"), "registry/base@v1", probe=False)
     recipe = compose("lora.yaml")
     run = mgzoo.train(recipe, "run")
     losses = [line["loss"] for line in told(run.folder)]
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
 
-    hub.push(run.artifact, "registry/lora@v1")
-    pulled = hub.pull("registry/lora@v1", "pulled")
-    assert hub.verify(pulled) == []
+    push(run.artifact, "registry/lora@v1")
+    pulled = pull("registry/lora@v1", "pulled")
+    assert verify(pulled) == []
     assert cli.run(["generate", "registry/lora@v1", "a red disc", "--out", "disc.mp4"]) == 0
     capsys.readouterr()
     for thing in ("run", "registry/lora@v1", "disc.mp4"):
         assert cli.run(["show", thing, "--json"]) == 0
         row = json.loads(capsys.readouterr().out)["provenance"]["backbone"]
         assert (row["use"], row["distribution"], row["adapter"], row["trained"]) == ("backbones.llama3.v1", "mgzoo-backbones", True, True)
-        assert row["commit"] == manifests.commit_of(pulled) and row["from"][0]["repo"] == "registry/base"
-        assert row["from"][0]["digest"] == manifests.digest_file(refs.local("registry/base@v1") / "mgzoo.json")
+        assert row["commit"] == commit_of(pulled) and row["from"][0]["repo"] == "registry/base"
+        assert row["from"][0]["digest"] == storage.digest_file(find_local("registry/base@v1") / "mgzoo.json")
 
     (tmp_path / "again").mkdir()
     for name in ("recipe.lock.json", "checkpoints"):
         os.rename(tmp_path / "run" / name, tmp_path / "again" / name)
-    before = manifests.commit_of(refs.local("registry/base"))
+    before = commit_of(find_local("registry/base"))
     next(base.backbone.parameters()).data += 1
-    hub.push(artifact.save(base, tmp_path / "base"), "registry/base", probe=False)
-    now = manifests.commit_of(refs.local("registry/base"))
+    push(save(base, tmp_path / "base"), "registry/base", probe=False)
+    now = commit_of(find_local("registry/base"))
     with pytest.raises(MgzooError) as caught:
         mgzoo.train(recipe, "again", resume=True)
     assert str(caught.value) == (

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mgzoo import asks, media
+from mgzoo import media
 from mgzoo.media import Media
+from mgzoo.request import input_digest, locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
 from mgzoo.spec import Ask, MgzooError
 
 ASKED = (
@@ -33,13 +34,13 @@ def files(tmp_path_factory):
 
 def refused(*arguments) -> str:
     with pytest.raises(MgzooError) as caught:
-        asks.read(*arguments)
+        parse_request(*arguments)
     return str(caught.value)
 
 
 def test_words_become_a_request():
     words = ["--source", "clip.mp4", "--face-picture=a=b.png", "--strength", "-0.5"]
-    assert asks.parse(ASKED, words, "x.y.v1") == {"source": "clip.mp4", "face_picture": "a=b.png", "strength": "-0.5"}
+    assert parse_flags(ASKED, words, "x.y.v1") == {"source": "clip.mp4", "face_picture": "a=b.png", "strength": "-0.5"}
 
 
 @pytest.mark.parametrize("words, message", [
@@ -50,19 +51,19 @@ def test_words_become_a_request():
 ])
 def test_words_that_are_none_of_a_task_are_refused(words, message):
     with pytest.raises(MgzooError) as caught:
-        asks.parse(ASKED, words, "x.y.v1", ["--seed"])
+        parse_flags(ASKED, words, "x.y.v1", ["--seed"])
     assert str(caught.value) == message
 
 
 def test_files_are_read_and_numbers_made_of_texts(files):
     request = {"prompt": "p", "source": files / "clip.mp4", "face_picture": str(files / "face.png"), "music": files / "clip.mp4",
                "strength": "0.5", "subject": "2", "edit": "add", "note": "n", "seed": None}
-    read = asks.read(ASKED, request)
+    read = parse_request(ASKED, request)
     assert read["source"].video.shape == (4, 16, 16, 3) and read["source"].fps == 8 and read["source"].audio.shape[0] == 1
     assert read["face_picture"].video.shape == (1, 16, 16, 3) and read["music"].rate == 48000
     assert (read["prompt"], read["strength"], read["subject"], read["edit"], read["note"]) == ("p", 0.5, 2, "add", "n") and "seed" not in read
     given = Media(video=torch.zeros(2, 4, 4, 3, dtype=torch.uint8), fps=8)
-    assert asks.read(ASKED, {"source": given})["source"] is given
+    assert parse_request(ASKED, {"source": given})["source"] is given
 
 
 @pytest.mark.parametrize("request_, message", [
@@ -87,23 +88,23 @@ def test_what_is_of_another_kind_is_refused(files, monkeypatch, request_, messag
 
 def test_a_generated_file_tells_names_and_digests_and_finds_the_very_files_again(files, tmp_path, monkeypatch):
     request = {"prompt": "p", "source": str(files / "clip.mp4"), "strength": 0.5}
-    told = asks.recorded(ASKED, request)
-    assert told == {"prompt": "p", "source": {"file": "clip.mp4", "blake3": asks.digest(files / "clip.mp4")}, "strength": 0.5}
-    assert asks.found(ASKED, told, {}, files)["source"] == files / "clip.mp4"
+    told = record_inputs(ASKED, request)
+    assert told == {"prompt": "p", "source": {"file": "clip.mp4", "blake3": input_digest(files / "clip.mp4")}, "strength": 0.5}
+    assert locate_inputs(ASKED, told, {}, files)["source"] == files / "clip.mp4"
     monkeypatch.chdir(files)
-    assert str(asks.found(ASKED, told, {}, tmp_path)["source"]) == "clip.mp4"
-    assert asks.found(ASKED, told, {"source": str(files / "clip.mp4")}, tmp_path)["source"] == files / "clip.mp4"
+    assert str(locate_inputs(ASKED, told, {}, tmp_path)["source"]) == "clip.mp4"
+    assert locate_inputs(ASKED, told, {"source": str(files / "clip.mp4")}, tmp_path)["source"] == files / "clip.mp4"
     monkeypatch.chdir(tmp_path)
     for given, message in (({}, "the source that was used, clip.mp4, is not here"), ({"source": str(files / "silent.mp4")}, "its bytes differ")):
         with pytest.raises(MgzooError, match=message):
-            asks.found(ASKED, told, given, tmp_path)
+            locate_inputs(ASKED, told, given, tmp_path)
     for strange in ({**told, "on_step": "print"}, {**told, "source": "/etc/passwd"}):  # what a stranger's file might say
         with pytest.raises(MgzooError, match="do not use what it says"):
-            asks.found(ASKED, strange, {}, files)
+            locate_inputs(ASKED, strange, {}, files)
 
 
 def test_a_task_that_says_nothing_wants_a_prompt_and_gives_pictures():
-    assert asks.of(object()) == () and asks.needs_prompt(object()) and asks.emits(object()) == ("video", "image")
+    assert options_of(object()) == () and requires_prompt(object()) and output_modalities(object()) == ("video", "image")
 
 
 def test_a_clip_of_uneven_frames_is_read_evenly_for_a_task(tmp_path):
@@ -111,5 +112,5 @@ def test_a_clip_of_uneven_frames_is_read_evenly_for_a_task(tmp_path):
 
     path = tmp_path / "uneven.mkv"
     path.write_bytes(raw_video(moving(6).numpy(), "yuv444p", "ffv1", pts=[0, 40, 80, 500, 540, 1000]))
-    source = asks.read(ASKED, {"source": path})["source"]
+    source = parse_request(ASKED, {"source": path})["source"]
     assert "variable_frame_rate" in media.read(path).meta and "variable_frame_rate" not in source.meta and len(source.video) == 6

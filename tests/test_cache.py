@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from mgzoo import cache as caches
-from mgzoo.cache import Cache
+from mgzoo.model import feature_cache as caches
+from mgzoo.model.feature_cache import Cache, cache_key, default_root, save_file
 from mgzoo.parts import Clip
 
 IDENTITY = ("autoencoders.tae.v1", "0.1.0", '{"channels": 16}', "w" * 64)
@@ -19,10 +19,10 @@ def clip(digest):
 
 def test_each_part_of_the_identity_and_the_input_makes_another_key():
     base = (*IDENTITY, "input")
-    keys = {caches.key(*base), *(caches.key(*base[:i], "other", *base[i + 1 :]) for i in range(5))}
+    keys = {cache_key(*base), *(cache_key(*base[:i], "other", *base[i + 1 :]) for i in range(5))}
     assert len(keys) == 6
-    assert caches.key("ab", "c", "", "", "") != caches.key("a", "bc", "", "", "")
-    assert caches.key(*base) == caches.key(*base)
+    assert cache_key("ab", "c", "", "", "") != cache_key("a", "bc", "", "", "")
+    assert cache_key(*base) == cache_key(*base)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
@@ -105,7 +105,7 @@ def test_without_disk_nothing_is_written(tmp_path, monkeypatch):
 def test_the_default_root_is_in_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("MGZOO_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert caches.default_root() == tmp_path / ".cache" / "mgzoo"
+    assert default_root() == tmp_path / ".cache" / "mgzoo"
 
 
 def test_a_place_that_cannot_be_written_costs_the_disk_only(tmp_path, caplog):
@@ -119,7 +119,7 @@ def test_a_place_that_cannot_be_written_costs_the_disk_only(tmp_path, caplog):
 def test_a_cache_that_is_cleaned_away_meanwhile_is_gone_on_with(tmp_path, monkeypatch):
     """rm -r of the cache beside a run costs the entries only; a file system that is read-only costs the disk."""
     cache = Cache(tmp_path / "cache")
-    real, times = caches.save_file, []
+    real, times = save_file, []
 
     def pulled_away(tensors, aside, **more):
         times.append(aside)

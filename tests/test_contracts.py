@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo import contracts
+from mgzoo.artifact.manifest import FileEntry, Manifest, PartEntry
+from mgzoo.contracts import Contract, contract_of, contract_problems
 from mgzoo.discovery import discover
-from mgzoo.hub.manifest import Contract, FileEntry, Manifest, PartEntry, digest_file
-from mgzoo.recipe import compose
-from mgzoo.spec import ConditionSpec, LatentSpec, RecipeError
+from mgzoo.model.checks import meta_problems
+from mgzoo.recipe.compose import compose
+from mgzoo.spec import ConditionSpec, Contract, LatentSpec, RecipeError
+from mgzoo.storage import digest_file
 
 WHOLE = Path(__file__).parent / "broken_recipes" / "base" / "whole.yaml"
 TAKE = "\n    -> take the parts that the weights were trained with, or leave `weights` out"
@@ -52,15 +54,15 @@ def artifact(folder: Path, part="backbone", use="backbones.llama3.v1", config=No
 
 def test_parts_that_fit_are_wired():
     recipe = compose(WHOLE)
-    assert contracts.contract_of(recipe) == contracts.Contract(latent=LATENT, conditions=(TEXT,), feeds=0)
-    assert contracts.problems(recipe) == []
+    assert contract_of(recipe) == Contract(latent=LATENT, conditions=(TEXT,), feeds=0)
+    assert contract_problems(recipe) == []
     alone = compose(WHOLE, [f"parts.{name}=null" for name in ("task", "encoders", "backbone", "objective", "sampler")])
-    assert contracts.contract_of(alone) == contracts.Contract(latent=LATENT)
+    assert contract_of(alone) == Contract(latent=LATENT)
 
 
 def test_encoders_keep_the_recipes_order():
     recipe = compose(WHOLE, ["parts.encoders.bytes={use: encoders.byt5.v1, config: {size: tiny}}"])
-    assert [(c.name, c.dim) for c in contracts.contract_of(recipe).conditions] == [("text", 128), ("bytes", 64)]
+    assert [(c.name, c.dim) for c in contract_of(recipe).conditions] == [("text", 128), ("bytes", 64)]
 
 
 def test_weights_that_fit_give_their_config_and_the_recipe_wins(tmp_path):
@@ -210,7 +212,7 @@ TASK = ["parts.objective=null", "parts.sampler=null", "parts.task=null"]
 
 def test_a_strangers_task_brings_conditions_feeds_and_clashes(stranger):
     task = [*TASK, "parts.task={use: stranger.task.v1, config: {names: [fps], feed: 2}}"]
-    wires = contracts.contract_of(compose(WHOLE, task))
+    wires = contract_of(compose(WHOLE, task))
     assert [(c.name, c.kind) for c in wires.conditions] == [("text", "tokens"), ("fps", "vector")] and wires.feeds == 32
     assert lines([*TASK, "parts.task={use: stranger.task.v1}"]) == [
         "parts.encoders.text: the condition 'text' is made twice, by encoder text and the task\n    -> rename the encoder",
@@ -223,7 +225,7 @@ def test_a_config_that_lacks_a_method_names_its_distribution(stranger):
     assert lines(["parts.autoencoder={use: stranger.autoencoder.v1}"]) == [
         "parts.autoencoder: the config of stranger.autoencoder.v1 has no latent()\n    -> upgrade or repair mgzoo-stranger"]
     with pytest.raises(RecipeError, match="has no latent"):
-        contracts.contract_of(dataclasses.replace(compose(WHOLE), parts={"autoencoder": dataclasses.replace(
+        contract_of(dataclasses.replace(compose(WHOLE), parts={"autoencoder": dataclasses.replace(
             compose(WHOLE).parts["autoencoder"], config=discover().config_class("stranger.autoencoder.v1")())}))
 
 
@@ -241,17 +243,18 @@ def test_checking_contracts_needs_no_torch(tmp_path):
 
 
 def test_parameters_that_differ_from_the_headers_are_found_on_the_meta_device(tmp_path):
-    from mgzoo.model import build, save
+    from mgzoo.model.build import build
+    from mgzoo.model.save import save
 
     small = ["parts.backbone.config={depth: 1, width: 32, heads: 1, ffn: 32}", "parts.encoders.text.config={depth: 1, width: 32, heads: 1, buckets: 64}"]
     ref = str(save(build(compose(WHOLE, small)), tmp_path / "a", golden=False))
     again = compose(WHOLE, [*small, f"parts.backbone.weights={ref}", f"parts.encoders.text.weights={ref}"])
-    assert contracts.meta_problems(again) == []
+    assert meta_problems(again) == []
     other = compose(WHOLE, [*small, f"parts.backbone.weights={ref}", "parts.backbone.config.depth=2", "parts.backbone.config.ffn=48"])
-    found = [str(dataclasses.replace(problem, origin=None)) for problem in contracts.meta_problems(other)]
+    found = [str(dataclasses.replace(problem, origin=None)) for problem in meta_problems(other)]
     assert len(found) > 3 and all(line.startswith(f"parts.backbone.weights: in {ref}, ") for line in found)
     assert any("is missing" in line for line in found) and any("has shape [32, 32], the part has" in line or "the part has [48, 32]" in line for line in found)
-    assert all(problem.kind == "shape" and problem.origin.source == "command line" for problem in contracts.meta_problems(other))
+    assert all(problem.kind == "shape" and problem.origin.source == "command line" for problem in meta_problems(other))
 
 
 def test_a_config_whose_answers_fail_is_a_problem_and_no_crash(stranger):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo.discovery import Registry, discover, entry_points, survey
+from mgzoo.discovery import Registry, discover, load_plugins
+from mgzoo.distributions import entry_points
 from mgzoo.errors import suggest
-from mgzoo.guard import HEAVY, HeavyImport, guarded, heavy_imports_refused
+from mgzoo.import_guard import HEAVY, HeavyImport, heavy_imports_refused, run_guarded
 from mgzoo.spec import MgzooError
 
 BROKEN = Path(__file__).parent / "broken_plugins"
@@ -49,7 +50,7 @@ LINES = {
 def of(monkeypatch, *folders, limit=None) -> Registry:
     for folder in reversed(folders):
         monkeypatch.syspath_prepend(str(folder))
-    return survey(list(entry_points([str(folder) for folder in folders])), limit)
+    return load_plugins(list(entry_points([str(folder) for folder in folders])), limit)
 
 
 def test_every_folder_of_broken_plugins_has_its_lines():
@@ -179,10 +180,10 @@ def test_the_guard_sees_every_way_in():
     ways = ["import torch", "import torch.nn as nn", "from numpy import array", "__import__('diffusers')",
             "import importlib; importlib.import_module('diffusers.models')"]
     for way in ways:
-        answer, reason = guarded(lambda way=way: exec(way, {"__name__": "stranger"}))
+        answer, reason = run_guarded(lambda way=way: exec(way, {"__name__": "stranger"}))
         assert answer is None and reason.startswith("stranger imports ") and reason.endswith(HEAVY_LINE), way
-    assert guarded(lambda: importlib.util.find_spec("deepspeed") is not None)[1] is None
-    assert guarded(lambda: exec("import json, wave, mgzoo.spec") or 1) == (1, None)
+    assert run_guarded(lambda: importlib.util.find_spec("deepspeed") is not None)[1] is None
+    assert run_guarded(lambda: exec("import json, wave, mgzoo.spec") or 1) == (1, None)
 
 
 def test_the_guard_refuses_this_thread_only_and_leaves_nothing_behind():
@@ -229,7 +230,7 @@ def test_guards_of_two_threads_wait_for_each_other_and_leave_nothing_behind():
 
     def look():
         for _ in range(200):
-            if guarded(lambda: exec("import numpy", {"__name__": "stranger"}))[1] is None:
+            if run_guarded(lambda: exec("import numpy", {"__name__": "stranger"}))[1] is None:
                 failed.append(threading.get_ident())
 
     threads = [threading.Thread(target=look) for _ in range(4)]

@@ -19,9 +19,9 @@ import pytest
 from mgzoo import hooks
 from mgzoo.cli import _parse
 from mgzoo.cli.verbs import VERBS, Usage, parser
-from mgzoo.contracts import problems
+from mgzoo.contracts import contract_problems
 from mgzoo.discovery import discover
-from mgzoo.recipe import compose, recipe_names
+from mgzoo.recipe.compose import compose, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -146,7 +146,7 @@ def test_recipes_of_trainings_that_are_not_run_hold():
         for words in commands(text) if mark else ():
             if words[:1] == ["train"]:
                 arguments = parser("train").parse_intermixed_args(words[1:])
-                assert not problems(compose(arguments.recipe, arguments.overrides)), f"{page}: {words}"
+                assert not contract_problems(compose(arguments.recipe, arguments.overrides)), f"{page}: {words}"
 
 
 def test_what_is_told_to_be_typed_runs(tmp_path):

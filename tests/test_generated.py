@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo import asks, lock, media
+from mgzoo import media, storage
+from mgzoo.artifact.manifest import commit_of
 from mgzoo.cli import run
-from mgzoo.hub import artifact, generated, manifest
+from mgzoo.generation.record import GenerationRecord, read_record, version_drift
 from mgzoo.media import Media
-from mgzoo.model import build, load
-from mgzoo.recipe import compose
+from mgzoo.model.build import build
+from mgzoo.model.load import load
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.lock import lock_drift, lock_recipe, read_lock, write_lock
+from mgzoo.request import input_digest, parse_request
+from mgzoo.share.describe import describe
 from mgzoo.spec import Ask, MgzooError
 
 RECIPE = """
@@ -39,7 +45,7 @@ def model(tmp_path_factory) -> Path:
     """The artifact of an untrained model, in a folder called run."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "recipe.yaml").write_text(RECIPE)
-    return artifact.save(build(compose(folder / "recipe.yaml")), folder / "run", golden=False)
+    return save(build(compose(folder / "recipe.yaml")), folder / "run", golden=False)
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def test_every_seed_is_kept_whole_in_the_file_and_makes_it_again(model, here, ca
     assert run(["generate", str(model), "a red heart", "--seed", seed, "--frames", "1", "--steps", "1", "--out", "a.png"]) == 0
     noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("seed: ")]
     number = int(noted[0].removeprefix("seed: ")) if seed == "random" else int(seed)
-    assert len(noted) == (seed == "random") and generated.read("a.png").request["seed"] == number
+    assert len(noted) == (seed == "random") and read_record("a.png").request["seed"] == number
     assert run(["generate", str(model), "--from", "a.png", "--out", "b.png"]) == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     assert run(["show", "a.png", "--json"]) == 0 and f'"seed": {number}' in capsys.readouterr().out
@@ -103,7 +109,7 @@ def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
         recipe = compose(tmp_path / "recipe.yaml", [f"seed={seed}"])
         (tmp_path / "again.yaml").write_text(recipe.to_yaml())
         assert recipe.seed == compose(tmp_path / "again.yaml").seed == seed
-        assert not lock.drift(recipe, lock.read(lock.write(tmp_path / "a.lock.json", lock.lock(recipe))), "a.lock.json")
+        assert not lock_drift(recipe, read_lock(write_lock(tmp_path / "a.lock.json", lock_recipe(recipe))), "a.lock.json")
         weights.add(build(recipe).backbone.state_dict()["blocks.0.ffn.w2.weight"][0, 0].item())
     assert len(weights) == 4
 
@@ -111,21 +117,21 @@ def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
 def test_a_whole_number_that_is_asked_for_keeps_all_its_digits():
     ask = Ask(name="frame", kind="whole", help="which")
     for given, number in (("9007199254740993", 2**53 + 1), (2**63 + 1, 2**63 + 1), ("3.0", 3), ("1e3", 1000), (4.0, 4)):
-        assert asks.read([ask], {"frame": given}) == {"frame": number}
+        assert parse_request([ask], {"frame": given}) == {"frame": number}
 
 
 def test_a_model_that_is_not_here_or_is_another_is_told(model, here, capsys):
     assert run(["generate", str(model), "x", "--steps", "1", "--out", "a.png"]) == 0
-    commit = manifest.commit_of(model)
+    commit = commit_of(model)
     capsys.readouterr()
     assert run(["generate", "--from", "a.png"]) == 1
     assert capsys.readouterr().err == (
         f"error: a.png: it was made with run at commit {commit}, which is not on this machine\n    -> name its folder: mgzoo generate FOLDER --from a.png\n"
     )
     shutil.copytree(model, "run")
-    artifact.describe(here / "run", metrics={"minutes": 1})
+    describe(here / "run", metrics={"minutes": 1})
     assert run(["generate", "run", "--from", "a.png"]) == 1
-    assert f"run is at commit {manifest.commit_of('run')}, the file was made with run at {commit}" in capsys.readouterr().err
+    assert f"run is at commit {commit_of('run')}, the file was made with run at {commit}" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["a.png", "run"]
 
 
@@ -151,10 +157,10 @@ def test_verify_a_generated_file(model, here, capsys, monkeypatch):
 
 def test_what_a_file_says_holds_the_request_the_model_and_the_plugins(model, here):
     assert run(["generate", str(model), "a red heart", "--frames", "4", "--size", "32x32", "--fps", "4", "--steps", "1", "--seed", "9", "--out", "a.mp4"]) == 0
-    made = generated.read("a.mp4")
+    made = read_record("a.mp4")
     asked = {"prompt": "a red heart", "frames": 4, "width": 32, "height": 32, "fps": 4.0, "steps": 1, "seed": 9}
     assert dict(made.request) == asked
-    assert (made.model, made.commit, made.manifest) == ("run", manifest.commit_of(model), manifest.digest_file(model / "mgzoo.json"))
+    assert (made.model, made.commit, made.manifest) == ("run", commit_of(model), storage.digest_file(model / "mgzoo.json"))
     assert list(made.plugins) == ["mgzoo-autoencoders", "mgzoo-backbones", "mgzoo-encoders", "mgzoo-samplers", "mgzoo-video"]
     assert str(here) not in json.dumps(media.meta("a.mp4")) and str(model.parent) not in json.dumps(media.meta("a.mp4"))
 
@@ -191,24 +197,24 @@ GOOD = {"model": "run", "commit": "a" * 12, "manifest": "a" * 64, "mgzoo": "0.1.
 ])
 def test_what_a_strangers_file_says_is_checked(here, change, what):
     frame = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
-    assert generated.read(Media(video=frame, meta=GOOD).save("good.png")).model == "run"
+    assert read_record(Media(video=frame, meta=GOOD).save("good.png")).model == "run"
     Media(video=frame, meta={**GOOD, **change}).save("bad.png")
     with pytest.raises(MgzooError) as caught:
-        generated.read("bad.png")
+        read_record("bad.png")
     assert what in caught.value.what and caught.value.remedy and "\x1b" not in str(caught.value)
 
 
 def test_a_file_that_says_nothing_of_its_making_is_told(here):
     Media(video=torch.zeros(1, 4, 4, 3, dtype=torch.uint8), meta={"model": "run"}).save("a.png")
     with pytest.raises(MgzooError, match="a.png: the file does not say what made it"):
-        generated.read("a.png")
+        read_record("a.png")
 
 
 def test_a_plugin_that_is_not_here_is_named_without_a_pip_line():
-    made = generated.Made(model="run", commit="a" * 12, manifest="a" * 64, request={}, mgzoo="0.1.0", plugins={"evil-package": "6.6.6"})
-    (found,) = generated.drift(made, "a.png")
+    made = GenerationRecord(model="run", commit="a" * 12, manifest="a" * 64, request={}, mgzoo="0.1.0", plugins={"evil-package": "6.6.6"})
+    (found,) = version_drift(made, "a.png")
     assert found.what == "made with evil-package 6.6.6, which is not installed" and "pip install" not in found.remedy
-    assert generated.drift(dataclasses.replace(made, plugins={}), "a.png") == []
+    assert version_drift(dataclasses.replace(made, plugins={}), "a.png") == []
 
 
 def test_without_a_model_or_a_prompt_the_usage_is_shown(here, capsys):
@@ -220,8 +226,8 @@ def test_a_sound_is_made_again_bit_for_bit_from_the_file_that_it_was_made_from(h
     given = Path(__file__).parents[1] / "data" / "sounds_demo" / "tone-60.flac"
     model = Path(__file__).parents[1] / "registry" / "dacvae"
     assert run(["generate", str(model), "--audio", str(given), "--out", "a.wav"]) == 0
-    first, made = Path("a.wav").read_bytes(), generated.read("a.wav")
-    assert Path("a.spectrogram.png").is_file() and made.request["audio"] == {"file": "tone-60.flac", "blake3": asks.digest(given)}
+    first, made = Path("a.wav").read_bytes(), read_record("a.wav")
+    assert Path("a.spectrogram.png").is_file() and made.request["audio"] == {"file": "tone-60.flac", "blake3": input_digest(given)}
     assert run(["generate", str(model), "--from", "a.wav", "--out", "b.wav"]) == 1  # what it was made from is not here
     assert "--audio FILE.wav" in capsys.readouterr().err
     assert run(["generate", str(model), "--from", "a.wav", "--audio", str(given), "--out", "b.wav"]) == 0 and Path("b.wav").read_bytes() == first

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, Manifest
-from mgzoo.hub.manifest import MAX_RECIPE_BYTES
-from mgzoo.recipe import Recipe, compose
+from mgzoo.artifact.manifest import MAX_RECIPE_BYTES, Manifest, parse_manifest
+from mgzoo.errors import ArtifactError
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.recipe import Recipe
 from mgzoo.spec import RecipeError
 
 RECIPE = """\
@@ -123,11 +123,11 @@ MANIFEST = {
 
 def parsed(data: bytes) -> Manifest | None:
     try:
-        manifest = manifests.parse(data)
+        manifest = parse_manifest(data)
     except ArtifactError as error:
         assert error.problems and all(one.what and one.remedy and str(one).encode() for one in error.problems)
         return None
-    assert manifests.parse(manifest.to_json().encode()) == manifest
+    assert parse_manifest(manifest.to_json().encode()) == manifest
     return manifest
 
 

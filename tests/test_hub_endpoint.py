@@ -14,12 +14,18 @@ import pytest
 from hub_server import READER
 
 import mgzoo
-from mgzoo import cli, hub
-from mgzoo import lock as locks
-from mgzoo.hub import artifact, endpoint, refs
-from mgzoo.hub import manifest as manifests
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo import cli
+from mgzoo.artifact.manifest import read_manifest
+from mgzoo.hub import huggingface
+from mgzoo.hub.fetch import fetch, without_network
+from mgzoo.hub.lookup import find_local
+from mgzoo.model.build import build
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.lock import lock_drift, lock_recipe
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 SHARDS = [f"autoencoder/model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
@@ -28,7 +34,7 @@ SHARDS = [f"autoencoder/model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
 def described(source, dest, text):
     """A copy of an artifact that says something else, so that it is another commit."""
     shutil.copytree(source, dest)
-    (dest / "mgzoo.json").write_text(dataclasses.replace(manifests.read(dest), description=text).to_json())
+    (dest / "mgzoo.json").write_text(dataclasses.replace(read_manifest(dest), description=text).to_json())
     return dest
 
 
@@ -52,13 +58,13 @@ def test_the_circle_keeps_every_byte(loopback, model, repo, way, monkeypatch):
 
     loopback.settings(xet="xet" in way, part_bytes=50_000 if way == "multipart" else 1 << 62)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", way == "xet switched off here")
-    commit = hub.push(model, f"{repo}@v1", probe=False)
+    commit = push(model, f"{repo}@v1", probe=False)
     pushed = loopback.lines()
-    assert endpoint.is_commit(commit) and on_hub(repo, "v1") == sorted([".gitattributes", *tree(model)])
+    assert huggingface.is_commit(commit) and on_hub(repo, "v1") == sorted([".gitattributes", *tree(model)])
     for ref in (f"{repo}@v1", repo, f"{repo}@{commit}"):
-        assert hub.pull(ref).name == commit
-    assert tree(hub.pull(repo, "pulled")) == tree(model) and hub.verify("pulled", probe=False) == []
-    assert hub.verify(f"{repo}@v1", probe=False) == []
+        assert pull(ref).name == commit
+    assert tree(pull(repo, "pulled")) == tree(model) and verify("pulled", probe=False) == []
+    assert verify(f"{repo}@v1", probe=False) == []
     assert mgzoo.load(f"{repo}@v1").recipe.description == "a tiny autoencoder"
     puts = [line for line in pushed if line.startswith("PUT")]
     pulled = loopback.lines()
@@ -73,59 +79,59 @@ def test_the_circle_keeps_every_byte(loopback, model, repo, way, monkeypatch):
 
 
 def test_a_folder_and_an_endpoint_hold_the_same_artifact(loopback, model, repo):
-    hub.push(model, "./hub/tae@v1", probe=False)
-    hub.push(model, f"{repo}@v1", probe=False)
-    assert tree(hub.pull("./hub/tae@v1", "one")) == tree(hub.pull(f"{repo}@v1", "two")) == tree(model)
+    push(model, "./hub/tae@v1", probe=False)
+    push(model, f"{repo}@v1", probe=False)
+    assert tree(pull("./hub/tae@v1", "one")) == tree(pull(f"{repo}@v1", "two")) == tree(model)
 
 
 def test_the_manifest_is_read_before_anything_else_and_only_listed_files_are_fetched(loopback, model, repo):
-    commit = hub.push(model, repo, probe=False)
+    commit = push(model, repo, probe=False)
     loopback.log()
-    hub.pull(repo)
+    pull(repo)
     fetched = [one["path"] for one in loopback.log() if one["method"] == "GET" and "/resolve/" in one["path"]]
     assert fetched[0] == f"/{repo}/resolve/{commit}/mgzoo.json" and not [path for path in fetched if ".gitattributes" in path]
-    hub.pull(repo)
+    pull(repo)
     assert not [line for line in loopback.lines() if line.startswith("GET") and "/tree/" not in line]
 
 
 def test_a_second_push_replaces_all_files_in_one_commit_and_an_equal_one_makes_none(loopback, model, repo):
-    first = hub.push(model, f"{repo}@v1", probe=False)
-    assert hub.push(model, f"{repo}@v1", probe=False) == hub.push(model, f"{repo}@again", probe=False) == first
-    whole = artifact.save(build(compose(model / "recipe.yaml")), "whole")
-    second = hub.push(whole, repo, parent=first, probe=False)
+    first = push(model, f"{repo}@v1", probe=False)
+    assert push(model, f"{repo}@v1", probe=False) == push(model, f"{repo}@again", probe=False) == first
+    whole = save(build(compose(model / "recipe.yaml")), "whole")
+    second = push(whole, repo, parent=first, probe=False)
     assert on_hub(repo) == sorted([".gitattributes", *tree(whole)]) and on_hub(repo, "v1") == sorted([".gitattributes", *tree(model)])
-    assert hub.pull(repo).name == second and hub.pull(f"{repo}@v1").name == first
+    assert pull(repo).name == second and pull(f"{repo}@v1").name == first
 
 
 def test_a_model_is_pushed_pulled_and_loaded_by_the_address_of_its_page(loopback, model, repo, capsys):
     from huggingface_hub import constants
 
     page = f"{constants.ENDPOINT}/{repo}"
-    commit = hub.push(model, f"{page}@v1", probe=False)
-    folder = hub.pull(f"{page}/tree/v1")
-    assert folder.name == commit and hub.pull(f"hf://{repo}@v1") == hub.pull(f"{page}/blob/main/README.md") == folder
+    commit = push(model, f"{page}@v1", probe=False)
+    folder = pull(f"{page}/tree/v1")
+    assert folder.name == commit and pull(f"hf://{repo}@v1") == pull(f"{page}/blob/main/README.md") == folder
     assert mgzoo.load(f"{page}/tree/v1").training is False and cli.run(["verify", f"{page}/"]) == 0
     assert cli.run(["push", str(model), f"hf://{repo}"]) == 0 and capsys.readouterr().out.splitlines()[-1] == f"{repo}@{commit}"
     assert not list(Path().glob("http*")) and not list(Path().glob("hf*"))
 
 
 def test_a_tag_stays_where_it_is(loopback, model, repo):
-    first = hub.push(model, f"{repo}@v1", probe=False)
+    first = push(model, f"{repo}@v1", probe=False)
     other = described(model, Path("other"), "newer")
     for ref, said in ((f"{repo}@v1", f"{repo} already has a tag 'v1', at {first}\n    -> tags do not move: choose another"),
                       (f"{repo}@main", "'main' cannot be a tag\n    -> use letters, digits, '.', '_' and '-'; main always names the newest")):
         with pytest.raises(MgzooError) as caught:
-            hub.push(other, ref, probe=False)
+            push(other, ref, probe=False)
         assert str(caught.value) == said
-    assert hub.pull(repo).name == first
+    assert pull(repo).name == first
 
 
 def test_a_push_on_another_parent_is_refused_before_anything_is_sent(loopback, model, repo):
-    first = hub.push(model, repo, probe=False)
-    second = hub.push(described(model, Path("other"), "newer"), repo, probe=False)
+    first = push(model, repo, probe=False)
+    second = push(described(model, Path("other"), "newer"), repo, probe=False)
     loopback.log()
     with pytest.raises(MgzooError) as caught:
-        hub.push(model, repo, parent=first, probe=False)
+        push(model, repo, parent=first, probe=False)
     assert caught.value.what == f"{repo} has moved: main is {second}, this push was made on {first}"
     assert not [line for line in loopback.lines() if not line.startswith("GET")]
 
@@ -136,7 +142,7 @@ def test_a_repository_that_holds_something_else_is_left_alone(loopback, model, r
     HfApi().create_repo(repo)
     HfApi().upload_file(path_or_fileobj=b"years of work", path_in_repo="thesis.txt", repo_id=repo)
     with pytest.raises(MgzooError) as caught:
-        hub.push(model, repo, probe=False)
+        push(model, repo, probe=False)
     assert str(caught.value) == f"{repo} holds something else than an artifact: 2 files\n    -> choose another name"
     assert on_hub(repo) == [".gitattributes", "thesis.txt"]
 
@@ -144,8 +150,8 @@ def test_a_repository_that_holds_something_else_is_left_alone(loopback, model, r
 def test_what_must_not_leave_stays_behind(loopback, model, repo):
     for name in ("zero_to_fp32.py", "optimizer.pt", "train.log"):
         (model / name).write_bytes(b"not for the world")
-    hub.push(model, repo, probe=False)
-    assert on_hub(repo) == sorted([".gitattributes", "mgzoo.json", *manifests.read(model).files])
+    push(model, repo, probe=False)
+    assert on_hub(repo) == sorted([".gitattributes", "mgzoo.json", *read_manifest(model).files])
 
 
 # ------------------------------------------------------------------------------------------- offline
@@ -167,31 +173,31 @@ def no_sockets(monkeypatch):
 
 
 def test_a_commit_that_is_here_opens_no_socket(loopback, model, repo, no_sockets):
-    commit = hub.push(model, repo, probe=False)
-    folder = hub.pull(repo)
+    commit = push(model, repo, probe=False)
+    folder = pull(repo)
     no_sockets()
-    assert refs.resolve(f"{repo}@{commit}") == folder and mgzoo.load(f"{repo}@{commit}").training is False
-    assert refs.resolve(repo, offline=True) == folder
-    with refs.without_network():
-        assert refs.resolve(repo) == folder
+    assert fetch(f"{repo}@{commit}") == folder and mgzoo.load(f"{repo}@{commit}").training is False
+    assert fetch(repo, offline=True) == folder
+    with without_network():
+        assert fetch(repo) == folder
 
 
 def test_hf_hub_offline_uses_what_is_here_and_says_what_is_not(loopback, model, repo, no_sockets, monkeypatch):
     from huggingface_hub import constants
 
-    hub.push(model, f"{repo}@v1", probe=False)
-    folder = hub.pull(f"{repo}@v1")
+    push(model, f"{repo}@v1", probe=False)
+    folder = pull(f"{repo}@v1")
     no_sockets()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert hub.pull(f"{repo}@v1") == folder and mgzoo.load(f"{repo}@v1") and hub.verify(f"{repo}@v1", probe=False) == []
+    assert pull(f"{repo}@v1") == folder and mgzoo.load(f"{repo}@v1") and verify(f"{repo}@v1", probe=False) == []
     for name in SHARDS[:2]:
         (folder / name).unlink()
     remedy = "    -> go online and run: mgzoo pull"
     for do, ref, said in (
         (mgzoo.load, f"{repo}@v1", f"{repo}@v1 is not complete on this machine: it lacks {SHARDS[0]} and 1 more files\n{remedy} {repo}@v1"),
-        (hub.pull, f"{repo}@v1", f"{repo}@v1 is not complete on this machine: it lacks {SHARDS[0]} and 1 more files\n{remedy} {repo}@v1"),
-        (hub.pull, repo, f"{repo} is not on this machine\n{remedy} {repo}"),
-        (lambda ref: hub.push(model, ref, probe=False), repo, f"{repo} cannot be reached: HF_HUB_OFFLINE is set\n    -> unset HF_HUB_OFFLINE and repeat"),
+        (pull, f"{repo}@v1", f"{repo}@v1 is not complete on this machine: it lacks {SHARDS[0]} and 1 more files\n{remedy} {repo}@v1"),
+        (pull, repo, f"{repo} is not on this machine\n{remedy} {repo}"),
+        (lambda ref: push(model, ref, probe=False), repo, f"{repo} cannot be reached: HF_HUB_OFFLINE is set\n    -> unset HF_HUB_OFFLINE and repeat"),
     ):
         with pytest.raises(MgzooError) as caught:
             do(ref)
@@ -199,18 +205,18 @@ def test_hf_hub_offline_uses_what_is_here_and_says_what_is_not(loopback, model, 
 
 
 def test_a_locked_recipe_with_a_full_cache_opens_no_socket(loopback, model, repo, no_sockets):
-    commit = hub.push(model, f"{repo}@v1", probe=False)
-    hub.pull(f"{repo}@v1")
+    commit = push(model, f"{repo}@v1", probe=False)
+    pull(f"{repo}@v1")
     Path("mine.yaml").write_text((model / "recipe.yaml").read_text().replace("weights: null", f"weights: {repo}@v1", 1))
     recipe = compose("mine.yaml")
-    locked = locks.lock(recipe)
+    locked = lock_recipe(recipe)
     assert locked["weights"][f"{repo}@v1"]["commit"] == commit
     no_sockets()
-    assert locks.drift(compose("mine.yaml"), locked) == []
-    with refs.without_network():
+    assert lock_drift(compose("mine.yaml"), locked) == []
+    with without_network():
         build(compose("mine.yaml"))
-    shutil.rmtree(os.path.dirname(os.path.dirname(refs.local(f"{repo}@v1"))))
-    with refs.without_network(), pytest.raises(MgzooError, match=f"{repo}@v1 is not on this machine\n    -> go online and run: mgzoo pull {repo}@v1"):
+    shutil.rmtree(os.path.dirname(os.path.dirname(find_local(f"{repo}@v1"))))
+    with without_network(), pytest.raises(MgzooError, match=f"{repo}@v1 is not on this machine\n    -> go online and run: mgzoo pull {repo}@v1"):
         build(recipe)
 
 

@@ -12,10 +12,16 @@ from hub_server import READER
 from safetensors.torch import load_file, save_file
 
 import mgzoo
-from mgzoo import hub
-from mgzoo.hub import artifact, endpoint
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, Requirement
+from mgzoo import storage
+from mgzoo.artifact.manifest import Requirement, read_manifest, write_manifest
+from mgzoo.errors import ArtifactError
+from mgzoo.hub import huggingface
+from mgzoo.hub import huggingface as endpoint
+from mgzoo.model.load import load
+from mgzoo.model.save import save
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 SHARDS = [f"autoencoder/model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
@@ -83,26 +89,26 @@ PUSHES = {
 @pytest.mark.parametrize("case", PUSHES)
 def test_a_push_that_is_refused_publishes_nothing(loopback, model, repo, case, monkeypatch):
     fault, token, said = PUSHES[case]
-    first = hub.push(model, repo, probe=False)
+    first = push(model, repo, probe=False)
     other = changed(model)
     before = on_hub(repo)
     loopback.faults(*[fault] if fault else [])
     if token is not None:
         monkeypatch.setenv("HF_TOKEN", token)
-    assert refused(hub.push, other, f"{repo}@v2", probe=False).startswith(said.format(repo=repo))
+    assert refused(push, other, f"{repo}@v2", probe=False).startswith(said.format(repo=repo))
     loopback.faults()
     monkeypatch.setenv("HF_TOKEN", "writer-token")
-    assert on_hub(repo) == before and tags(repo) == {} and hub.pull(repo).name == first
-    assert tags(repo) == {} and hub.push(other, f"{repo}@v2", parent=first, probe=False) == tags(repo)["v2"] != first
+    assert on_hub(repo) == before and tags(repo) == {} and pull(repo).name == first
+    assert tags(repo) == {} and push(other, f"{repo}@v2", parent=first, probe=False) == tags(repo)["v2"] != first
 
 
 def changed(model, dest="other"):
     """An artifact with other weights."""
-    loaded = artifact.load(model)
+    loaded = load(model)
     with torch.no_grad():
         for parameter in loaded.parameters():
             parameter.mul_(1.5)
-    return artifact.save(loaded, dest, golden=False, shard_bytes=120_000)
+    return save(loaded, dest, golden=False, shard_bytes=120_000)
 
 
 PULLS = {
@@ -124,12 +130,12 @@ PULLS = {
 @pytest.mark.parametrize("case", PULLS)
 def test_a_pull_that_fails_leaves_nothing_half_there_and_the_next_one_succeeds(loopback, model, repo, case, tmp_path):
     ref, fault, said = PULLS[case]
-    commit = hub.push(model, repo, probe=False)
+    commit = push(model, repo, probe=False)
     loopback.faults(*[fault] if fault else [])
-    assert refused(hub.pull, ref.format(repo=repo), "pulled").startswith(said.format(repo=repo))
-    assert nothing_arrived(tmp_path) and endpoint.cached(repo, None) is None
+    assert refused(pull, ref.format(repo=repo), "pulled").startswith(said.format(repo=repo))
+    assert nothing_arrived(tmp_path) and huggingface.cached_folder(repo, None) is None
     loopback.faults()
-    assert tree(hub.pull(repo, "pulled")) == tree(model) and endpoint.cached(repo, None).name == commit
+    assert tree(pull(repo, "pulled")) == tree(model) and huggingface.cached_folder(repo, None).name == commit
 
 
 @pytest.mark.parametrize("name, said", [
@@ -137,11 +143,11 @@ def test_a_pull_that_fails_leaves_nothing_half_there_and_the_next_one_succeeds(l
     ("gated-{}", "{repo} is gated\n    -> ask for access on its page, then log in: hf auth login")])  # fmt: skip
 def test_private_and_gated_artifacts_want_a_login(loopback, model, repo, name, said, monkeypatch):
     repo = "org/" + name.format(repo[4:])
-    hub.push(model, repo, probe=False)
+    push(model, repo, probe=False)
     monkeypatch.setenv("HF_TOKEN", "")
-    assert refused(hub.pull, repo) == said.format(repo=repo)
+    assert refused(pull, repo) == said.format(repo=repo)
     monkeypatch.setenv("HF_TOKEN", "writer-token")
-    assert hub.pull(repo)
+    assert pull(repo)
 
 
 # ------------------------------------------------------------------------------------------- broken transfers go on
@@ -149,11 +155,11 @@ def test_private_and_gated_artifacts_want_a_login(loopback, model, repo, name, s
 
 def test_a_push_goes_on_where_it_broke_and_sends_no_shard_twice(loopback, model, repo):
     loopback.faults({"on": "PUT /-/lfs/", "do": "drop", "after": 100, "skip": 3})
-    assert "the hub cannot be reached" in refused(hub.push, model, repo, probe=False)
+    assert "the hub cannot be reached" in refused(push, model, repo, probe=False)
     assert on_hub(repo) == [".gitattributes"]
     loopback.faults()
     sent = [line for line in loopback.lines() if line.startswith("PUT") and line.endswith(" 200")]
-    hub.push(model, repo, probe=False)
+    push(model, repo, probe=False)
     later = [line for line in loopback.lines() if line.startswith("PUT")]
     assert sent and later and not set(sent) & set(later) and len(sent) + len(later) == len(list(model.rglob("*.safetensors")))
 
@@ -163,41 +169,41 @@ def test_a_pull_goes_on_in_the_middle_of_a_file_and_fetches_no_file_twice(loopba
 
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     monkeypatch.setattr(endpoint, "AT_ONCE", 1)
-    hub.push(model, repo, probe=False)
+    push(model, repo, probe=False)
     loopback.log()
     loopback.faults({"on": "GET /-/objects/", "do": "drop", "after": 60_000, "times": 1})
-    assert tree(hub.pull(repo, "pulled")) == tree(model)
+    assert tree(pull(repo, "pulled")) == tree(model)
     seen = [(one["path"], one["sent"], one["status"]) for one in loopback.log() if "/-/objects/" in one["path"]]
     assert seen[0][0] == seen[1][0] and seen[1][2] == 206 and 0 < seen[1][1] <= (model / SHARDS[0]).stat().st_size - 60_000
 
 
 def test_what_an_earlier_pull_brought_is_kept(loopback, model, repo):
-    hub.push(model, repo, probe=False)
+    push(model, repo, probe=False)
     loopback.faults({"on": "GET /-/objects/", "do": "status", "status": 500, "skip": 2})
-    refused(hub.pull, repo)
+    refused(pull, repo)
     loopback.faults()
     got = {one["path"] for one in loopback.log() if "/-/objects/" in one["path"] and one["status"] == 200}
-    hub.pull(repo)
+    pull(repo)
     assert len(got) == 2 and not got & {one["path"] for one in loopback.log()}
 
 
 def test_a_tag_that_could_not_be_made_is_said_and_made_by_the_next_push(loopback, model, repo):
     loopback.faults({"on": "POST .*/tag/", "do": "status", "status": 500})
-    said = refused(hub.push, model, f"{repo}@v1", probe=False)
+    said = refused(push, model, f"{repo}@v1", probe=False)
     commit = re.search(r"[0-9a-f]{40}", said)[0]
     assert said == (f"{repo} is published as {commit}, but not tagged 'v1': the hub refused {repo} with 500: switched on by a test"
                     "\n    -> push again: only the tag is missing")
     loopback.faults()
-    assert hub.push(model, f"{repo}@v1", probe=False) == commit and tags(repo) == {"v1": commit}
+    assert push(model, f"{repo}@v1", probe=False) == commit and tags(repo) == {"v1": commit}
 
 
 # ------------------------------------------------------------------------------------------- races
 
 
 def test_a_push_that_another_overtook_is_refused_whole(loopback, model, repo):
-    first = hub.push(model, repo, probe=False)
+    first = push(model, repo, probe=False)
     loopback.faults({"on": "POST .*/commit/", "do": "race", "times": 1})
-    said = refused(hub.push, changed(model), f"{repo}@v2", probe=False)
+    said = refused(push, changed(model), f"{repo}@v2", probe=False)
     now = hub_main(repo)
     assert said == (f"{repo} has moved: main is {now}, this push was made on {first}"
                     "\n    -> look at what was pushed meanwhile, then push again")
@@ -212,10 +218,10 @@ def hub_main(repo):
 
 @pytest.mark.parametrize("when", ["GET .*/mgzoo.json", "GET .*/tree/", "HEAD .*safetensors"])
 def test_a_pull_is_of_one_commit_whatever_is_pushed_meanwhile(loopback, model, repo, when):
-    first = hub.push(model, repo, probe=False)
+    first = push(model, repo, probe=False)
     loopback.faults({"on": when, "do": "race", "times": 1})
-    assert tree(hub.pull(repo, "pulled")) == tree(model)
-    assert endpoint.cached(repo, None).name == first != hub_main(repo)
+    assert tree(pull(repo, "pulled")) == tree(model)
+    assert huggingface.cached_folder(repo, None).name == first != hub_main(repo)
 
 
 @pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
@@ -230,7 +236,7 @@ def test_a_file_that_changes_while_it_is_pushed_is_not_published(loopback, model
         return upload(self, *words, **options)
 
     monkeypatch.setattr(HfApi, "preupload_lfs_files", touched)
-    assert refused(hub.push, model, repo, probe=False) == "model changed while it was pushed\n    -> repeat when nothing writes to it"
+    assert refused(push, model, repo, probe=False) == "model changed while it was pushed\n    -> repeat when nothing writes to it"
     assert on_hub(repo) == [".gitattributes"]
 
 
@@ -239,29 +245,29 @@ def test_a_file_that_changes_while_it_is_pushed_is_not_published(loopback, model
 
 def test_a_file_with_another_digest_is_refused_and_not_kept(loopback, model, repo, tmp_path, monkeypatch):
     monkeypatch.setattr(endpoint, "AT_ONCE", 1)  # so that it is the first shard
-    commit = hub.push(model, repo, probe=False)
+    commit = push(model, repo, probe=False)
     loopback.faults({"on": "GET /-/objects/", "do": "flip", "times": 1})
     with pytest.raises(ArtifactError) as caught:
-        hub.pull(repo, "pulled")
-    digest = manifests.digest_file(model / SHARDS[0])
+        pull(repo, "pulled")
+    digest = storage.digest_file(model / SHARDS[0])
     cache = tmp_path / "cache" / f"models--{repo.replace('/', '--')}" / "snapshots" / commit
     assert re.sub(r"blake3 [0-9a-f]{64}", "blake3 …", str(caught.value)) == (
         f"1 problem\n{cache / SHARDS[0]}: the file has blake3 …, expected {digest}\n    -> pull or save the artifact again")
     assert nothing_arrived(tmp_path)
-    assert tree(hub.pull(repo, "pulled")) == tree(model)
+    assert tree(pull(repo, "pulled")) == tree(model)
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(loopback, model, repo):
-    hub.push(model, repo, probe=False)
-    path = hub.pull(repo) / SHARDS[0]
+    push(model, repo, probe=False)
+    path = pull(repo) / SHARDS[0]
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     assert "pull or save the artifact again" in refused(mgzoo.load, f"{repo}@{path.parents[1].name}")
-    assert mgzoo.load(repo) and hub.verify(repo, probe=False) == []
+    assert mgzoo.load(repo) and verify(repo, probe=False) == []
 
 
 def resealed(model, **changes):
     """Change the manifest, as an attacker would."""
-    (model / "mgzoo.json").write_text(dataclasses.replace(manifests.read(model), **changes).to_json())
+    (model / "mgzoo.json").write_text(dataclasses.replace(read_manifest(model), **changes).to_json())
 
 
 def rewritten(model, change):
@@ -295,12 +301,12 @@ def test_a_hostile_artifact_is_refused_before_any_weight_is_fetched(loopback, mo
     change(model)
     planted(model, repo)
     loopback.log()
-    assert said.format(repo=repo) in refused(hub.pull, repo, "pulled")
+    assert said.format(repo=repo) in refused(pull, repo, "pulled")
     assert nothing_arrived(tmp_path) and not [line for line in loopback.lines() if "safetensors" in line or "/-/objects/" in line]
 
 
 def test_everything_that_is_wrong_is_said_together(loopback, model, repo):
-    manifest = manifests.read(model)
+    manifest = read_manifest(model)
     weights = manifest.files[SHARDS[0]]
     resealed(
         model,
@@ -311,7 +317,7 @@ def test_everything_that_is_wrong_is_said_together(loopback, model, repo):
     )
     commit = planted(model, repo)
     with pytest.raises(ArtifactError) as caught:
-        hub.pull(repo, licenses=["apache-2.0"])
+        pull(repo, licenses=["apache-2.0"])
     assert sorted(one.kind for one in caught.value.problems) == ["disk", "license", "plugin", "size"]
     plugin = next(str(one) for one in caught.value.problems if one.kind == "plugin")
     assert "acme-zoo" in plugin and "find out which plugin that is and whether you trust it" in plugin and "pip install" not in plugin
@@ -320,11 +326,11 @@ def test_everything_that_is_wrong_is_said_together(loopback, model, repo):
 
 @pytest.mark.parametrize("name", ["../../evil.txt", "/etc/evil.txt", "a/../../evil", "..\\evil"])
 def test_a_listing_that_leads_out_of_the_folder_is_refused(loopback, model, repo, name, tmp_path):
-    commit = hub.push(model, repo, probe=False)
+    commit = push(model, repo, probe=False)
     listing = [{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in tree(model).items()]
     listing.append({"type": "file", "path": name, "size": 4, "oid": "0" * 40})
     loopback.faults({"on": "GET .*/tree/", "do": "body", "body": json.dumps(listing)})
-    assert refused(hub.pull, repo, "pulled") == (
+    assert refused(pull, repo, "pulled") == (
         f"1 problem\n{repo}@{commit}: the hub lists {name!r}, a name that leaves the folder\n    -> do not use this artifact")
     assert nothing_arrived(tmp_path)
 
@@ -333,10 +339,10 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused(loopback, model, repo
 def test_a_tensor_that_the_model_does_not_have_is_refused_and_its_name_never_used(loopback, model, repo, key, told):
     path = model / SHARDS[0]
     save_file(load_file(path) | {key: torch.zeros(2)}, path)
-    artifact.seal(manifests.read(model), model)
+    write_manifest(read_manifest(model), model)
     planted(model, repo)
     before = set(Path("..").rglob("evil*"))
-    said = refused(hub.pull, repo, "pulled")
+    said = refused(pull, repo, "pulled")
     assert key in said and told in said and os.listdir(".") == ["model"] and set(Path("..").rglob("evil*")) == before
 
 
@@ -345,7 +351,7 @@ def test_a_push_through_a_broken_xet_publishes_nothing(loopback, model, repo, on
     loopback.settings(xet=True)
     other = changed(model, f"other-{len(on)}")
     loopback.faults({"on": on, "do": "status", "status": 403, "message": "no"})
-    said = refused(hub.push, other, repo, probe=False)
+    said = refused(push, other, repo, probe=False)
     assert said.startswith(f"the storage behind the hub refused {repo}: Network error: Request error: HTTP status client error (403 Forbidden)")
     assert said.endswith("\n    -> check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice")
     loopback.faults()

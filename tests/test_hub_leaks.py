@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from mgzoo import hub, lock
-from mgzoo.hub import artifact, leaks
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError
+from mgzoo.artifact.manifest import read_manifest, write_manifest
+from mgzoo.artifact.secrets import SECRETS, find_secrets
+from mgzoo.errors import ArtifactError
 from mgzoo.media import Media
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo.model.build import build
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.lock import read_lock
+from mgzoo.share.describe import describe
+from mgzoo.share.push import push
 
 ROOT = Path(__file__).resolve().parents[1]
 TAE = """
@@ -48,7 +51,7 @@ HOMES = ["/home/ann/clips", "see /Users/ann", "file:///root/data", r"C:\Users\an
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("leaks")
     (folder / "recipe.yaml").write_text(TAE.replace("PATH", "clips"))
-    return artifact.save(build(compose(folder / "recipe.yaml")), folder / "model", golden=False)
+    return save(build(compose(folder / "recipe.yaml")), folder / "model", golden=False)
 
 
 @pytest.fixture
@@ -59,9 +62,9 @@ def model(saved, tmp_path, monkeypatch):
 
 def push(model):
     """Seal and push; the problems."""
-    artifact.seal(manifests.read(model), model)
+    write_manifest(read_manifest(model), model)
     with pytest.raises(ArtifactError) as caught:
-        hub.push(model, "./hub/tae", probe=False)
+        push(model, "./hub/tae", probe=False)
     assert not Path("hub").exists()
     return caught.value.problems
 
@@ -102,37 +105,37 @@ def test_all_leaks_of_all_texts_are_told_at_once(model):
 ])  # fmt: skip
 def test_an_honest_text_passes(model, text):
     (model / "README.md").write_text(text)
-    artifact.seal(manifests.read(model), model)
-    assert leaks.find(model, manifests.read(model)) == []
+    write_manifest(read_manifest(model), model)
+    assert find_secrets(model, read_manifest(model)) == []
 
 
 @pytest.mark.parametrize("name", ["tae-emoji", "emoji-t2v"])
 def test_the_models_we_ship_leak_nothing(name):
-    from mgzoo.hub import refs
+    from mgzoo.hub.lookup import find_local
 
-    folder = refs.local(f"registry/{name}")
-    assert leaks.find(folder, manifests.read(folder)) == []
+    folder = find_local(f"registry/{name}")
+    assert find_secrets(folder, read_manifest(folder)) == []
 
 
 def test_a_recipe_that_names_a_home_folder_can_be_mended_without_training_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(TAE.replace("PATH", "/home/ann/clips"))
-    model = artifact.save(build(compose(tmp_path / "recipe.yaml")), Path("model"), golden=False)
-    pinned = {**lock.read("model/recipe.lock.json"), "data": {"/home/ann/clips": {"files": 1, "bytes": 2, "of": "content", "digest": "d"}}}
+    model = save(build(compose(tmp_path / "recipe.yaml")), Path("model"), golden=False)
+    pinned = {**read_lock("model/recipe.lock.json"), "data": {"/home/ann/clips": {"files": 1, "bytes": 2, "of": "content", "digest": "d"}}}
     (model / "recipe.lock.json").write_text(json.dumps(pinned))
     found = push(model)
     assert {Path(one.origin.source).name for one in found} == {"recipe.yaml", "recipe.lock.json"}
-    assert found[0].remedy == "write a relative path over it: mgzoo.hub.artifact.describe(FOLDER, overrides=['data.config.path=PATH'])"
+    assert found[0].remedy == "write a relative path over it: mgzoo.share.describe.describe(FOLDER, overrides=['data.config.path=PATH'])"
     weights = (model / "autoencoder/model.safetensors").read_bytes()
-    artifact.describe("model", overrides=["data.config.path=clips"])
+    describe("model", overrides=["data.config.path=clips"])
     assert compose(model / "recipe.yaml").data.config.path == "clips"
-    assert lock.read("model/recipe.lock.json")["data"] == {"clips": pinned["data"]["/home/ann/clips"]}
-    assert (model / "autoencoder/model.safetensors").read_bytes() == weights and hub.push(model, "./hub/tae", probe=False)
+    assert read_lock("model/recipe.lock.json")["data"] == {"clips": pinned["data"]["/home/ann/clips"]}
+    assert (model / "autoencoder/model.safetensors").read_bytes() == weights and push(model, "./hub/tae", probe=False)
 
 
 @settings(max_examples=30, deadline=None)
 @given(start=st.text(alphabet="a :/=\t", max_size=5), kind=st.sampled_from(sorted(SECRETS)), end=st.text(alphabet=" ,;\")\n", min_size=1, max_size=3))
 def test_a_secret_is_found_whatever_stands_around_it(start, kind, end):
-    pattern = dict(leaks.SECRETS)[kind]
+    pattern = dict(SECRETS)[kind]
     text = f"{start} {SECRETS[kind]}{end}".encode()
     assert pattern.search(text)

@@ -7,13 +7,20 @@ import malformed
 import pytest
 import torch
 
-from mgzoo import hub
+from mgzoo import storage
+from mgzoo.artifact.manifest import commit_of, read_manifest, write_manifest
+from mgzoo.artifact.safetensors_header import DTYPE_BYTES, MAX_HEADER_BYTES, read_header, read_metadata
+from mgzoo.artifact.tensors import DTYPES, MappedFiles, is_finite, read_tensors, tensor_shapes
 from mgzoo.cli import run
-from mgzoo.hub import artifact, headers, tensors
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo.errors import ArtifactError
+from mgzoo.model.build import build
+from mgzoo.model.load import load
+from mgzoo.model.part_weights import load_part_weights
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 TAE = """
@@ -34,31 +41,31 @@ def folder(tmp_path_factory):
     """An artifact whose weights each test replaces, with a manifest that says so."""
     place = tmp_path_factory.mktemp("malformed")
     (place / "recipe.yaml").write_text(TAE)
-    return artifact.save(build(compose(place / "recipe.yaml")), place / "model", golden=False)
+    return save(build(compose(place / "recipe.yaml")), place / "model", golden=False)
 
 
 def test_the_corpus_has_at_least_fifteen_files_and_a_good_one_is_read(tmp_path):
     assert len(malformed.FILES) >= 15
     (tmp_path / "good.safetensors").write_bytes(malformed.GOOD)
-    assert tensors.read([tmp_path / "good.safetensors"])["a"].tolist() == [1, 2]
-    assert headers.read(tmp_path / "good.safetensors") == {"a": malformed.entry()}
+    assert read_tensors([tmp_path / "good.safetensors"])["a"].tolist() == [1, 2]
+    assert read_header(tmp_path / "good.safetensors") == {"a": malformed.entry()}
 
 
 @pytest.mark.parametrize("name", malformed.FILES)
 def test_a_malformed_file_is_refused_by_name_wherever_weights_are_read(folder, name, capsys):
     path = folder / WEIGHTS
     path.write_bytes(malformed.FILES[name])
-    artifact.seal(manifests.read(folder), folder)
-    uses = [lambda: tensors.read([path]), lambda: artifact.weights_for(folder, "autoencoder"), lambda: artifact.load(folder)]
+    write_manifest(read_manifest(folder), folder)
+    uses = [lambda: read_tensors([path]), lambda: load_part_weights(folder, "autoencoder"), lambda: load(folder)]
     for use in uses[:1] if name in NOT_FINITE else uses:
         with pytest.raises(MgzooError) as caught:
             use()
         assert str(path) in str(caught.value) and caught.value.remedy and len(str(caught.value)) < 500
-    found = hub.verify(folder)
+    found = verify(folder)
     assert found and all(one.what and one.remedy for one in found)
     assert any(str(path) in str(one) or "not finite" in one.what or one.kind == "shape" for one in found)
     with pytest.raises(ArtifactError):
-        hub.push(folder, f"{folder.parent}/hub/model")
+        push(folder, f"{folder.parent}/hub/model")
     assert not (folder.parent / "hub").exists()
     run(["show", str(path)])
     assert "Traceback" not in capsys.readouterr().err
@@ -67,10 +74,10 @@ def test_a_malformed_file_is_refused_by_name_wherever_weights_are_read(folder, n
 def test_a_header_is_not_read_beyond_its_limit(tmp_path):
     path = tmp_path / "model.safetensors"
     with open(path, "wb") as file:
-        file.write((headers.MAX_BYTES + 1).to_bytes(8, "little"))
+        file.write((MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
         file.truncate(1 << 33)
     with pytest.raises(MgzooError, match="its header has 50,000,001 bytes, more than 50,000,000"):
-        tensors.read([path])
+        read_tensors([path])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
@@ -80,14 +87,14 @@ def test_one_value_that_is_not_finite_is_seen(dtype, value):
         value = 0.0  # it knows no infinity
     tensor = torch.ones(3, 5).to(dtype)
     tensor[1, 2] = value
-    assert tensors.is_finite(tensor) == (value == 0.0)
-    assert tensors.is_finite(torch.zeros(0)) and tensors.is_finite(torch.ones(2, dtype=torch.int64))
+    assert is_finite(tensor) == (value == 0.0)
+    assert is_finite(torch.zeros(0)) and is_finite(torch.ones(2, dtype=torch.int64))
 
 
 def test_two_shards_with_one_name_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.safetensors").write_bytes(malformed.GOOD)
-    for read in (tensors.read, tensors.headers):
+    for read in (read_tensors, tensor_shapes):
         with pytest.raises(MgzooError, match="a is also in another shard"):
             read([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
@@ -96,12 +103,12 @@ def test_two_shards_with_one_name_are_refused(tmp_path):
 def test_pulling_malformed_weights_leaves_nothing(folder, tmp_path, monkeypatch, name, told):
     monkeypatch.chdir(tmp_path)
     (folder / WEIGHTS).write_bytes(malformed.FILES[name])
-    artifact.seal(manifests.read(folder), folder)
-    commit = manifests.commit_of(folder)
+    write_manifest(read_manifest(folder), folder)
+    commit = commit_of(folder)
     shutil.copytree(folder, tmp_path / "hub" / "model" / commit)
     (tmp_path / "hub" / "model" / "refs.json").write_text(f'{{"main": "{commit}"}}')
     with pytest.raises(MgzooError, match=told):
-        hub.pull("./hub/model", "pulled")
+        pull("./hub/model", "pulled")
     assert sorted(os.listdir(tmp_path)) == ["hub"]
 
 
@@ -109,19 +116,19 @@ def test_a_good_file_is_read_as_the_formats_own_library_reads_it(tmp_path):
     """Every type; a tensor without values, one without axes, and one at an address that its type cannot begin at."""
     from safetensors.torch import load_file, save_file
 
-    state = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in tensors.DTYPES.values()}
+    state = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in DTYPES.values()}
     state |= {"none": torch.zeros(0, 4), "one": torch.tensor(5.0), "x": torch.ones(1, dtype=torch.int8)}
     path = tmp_path / "a.safetensors"
     save_file(state, path, metadata={"said": "so"})
-    assert {name: dtype.itemsize for name, dtype in tensors.DTYPES.items()} == headers.SIZES
-    back, known = tensors.read([path]), load_file(path)
-    assert back.keys() == known.keys() and headers.metadata(path) == {"said": "so"}
+    assert {name: dtype.itemsize for name, dtype in DTYPES.items()} == DTYPE_BYTES
+    back, known = read_tensors([path]), load_file(path)
+    assert back.keys() == known.keys() and read_metadata(path) == {"said": "so"}
     for key, value in known.items():
         assert (back[key].dtype, back[key].shape) == (value.dtype, value.shape)
         assert torch.equal(back[key].contiguous().view(-1).view(torch.uint8), value.contiguous().view(-1).view(torch.uint8))
     odd = malformed.file(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   ', malformed.numbers(1, 2))
     (tmp_path / "odd.safetensors").write_bytes(odd)
-    assert tensors.read([tmp_path / "odd.safetensors"])["a"].tolist() == [1, 2]
+    assert read_tensors([tmp_path / "odd.safetensors"])["a"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("name", malformed.FILES)
@@ -135,20 +142,20 @@ def test_what_the_formats_own_library_refuses_is_refused_by_the_header_alone(tmp
             pass
     except (SafetensorError, OSError):
         with pytest.raises(MgzooError, match="is damaged"):
-            headers.read(path)
+            read_header(path)
 
 
 def test_weights_are_mapped_and_not_copied_and_the_file_stays_as_it_is(folder):
     (folder / WEIGHTS).write_bytes(malformed.GOOD)
-    files = tensors.Mapped()
+    files = MappedFiles()
     digest = files.digest(folder / WEIGHTS)
     os.remove(folder / WEIGHTS)
     (folder / WEIGHTS).write_bytes(malformed.file({"a": malformed.entry()}, malformed.numbers(3, 4)))  # another file under the name
     a = files.tensors([folder / WEIGHTS])["a"]
     assert a.tolist() == [1, 2] and a.untyped_storage().nbytes() == 8
-    assert digest != manifests.digest_file(folder / WEIGHTS)
+    assert digest != storage.digest_file(folder / WEIGHTS)
     a[0] = 7
-    assert tensors.read([folder / WEIGHTS])["a"].tolist() == [3, 4]
-    b = tensors.read([folder / WEIGHTS])["a"]
+    assert read_tensors([folder / WEIGHTS])["a"].tolist() == [3, 4]
+    b = read_tensors([folder / WEIGHTS])["a"]
     b[0] = 7
-    assert b.tolist() == [7, 4] and tensors.read([folder / WEIGHTS])["a"].tolist() == [3, 4]
+    assert b.tolist() == [7, 4] and read_tensors([folder / WEIGHTS])["a"].tolist() == [3, 4]

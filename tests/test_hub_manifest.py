@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, Contract, FileEntry, Manifest, PartEntry, Reference, Requirement
-from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
+from mgzoo.artifact.manifest import FileEntry, Manifest, PartEntry, Requirement, WeightsReference, commit_of, is_allowed_file, parse_manifest, read_manifest
+from mgzoo.errors import ArtifactError
+from mgzoo.spec import ConditionSpec, Contract, LatentSpec, MgzooError
 
 DIGEST = "0" * 64
 GOOD = Manifest(
@@ -21,7 +21,7 @@ GOOD = Manifest(
     parts={
         "autoencoder": PartEntry(
             use="autoencoders.tae.v1",
-            weights=Reference(repo="registry/tae-emoji", commit="0123456789ab", part="autoencoder", digest=DIGEST),
+            weights=WeightsReference(repo="registry/tae-emoji", commit="0123456789ab", part="autoencoder", digest=DIGEST),
         ),
         "encoders.text": PartEntry(use="encoders.bytes.v1", trained=True, weights=("encoders.text/model.safetensors",)),
         "sampler": PartEntry(use="samplers.euler.v1"),
@@ -45,23 +45,23 @@ def changed(**values):
 
 def problems_of(data):
     with pytest.raises(ArtifactError) as caught:
-        manifests.parse(data)
+        parse_manifest(data)
     return [(problem.key, problem.what) for problem in caught.value.problems]
 
 
 def test_what_is_written_is_read_back():
-    assert manifests.parse(GOOD.to_json().encode()) == GOOD
+    assert parse_manifest(GOOD.to_json().encode()) == GOOD
     bare = dataclasses.replace(GOOD, contract=Contract(), parts={}, requires=(), metrics={}, files={})
-    assert manifests.parse(bare.to_json().encode()) == bare
+    assert parse_manifest(bare.to_json().encode()) == bare
 
 
 def test_equal_content_gives_an_equal_commit(tmp_path):
     (tmp_path / "mgzoo.json").write_text(GOOD.to_json())
-    commit = manifests.commit_of(tmp_path)
-    (tmp_path / "mgzoo.json").write_text(manifests.parse(GOOD.to_json().encode()).to_json())
-    assert manifests.commit_of(tmp_path) == commit and len(commit) == 12
+    commit = commit_of(tmp_path)
+    (tmp_path / "mgzoo.json").write_text(parse_manifest(GOOD.to_json().encode()).to_json())
+    assert commit_of(tmp_path) == commit and len(commit) == 12
     (tmp_path / "mgzoo.json").write_text(dataclasses.replace(GOOD, description="x").to_json())
-    assert manifests.commit_of(tmp_path) != commit
+    assert commit_of(tmp_path) != commit
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_name_that_an_artifact_may_not_hold_is_refused(name):
     ],
 )  # fmt: skip
 def test_a_name_of_the_layout_is_allowed(name):
-    assert manifests.allowed(name)
+    assert is_allowed_file(name)
 
 
 def test_every_problem_is_reported_together():
@@ -136,12 +136,12 @@ def test_an_oversized_file_is_not_read_whole(tmp_path):
     with open(tmp_path / "mgzoo.json", "wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(ArtifactError, match="larger than 1,000,000 bytes"):
-        manifests.read(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_a_folder_without_a_manifest_is_named(tmp_path):
     with pytest.raises(MgzooError) as caught:
-        manifests.read(tmp_path)
+        read_manifest(tmp_path)
     assert str(caught.value) == f"{tmp_path} is not an artifact: it has no mgzoo.json\n    -> name a folder that mgzoo saved"
 
 
@@ -156,7 +156,7 @@ json_values = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_any_value_anywhere_is_read_or_refused_with_problems(key, value):
     try:
-        manifests.parse(changed(**{key: value}))
+        parse_manifest(changed(**{key: value}))
     except ArtifactError as error:
         assert error.problems
 
@@ -165,10 +165,10 @@ def test_any_value_anywhere_is_read_or_refused_with_problems(key, value):
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_are_refused_with_problems(data):
     with pytest.raises(ArtifactError):
-        manifests.parse(data)
+        parse_manifest(data)
 
 
 def test_reading_manifests_and_refs_never_imports_torch():
-    code = "import sys, mgzoo.hub.manifest, mgzoo.hub.refs, mgzoo.hub.checking, mgzoo.hub.transfer; print('torch' in sys.modules)"
+    code = "import sys, mgzoo.artifact.manifest, mgzoo.hub.references, mgzoo.artifact.integrity, mgzoo.hub.fetch; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 from test_hub_faults import planted
 
-from mgzoo import hub
+from mgzoo.artifact.manifest import Requirement, commit_of, read_manifest, write_manifest
 from mgzoo.cli import output, run
-from mgzoo.hub import artifact, refs
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, Requirement
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo.errors import ArtifactError
+from mgzoo.hub.lookup import find_local, only_licenses
+from mgzoo.model.build import build
+from mgzoo.model.load import load
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.share.describe import describe
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import ConditionSpec, MgzooError, RecipeError
 
 FROM = """
@@ -39,42 +44,42 @@ def weights_fetched(loopback) -> list[str]:
 @pytest.fixture
 def noncommercial(model, repo):
     """A repository whose artifact is under cc-by-nc-4.0."""
-    artifact.describe(model, license="cc-by-nc-4.0")
-    hub.push(model, f"{repo}@v1", probe=False)
+    describe(model, license="cc-by-nc-4.0")
+    push(model, f"{repo}@v1", probe=False)
     return f"{repo}@v1"
 
 
 def test_a_licence_that_is_not_allowed_stops_a_pull_before_any_weight(loopback, noncommercial, capsys):
     loopback.log()
     with pytest.raises(ArtifactError) as caught:
-        hub.pull(noncommercial, licenses=("apache-2.0", "mit"))
+        pull(noncommercial, licenses=("apache-2.0", "mit"))
     assert [one.kind for one in caught.value.problems] == ["license"] and weights_fetched(loopback) == []
-    assert refs.local(noncommercial) is None
+    assert find_local(noncommercial) is None
     assert run(["pull", noncommercial, "--licenses", "apache-2.0, mit"]) == 1
     assert "its licence 'cc-by-nc-4.0' is not allowed" in capsys.readouterr().err and weights_fetched(loopback) == []
     assert run(["pull", noncommercial, "--licenses", "CC-BY-NC-4.0"]) == 0 and weights_fetched(loopback)
 
 
 def changed_contract(model, **changes):
-    manifest = manifests.read(model)
-    artifact.seal(dataclasses.replace(manifest, contract=dataclasses.replace(manifest.contract, **changes)), model)
+    manifest = read_manifest(model)
+    write_manifest(dataclasses.replace(manifest, contract=dataclasses.replace(manifest.contract, **changes)), model)
 
 
 def other_latents(model):
-    changed_contract(model, latent=dataclasses.replace(manifests.read(model).contract.latent, channels=4))
+    changed_contract(model, latent=dataclasses.replace(read_manifest(model).contract.latent, channels=4))
 
 
 def another_task(model):
-    manifest = manifests.read(model)
+    manifest = read_manifest(model)
     parts = {**manifest.parts, "task": dataclasses.replace(manifest.parts["task"], use="video.text_to_video.v1")}
-    artifact.seal(dataclasses.replace(manifest, parts=parts), model)
+    write_manifest(dataclasses.replace(manifest, parts=parts), model)
 
 
 def written(text):
     def change(model):
         with open(model / "recipe.yaml", "a") as file:
             file.write(text)
-        artifact.seal(manifests.read(model), model)
+        write_manifest(read_manifest(model), model)
 
     return change
 
@@ -97,32 +102,32 @@ def test_a_contract_that_is_not_the_recipes_is_told_with_the_rest_before_any_wei
     if where == "endpoint":
         planted(model, repo)
     else:
-        repo, commit = "./hub/tae", manifests.commit_of(model)
+        repo, commit = "./hub/tae", commit_of(model)
         shutil.copytree(model, Path("hub/tae") / commit)
         Path("hub/tae/refs.json").write_text(f'{{"main": "{commit}"}}')
     loopback.log()
     with pytest.raises(ArtifactError) as caught:
-        hub.pull(repo, "pulled", licenses=("mit",))
+        pull(repo, "pulled", licenses=("mit",))
     assert [one.kind for one in caught.value.problems] == ["license", kind] and said in str(caught.value)
     assert weights_fetched(loopback) == [] and not Path("pulled").exists()
-    assert kind in [one.kind for one in hub.verify(model, probe=False)]
+    assert kind in [one.kind for one in verify(model, probe=False)]
 
 
 def test_a_recipe_that_came_changed_is_not_composed_and_not_kept(loopback, model, repo):
     planted(model, repo)
     loopback.faults({"on": "GET .*/recipe.yaml", "do": "flip"})
     with pytest.raises(ArtifactError) as caught:
-        hub.pull(repo, "pulled", licenses=("mit",))
+        pull(repo, "pulled", licenses=("mit",))
     assert [one.kind for one in caught.value.problems] == ["license", "digest"] and weights_fetched(loopback) == []
     loopback.faults()
-    assert hub.verify(hub.pull(repo, "pulled"), probe=False) == []
+    assert verify(pull(repo, "pulled"), probe=False) == []
 
 
 def test_policy_licenses_of_a_recipe_hold_for_the_weights_it_starts_from(loopback, noncommercial):
     loopback.log()
     with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
         build(compose(recipe(noncommercial, "apache-2.0")))
-    assert weights_fetched(loopback) == [] and refs.local(noncommercial) is None
+    assert weights_fetched(loopback) == [] and find_local(noncommercial) is None
     assert build(compose(recipe(noncommercial, "apache-2.0, cc-by-nc-4.0")))
     with pytest.raises(RecipeError) as caught:  # now it is here, and the check of the recipe itself can tell
         compose(recipe(noncommercial, "apache-2.0"))
@@ -131,29 +136,29 @@ def test_policy_licenses_of_a_recipe_hold_for_the_weights_it_starts_from(loopbac
 
 def test_a_base_of_another_licence_is_refused_too(loopback, noncommercial, repo, monkeypatch):
     """The fine-tune is free, what it stands on is not."""
-    based = artifact.save(build(compose(recipe(noncommercial, ""))), Path("based"), golden=False)
-    assert manifests.read(based).parts["autoencoder"].needs.repo == repo
-    hub.push(based, f"{repo}-based", probe=False)
+    based = save(build(compose(recipe(noncommercial, ""))), Path("based"), golden=False)
+    assert read_manifest(based).parts["autoencoder"].needs.repo == repo
+    push(based, f"{repo}-based", probe=False)
     with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
-        hub.pull(f"{repo}-based", "here", licenses=("apache-2.0",))
+        pull(f"{repo}-based", "here", licenses=("apache-2.0",))
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(Path("another-cache").resolve()))
     loopback.log()
     with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
-        hub.pull(f"{repo}-based", "here", licenses=("apache-2.0",))
+        pull(f"{repo}-based", "here", licenses=("apache-2.0",))
     assert weights_fetched(loopback) == [] and not Path("here").exists()
 
 
 def test_a_licence_is_held_offline_as_well(loopback, noncommercial, monkeypatch):
     from huggingface_hub import constants
 
-    hub.pull(noncommercial)
+    pull(noncommercial)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
-        hub.pull(noncommercial, licenses=("mit",))
-    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"), refs.licensed(["mit"]):
-        artifact.load(noncommercial)
+        pull(noncommercial, licenses=("mit",))
+    with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"), only_licenses(["mit"]):
+        load(noncommercial)
 
 
 def test_a_signature_travels_over_the_network_and_is_held_before_any_weight(loopback, model, repo):
@@ -162,40 +167,40 @@ def test_a_signature_travels_over_the_network_and_is_held_before_any_weight(loop
 
     keys(Path("."), "ann")
     keys(Path("."), "bob")
-    hub.push(model, f"{repo}@unsigned", probe=False)
-    hub.push(model, f"{repo}@signed", sign="ann.pem", probe=False)
+    push(model, f"{repo}@unsigned", probe=False)
+    push(model, f"{repo}@signed", sign="ann.pem", probe=False)
     for ref, key, said in ((f"{repo}@unsigned", "ann.pub", "the artifact is not signed"), (f"{repo}@signed", "bob.pub", "Key mismatch")):
         loopback.log()
         with pytest.raises(ArtifactError, match=said) as caught:
-            hub.pull(ref, "pulled", require_signature=key)
+            pull(ref, "pulled", require_signature=key)
         assert caught.value.problems[-1].kind == "signature" and weights_fetched(loopback) == [] and not Path("pulled").exists()
-    hub.pull(f"{repo}@signed", "pulled", require_signature="ann.pub")
-    assert hub.verify("pulled", probe=False, require_signature="ann.pub") == []
+    pull(f"{repo}@signed", "pulled", require_signature="ann.pub")
+    assert verify("pulled", probe=False, require_signature="ann.pub") == []
 
 
 def test_requirements_are_those_of_the_parts_and_no_others_may_leave(loopback, model):
-    manifest = manifests.read(model)
+    manifest = read_manifest(model)
     evil = Requirement(distribution="evil-package", version="6.6.6")
     for requires, said in (((*manifest.requires, evil), "evil-package is required and supplies no part"),
                            ((), "mgzoo-autoencoders supplies a part and is not required")):
-        artifact.seal(dataclasses.replace(manifest, requires=requires), model)
+        write_manifest(dataclasses.replace(manifest, requires=requires), model)
         with pytest.raises(ArtifactError, match=said):
-            hub.push(model, "./hub/tae", probe=False)
+            push(model, "./hub/tae", probe=False)
     assert not Path("hub").exists()
 
 
 def test_a_hubs_folder_is_verified_whole(loopback, model):
-    first = hub.push(model, "./hub/tae@v1", probe=False)
-    artifact.describe(model, metrics={"steps": 1})
-    second = hub.push(model, "./hub/tae", probe=False)
-    artifact.describe(model, metrics={"steps": 2})
-    hub.push(model, "./hub/other", probe=False)
-    assert hub.verify("hub", probe=False) == [] == hub.verify("./hub/tae", probe=False)
+    first = push(model, "./hub/tae@v1", probe=False)
+    describe(model, metrics={"steps": 1})
+    second = push(model, "./hub/tae", probe=False)
+    describe(model, metrics={"steps": 2})
+    push(model, "./hub/other", probe=False)
+    assert verify("hub", probe=False) == [] == verify("./hub/tae", probe=False)
     (Path("hub/tae") / first / "LICENSE").write_text("mine")
     (Path("hub/tae") / second / "README.md").unlink()
-    assert sorted(one.kind for one in hub.verify("hub", probe=False)) == ["missing-file", "size"]
+    assert sorted(one.kind for one in verify("hub", probe=False)) == ["missing-file", "size"]
     shutil.rmtree("hub/tae")
-    assert hub.verify(Path("hub"), probe=False) == []
+    assert verify(Path("hub"), probe=False) == []
 
 
 def test_what_strangers_wrote_cannot_move_the_cursor(capsys):

@@ -13,10 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mgzoo
-from mgzoo import cli, hub, lock
+from mgzoo import cli
 from mgzoo.data.paths import find_data
-from mgzoo.hub import addresses, folder, refs
+from mgzoo.hub import addresses
+from mgzoo.hub import references as refs
+from mgzoo.hub.fetch import fetch
+from mgzoo.hub.folder_hub import publish_to_hub
+from mgzoo.hub.lookup import find_local
+from mgzoo.hub.references import parse_reference, parse_target, registry_folder
 from mgzoo.media import Media
+from mgzoo.recipe.lock import write_lock
+from mgzoo.share.pull import pull
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError, RecipeError
 
 HUB = "https://huggingface.co"
@@ -50,11 +58,11 @@ PAGES = [
 
 @pytest.mark.parametrize(("text", "said"), PAGES)
 def test_an_address_is_the_model_that_it_names(text, said):
-    ref = refs.parse(text)
+    ref = parse_reference(text)
     assert ref.is_endpoint and ref.text == said and (f"{ref.repo}@{ref.revision}" if ref.revision else ref.repo) == said
-    assert refs.local(text) is None and os.listdir() == []
+    assert find_local(text) is None and os.listdir() == []
     with pytest.raises(MgzooError, match=f"{said} is not on this machine\n    -> go online and run: mgzoo pull {said}"):
-        refs.resolve(text)
+        fetch(text)
 
 
 REFUSED = [
@@ -78,11 +86,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "what", "remedy"), REFUSED)
 def test_what_names_no_model_is_refused_everywhere_with_the_right_form(text, what, remedy, capsys):
-    for read in (refs.parse, refs.resolve, refs.parse_target, mgzoo.load, hub.pull, hub.verify):
+    for read in (parse_reference, fetch, parse_target, mgzoo.load, pull, verify):
         with pytest.raises(MgzooError) as caught:
             read(text)
         assert what in caught.value.what and remedy in caught.value.remedy, (read, caught.value)
-    assert refs.local(text) is None and os.listdir() == []
+    assert find_local(text) is None and os.listdir() == []
     assert cli.run(["pull", text]) == cli.run(["show", text]) == cli.run(["generate", text, "x"]) == 1
     assert "Traceback" not in capsys.readouterr().err and os.listdir() == []
 
@@ -108,23 +116,23 @@ def test_a_folder_wins_where_it_is_spelled_as_a_path_and_where_it_is_there():
         Path(name).mkdir(parents=True)
     for text, base in (("models/org/name", "models/org"), ("./models/org/name", "models/org"), ("org/name/tree/main", "org/name/tree"), ("./hub.example/org/name", "hub.example/org"),
                        ("hub.example/org/name", "hub.example/org"), ("datasets/hub/name", "datasets/hub"), ("./a@b/hub/name@v1", "a@b/hub"), ("./C:/name", "C:")):
-        ref = refs.parse(text)
+        ref = parse_reference(text)
         assert ref.hub == Path(base) and not ref.is_endpoint, text
-    assert refs.parse("hf://models/org/name").repo == refs.parse(f"{HUB}/org/name").repo == "org/name"
+    assert parse_reference("hf://models/org/name").repo == parse_reference(f"{HUB}/org/name").repo == "org/name"
     Path("hub").mkdir()
     with pytest.raises(MgzooError) as caught:
-        refs.resolve("hub/name")
+        fetch("hub/name")
     assert "hub is a folder here: hf://hub/name is the model on the network hub" in caught.value.remedy
-    assert refs.parse("hf://hub/name").is_endpoint
+    assert parse_reference("hf://hub/name").is_endpoint
 
 
 def test_the_hub_that_is_set_is_the_one_whose_pages_are_understood(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:8080/mirror")
-    assert refs.parse("http://127.0.0.1:8080/mirror/org/name/tree/v1").text == "org/name@v1"
-    assert refs.parse("127.0.0.1:8080/mirror/org/name").text == "org/name"
+    assert parse_reference("http://127.0.0.1:8080/mirror/org/name/tree/v1").text == "org/name@v1"
+    assert parse_reference("127.0.0.1:8080/mirror/org/name").text == "org/name"
     for text in (f"{HUB}/org/name", "http://127.0.0.1:8080/org/name", "http://127.0.0.1:8081/mirror/org/name"):
         with pytest.raises(MgzooError, match="is on another hub than http://127.0.0.1:8080/mirror, the one that is set"):
-            refs.parse(text)
+            parse_reference(text)
 
 
 def test_nothing_is_written_to_an_address(capsys):
@@ -134,8 +142,8 @@ def test_nothing_is_written_to_an_address(capsys):
         assert "is an address, not a path" in capsys.readouterr().err
     recipe, picture = mgzoo.compose("tiny/circle"), Media(video=torch.zeros(1, 8, 8, 3, dtype=torch.uint8), fps=8)
     address = "https://user:secret@hub.example/x"
-    for write in (lambda: hub.pull("registry/emoji-t2v", address), lambda: folder.publish(address, "name", lambda place: None), lambda: mgzoo.train(recipe, out=address),
-                  lambda: mgzoo.train(recipe, out=Path(address)), lambda: picture.save(address + ".png"), lambda: lock.write("s3://b/x.json", {}),
+    for write in (lambda: pull("registry/emoji-t2v", address), lambda: publish_to_hub(address, "name", lambda place: None), lambda: mgzoo.train(recipe, out=address),
+                  lambda: mgzoo.train(recipe, out=Path(address)), lambda: picture.save(address + ".png"), lambda: write_lock("s3://b/x.json", {}),
                   lambda: mgzoo.build(mgzoo.compose("tiny/circle"), weights=False, device="meta").save("hf://org/name")):
         with pytest.raises(MgzooError, match="is an address, not a path") as caught:
             write()
@@ -163,10 +171,10 @@ def test_weights_of_a_recipe_are_understood_or_a_problem_like_every_reference():
 
 
 def test_an_address_in_the_registry_is_a_name_in_the_registry():
-    place = Path(refs.resolve("registry/emoji-t2v"))
-    assert Path(refs.resolve("registry/emoji-t2v/")) == place == Path(refs.resolve(str(place) + "/"))
+    place = Path(fetch("registry/emoji-t2v"))
+    assert Path(fetch("registry/emoji-t2v/")) == place == Path(fetch(str(place) + "/"))
     shutil.copytree(place, "org/name")
-    assert refs.parse("org/name").folder == Path("org/name") and refs.parse("hf://org/name").is_endpoint
+    assert parse_reference("org/name").folder == Path("org/name") and parse_reference("hf://org/name").is_endpoint
 
 
 def test_of_two_registries_the_nearer_counts_that_has_the_revision(tmp_path, monkeypatch, caplog):
@@ -179,10 +187,10 @@ def test_of_two_registries_the_nearer_counts_that_has_the_revision(tmp_path, mon
         (tmp_path / place / "tae" / "refs.json").write_text(json.dumps({tag: commits[commit] for tag, commit in tags.items()}))
     monkeypatch.setattr(refs, "data_folder", lambda name: tmp_path / "far" / name)
     near, far = Path("registry"), tmp_path / "far" / "registry"
-    assert [refs.registry("tae", revision) for revision in (None, "v1", "v2", commits["b"], "v3")] == [near, near, far, far, near]
-    assert refs.local("registry/tae@v2") == far / "tae" / commits["b"] and not caplog.records
+    assert [registry_folder("tae", revision) for revision in (None, "v1", "v2", commits["b"], "v3")] == [near, near, far, far, near]
+    assert find_local("registry/tae@v2") == far / "tae" / commits["b"] and not caplog.records
     (far / "tae" / "refs.json").write_text(json.dumps({"main": commits["b"]}))
-    assert refs.registry("tae") == refs.registry("tae") == near
+    assert registry_folder("tae") == registry_folder("tae") == near
     (record,) = caplog.records
     assert record.getMessage() == f"registry/tae is {tmp_path}/registry/tae, not {far}/tae, which holds another model"
 
@@ -190,7 +198,7 @@ def test_of_two_registries_the_nearer_counts_that_has_the_revision(tmp_path, mon
 @given(st.text(st.sampled_from("abz09./:@~\\?#%- _\n\x00é"), max_size=24), st.sampled_from(["", "hf://", f"{HUB}/", "https://", "models/", "org/name/tree/"]))
 def test_any_text_is_a_reference_or_refused(text, before):
     try:
-        ref = refs.parse(before + text)
+        ref = parse_reference(before + text)
     except MgzooError as error:
         assert error.remedy
     else:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo import hub
+from mgzoo.artifact.manifest import read_manifest, write_manifest
+from mgzoo.artifact.signing import check_signature, sign_artifact
 from mgzoo.cli import run
-from mgzoo.hub import artifact, signing
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo.errors import ArtifactError
+from mgzoo.model.build import build
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.share.describe import describe
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 pytest.importorskip("model_signing.signing", reason="pip install model-signing pyopenssl", exc_type=ImportError)
@@ -46,7 +50,7 @@ def keys(folder: Path, name: str, curve="SECP256R1", password=None) -> tuple[Pat
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("signing")
     (folder / "recipe.yaml").write_text(TAE)
-    return artifact.save(build(compose(folder / "recipe.yaml")), folder / "model", golden=False)
+    return save(build(compose(folder / "recipe.yaml")), folder / "model", golden=False)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def signed(saved, tmp_path, monkeypatch) -> str:
     shutil.copytree(saved, "model")
     keys(Path("."), "ann")
     keys(Path("."), "bob")
-    hub.push("model", "./hub/tae", sign="ann.pem", probe=False)
+    push("model", "./hub/tae", sign="ann.pem", probe=False)
     return "./hub/tae"
 
 
@@ -68,27 +72,27 @@ def place(ref: str) -> Path:
 def refused(match: str, *words, **options) -> None:
     before = set(Path(".").rglob("*"))
     with pytest.raises(ArtifactError, match=match) as caught:
-        hub.pull(*words, **options)
+        pull(*words, **options)
     assert {one.kind for one in caught.value.problems} == {"signature"}
     assert set(Path(".").rglob("*")) == before
 
 
 def test_the_right_key_passes_and_the_signature_travels(signed):
-    pulled = hub.pull(signed, "pulled", require_signature="ann.pub")
-    assert (pulled / "mgzoo.sig").is_file() and hub.verify(pulled, require_signature="ann.pub") == []
-    hub.push(pulled, "./mirror/tae", probe=False)
-    assert hub.verify("./mirror/tae", require_signature="ann.pub") == [] == hub.verify(pulled)
-    assert hub.pull(signed, require_signature="ann.pub") == hub.pull(signed)
+    pulled = pull(signed, "pulled", require_signature="ann.pub")
+    assert (pulled / "mgzoo.sig").is_file() and verify(pulled, require_signature="ann.pub") == []
+    push(pulled, "./mirror/tae", probe=False)
+    assert verify("./mirror/tae", require_signature="ann.pub") == [] == verify(pulled)
+    assert pull(signed, require_signature="ann.pub") == pull(signed)
 
 
 def test_another_key_is_refused(signed):
     refused("signature does not hold: Key mismatch", signed, "pulled", require_signature="bob.pub")
-    assert [one.kind for one in hub.verify(signed, require_signature="bob.pub")] == ["signature"]
+    assert [one.kind for one in verify(signed, require_signature="bob.pub")] == ["signature"]
 
 
 def test_a_signature_that_claims_the_right_key_is_refused_all_the_same(signed):
     """The hint of a key in the file is anybody's word; what counts is the arithmetic."""
-    signing.sign(Path("model"), "bob.pem")
+    sign_artifact(Path("model"), "bob.pem")
     forged, real = (json.loads((folder / "mgzoo.sig").read_bytes()) for folder in (Path("model"), place(signed)))
     forged["verificationMaterial"] = real["verificationMaterial"]
     (place(signed) / "mgzoo.sig").write_text(json.dumps(forged))
@@ -98,18 +102,18 @@ def test_a_signature_that_claims_the_right_key_is_refused_all_the_same(signed):
 def test_changed_content_is_refused_though_the_manifest_was_made_to_agree(signed):
     (place(signed) / "README.md").write_text("# better than it is")
     with pytest.raises(ArtifactError, match="README.md: the file has"):
-        hub.pull(signed, "pulled", require_signature="ann.pub")
+        pull(signed, "pulled", require_signature="ann.pub")
     signature = (place(signed) / "mgzoo.sig").read_bytes()
-    artifact.seal(manifests.read(place(signed)), place(signed))
+    write_manifest(read_manifest(place(signed)), place(signed))
     assert not (place(signed) / "mgzoo.sig").exists()
     (place(signed) / "mgzoo.sig").write_bytes(signature)
     refused("signature does not hold: Signature mismatch", signed, "pulled", require_signature="ann.pub")
-    assert hub.pull(signed, "pulled")
+    assert pull(signed, "pulled")
 
 
 def test_the_signature_of_another_artifact_is_refused(signed):
-    artifact.describe("model", metrics={"steps": 1})
-    hub.push("model", "./hub/other", probe=False)
+    describe("model", metrics={"steps": 1})
+    push("model", "./hub/other", probe=False)
     shutil.copyfile(place(signed) / "mgzoo.sig", place("./hub/other") / "mgzoo.sig")
     refused("signature does not hold: Signature mismatch", "./hub/other", "pulled", require_signature="ann.pub")
 
@@ -117,16 +121,16 @@ def test_the_signature_of_another_artifact_is_refused(signed):
 def test_an_artifact_without_a_signature_is_refused_where_one_is_required(signed):
     (place(signed) / "mgzoo.sig").unlink()
     refused("the artifact is not signed", signed, "pulled", require_signature="ann.pub")
-    assert hub.pull(signed) and hub.verify(signed) == []
+    assert pull(signed) and verify(signed) == []
 
 
 def test_what_was_pushed_or_pulled_without_a_signature_can_get_one_later(signed):
     Path("model/mgzoo.sig").unlink()
     (place(signed) / "mgzoo.sig").unlink()
-    hub.pull(signed)
-    commit = hub.push("model", signed, sign="ann.pem", probe=False)
-    assert commit == place(signed).name and hub.verify(signed, require_signature="ann.pub") == []
-    assert (hub.pull(signed, require_signature="ann.pub") / "mgzoo.sig").is_file()
+    pull(signed)
+    commit = push("model", signed, sign="ann.pem", probe=False)
+    assert commit == place(signed).name and verify(signed, require_signature="ann.pub") == []
+    assert (pull(signed, require_signature="ann.pub") / "mgzoo.sig").is_file()
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"{" * 100_000, b"\xff", b'{"verificationMaterial": {}, "mediaType": 1}', b" " * 1_000_001])
@@ -138,8 +142,8 @@ def test_what_is_no_signature_is_refused_and_does_no_harm(signed, data):
 @pytest.mark.parametrize("curve", ["SECP384R1", "SECP521R1"])
 def test_larger_curves_sign(signed, curve):
     private, public = keys(Path("."), curve, curve)
-    signing.sign(Path("model"), private)
-    assert signing.check(Path("model"), public) == []
+    sign_artifact(Path("model"), private)
+    assert check_signature(Path("model"), public) == []
 
 
 def test_a_file_that_is_no_key_is_named(signed):
@@ -148,13 +152,13 @@ def test_a_file_that_is_no_key_is_named(signed):
     for key, said in (("none.pem", "there is no key none.pem"), ("text.pem", "text.pem is no private key to sign with"),
                       ("closed.pem", "closed.pem is no private key to sign with"), ("ann.pub", "ann.pub is no private key")):
         with pytest.raises(MgzooError) as caught:
-            hub.push("model", "./hub/again", sign=key, probe=False)
+            push("model", "./hub/again", sign=key, probe=False)
         assert said in caught.value.what and caught.value.remedy and not Path("hub/again").exists()
     for key, said in (("none.pub", "there is no key none.pub"), ("ann.pem", "ann.pem is no public key"), ("text.pem", "text.pem is no public key")):
         with pytest.raises(MgzooError) as caught:
-            hub.pull(signed, "pulled", require_signature=key)
+            pull(signed, "pulled", require_signature=key)
         assert said in caught.value.what and caught.value.remedy
-    assert sorted(os.listdir("model")) == sorted([*{name.split("/")[0] for name in manifests.read("model").files}, "mgzoo.json", "mgzoo.sig"])
+    assert sorted(os.listdir("model")) == sorted([*{name.split("/")[0] for name in read_manifest("model").files}, "mgzoo.json", "mgzoo.sig"])
 
 
 def test_the_words_of_the_command_line(signed, capsys):
@@ -176,8 +180,8 @@ def test_without_the_package_one_line_says_what_to_install(signed, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MgzooError) as caught:
-        hub.pull(signed, "pulled", require_signature="ann.pub")
+        pull(signed, "pulled", require_signature="ann.pub")
     assert str(caught.value) == (
         "signatures need the package model-signing, which cannot be imported: No module named 'model_signing'\n    -> pip install model-signing pyopenssl"
     )
-    assert hub.pull(signed, "pulled")
+    assert pull(signed, "pulled")

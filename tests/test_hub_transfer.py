@@ -12,12 +12,21 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from mgzoo import hub, storage
-from mgzoo.hub import artifact, folder, leaks, refs
-from mgzoo.hub import manifest as manifests
-from mgzoo.hub.manifest import ArtifactError, FileEntry
-from mgzoo.model import build
-from mgzoo.recipe import compose
+from mgzoo import storage
+from mgzoo.artifact.manifest import FileEntry, commit_of, read_manifest, write_manifest
+from mgzoo.artifact.secrets import find_secrets
+from mgzoo.errors import ArtifactError
+from mgzoo.hub.fetch import fetch
+from mgzoo.hub.folder_hub import find_in_hub, publish_to_hub, read_refs
+from mgzoo.hub.lookup import find_local
+from mgzoo.hub.references import parse_reference
+from mgzoo.model.build import build
+from mgzoo.model.load import load
+from mgzoo.model.save import save
+from mgzoo.recipe.compose import compose
+from mgzoo.share.pull import pull
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 TAE = """
@@ -36,7 +45,7 @@ def tae(tmp_path_factory):
     """An autoencoder's artifact."""
     place = tmp_path_factory.mktemp("tae")
     (place / "recipe.yaml").write_text(TAE)
-    return artifact.save(build(compose(place / "recipe.yaml")), place / "model")
+    return save(build(compose(place / "recipe.yaml")), place / "model")
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def model(tae, tmp_path, monkeypatch):
 def described(source, dest, text):
     """A copy of an artifact that says something else, so that it is another commit."""
     shutil.copytree(source, dest)
-    (dest / "mgzoo.json").write_text(dataclasses.replace(manifests.read(dest), description=text).to_json())
+    (dest / "mgzoo.json").write_text(dataclasses.replace(read_manifest(dest), description=text).to_json())
     return dest
 
 
@@ -65,14 +74,14 @@ def test_a_reference_is_a_folder_a_hub_or_an_endpoint(model):
     Path("runs/first").mkdir(parents=True)
     shutil.copytree(model, "runs/first/artifact")
     Path("hub").mkdir()
-    assert refs.parse("model").folder == Path("model")
-    assert refs.parse("runs/first").folder == Path("runs/first/artifact") == refs.local(Path("runs/first"))
-    ref = refs.parse("registry/tae@v1")
+    assert parse_reference("model").folder == Path("model")
+    assert parse_reference("runs/first").folder == Path("runs/first/artifact") == find_local(Path("runs/first"))
+    ref = parse_reference("registry/tae@v1")
     assert (ref.name, ref.revision, ref.repo) == ("tae", "v1", "registry/tae") and ref.hub.name == "registry"
     for text in ("hub/tae", "./hub/tae", "../hub/tae", "/data/hub/tae", "a/b/tae", "~/tae"):
-        ref = refs.parse(text)
+        ref = parse_reference(text)
         assert ref.hub == Path(text).expanduser().parent and ref.repo is None, text
-    ref = refs.parse("org/name@v1.0")
+    ref = parse_reference("org/name@v1.0")
     assert ref.is_endpoint and (ref.repo, ref.revision) == ("org/name", "v1.0")
 
 
@@ -80,12 +89,12 @@ def test_a_reference_is_a_folder_a_hub_or_an_endpoint(model):
 def test_what_is_no_reference_is_refused(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MgzooError, match="names no artifact"):
-        refs.parse(text)
-    assert refs.local(text) is None
+        parse_reference(text)
+    assert find_local(text) is None
 
 
 def test_what_is_not_there_is_named_with_what_is(model):
-    commit = hub.push(model, "./hub/tae@v1", probe=False)
+    commit = push(model, "./hub/tae@v1", probe=False)
     for ref, said in (
         ("./hub/tea", "hub has no artifact 'tea'\n    -> it has tae"),
         ("./hub/tae@v2", "hub/tae has no revision 'v2'\n    -> it has main, v1"),
@@ -93,23 +102,23 @@ def test_what_is_not_there_is_named_with_what_is(model):
         ("org/name", "org/name is not on this machine\n    -> go online and run: mgzoo pull org/name"),
     ):
         with pytest.raises(MgzooError) as caught:
-            refs.resolve(ref, offline=True)
-        assert str(caught.value) == said and refs.local(ref) is None
+            fetch(ref, offline=True)
+        assert str(caught.value) == said and find_local(ref) is None
 
 
 # ------------------------------------------------------------------------------------------- push and pull
 
 
 def test_the_circle_of_push_pull_and_verify_keeps_every_byte(model):
-    commit = hub.push(model, "some/hub/tae@v1")
+    commit = push(model, "some/hub/tae@v1")
     assert json.loads(Path("some/hub/tae/refs.json").read_text()) == {"main": commit, "v1": commit}
     assert sorted(path.name for path in Path("some/hub/tae").iterdir()) == [commit, "refs.json"]
-    pulled = hub.pull("some/hub/tae@v1", "pulled")
-    assert pulled == Path("pulled") and tree("pulled") == tree(model) and hub.verify(pulled) == []
+    pulled = pull("some/hub/tae@v1", "pulled")
+    assert pulled == Path("pulled") and tree("pulled") == tree(model) and verify(pulled) == []
     for ref in ("some/hub/tae", "some/hub/tae@v1", f"some/hub/tae@{commit}"):
-        assert hub.pull(ref) == Path(os.environ["MGZOO_HOME"]) / "hub" / "tae" / commit
-        assert hub.verify(ref) == []
-    assert artifact.load("some/hub/tae").recipe.description == "a tiny autoencoder"
+        assert pull(ref) == Path(os.environ["MGZOO_HOME"]) / "hub" / "tae" / commit
+        assert verify(ref) == []
+    assert load("some/hub/tae").recipe.description == "a tiny autoencoder"
 
 
 def test_a_run_folder_is_pushed_and_verified_through_its_artifact(model):
@@ -118,49 +127,49 @@ def test_a_run_folder_is_pushed_and_verified_through_its_artifact(model):
     checkpoint = Path("runs/first/checkpoints/step-000010")
     checkpoint.mkdir(parents=True)
     (checkpoint / "weights.safetensors").write_bytes(b"weights")
-    listed = {"weights.safetensors": {"size": 7, "blake3": manifests.digest_file(checkpoint / "weights.safetensors")}}
+    listed = {"weights.safetensors": {"size": 7, "blake3": storage.digest_file(checkpoint / "weights.safetensors")}}
     (checkpoint / "manifest.json").write_text(json.dumps({"step": 10, "files": listed}))
-    assert hub.push("runs/first", "./hub/tae", probe=False) == manifests.commit_of("runs/first/artifact")
-    assert hub.verify("runs/first") == []
+    assert push("runs/first", "./hub/tae", probe=False) == commit_of("runs/first/artifact")
+    assert verify("runs/first") == []
     (checkpoint / "weights.safetensors").write_bytes(b"weighty")
     (Path("runs/first/artifact") / "LICENSE").unlink()
-    assert [(one.kind, one.origin.source) for one in hub.verify("runs/first")] == [
+    assert [(one.kind, one.origin.source) for one in verify("runs/first")] == [
         ("digest", "runs/first/checkpoints/step-000010/weights.safetensors"),
         ("missing-file", "runs/first/artifact/LICENSE"),
     ]
 
 
 def test_a_tag_stays_where_it_is_and_main_moves(model):
-    first = hub.push(model, "./hub/tae@v1", probe=False)
-    second = hub.push(described(model, Path("other"), "newer"), "./hub/tae@v2", probe=False)
-    assert folder.read_refs("hub", "tae") == {"main": second, "v1": first, "v2": second}
+    first = push(model, "./hub/tae@v1", probe=False)
+    second = push(described(model, Path("other"), "newer"), "./hub/tae@v2", probe=False)
+    assert read_refs("hub", "tae") == {"main": second, "v1": first, "v2": second}
     before = tree("hub")
     with pytest.raises(MgzooError, match="already has a tag 'v1'"):
-        hub.push("other", "./hub/tae@v1", probe=False)
+        push("other", "./hub/tae@v1", probe=False)
     with pytest.raises(MgzooError, match="'main' cannot be a tag"):
-        hub.push("other", "./hub/tae@main", probe=False)
+        push("other", "./hub/tae@main", probe=False)
     assert tree("hub") == before
-    assert hub.push(model, "./hub/tae@v1", probe=False) == first
-    assert folder.find("hub", "tae").name == first
+    assert push(model, "./hub/tae@v1", probe=False) == first
+    assert find_in_hub("hub", "tae").name == first
 
 
 def test_of_two_pushes_made_on_one_parent_the_later_is_refused(model):
-    first = hub.push(model, "./hub/tae", probe=False)
+    first = push(model, "./hub/tae", probe=False)
     rival = described(model, Path("rival"), "the rival's")
     mine = described(model, Path("mine"), "mine")
 
     def fill(staging):
-        hub.push(rival, "./hub/tae", probe=False)
+        push(rival, "./hub/tae", probe=False)
         storage.copy_files(mine, staging, tree(mine))
 
     with pytest.raises(MgzooError) as caught:
-        folder.publish("hub", "tae", fill)
-    winner = manifests.commit_of(rival)
+        publish_to_hub("hub", "tae", fill)
+    winner = commit_of(rival)
     assert caught.value.what == f"hub/tae has moved: main is {winner}, this push was made on {first}"
     assert sorted(os.listdir("hub/tae")) == sorted([first, winner, "refs.json"])
     with pytest.raises(MgzooError, match="has moved"):
-        hub.push(mine, "./hub/tae", parent=first, probe=False)
-    assert hub.push(mine, "./hub/tae", parent=winner, probe=False) == manifests.commit_of(mine)
+        push(mine, "./hub/tae", parent=first, probe=False)
+    assert push(mine, "./hub/tae", parent=winner, probe=False) == commit_of(mine)
 
 
 def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
@@ -169,7 +178,7 @@ def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
 
     def work(source):
         try:
-            done.append(hub.push(source, "./hub/tae", probe=False))
+            done.append(push(source, "./hub/tae", probe=False))
         except MgzooError as error:
             assert "has moved" in error.what
             refused.append(source)
@@ -180,7 +189,7 @@ def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
     for thread in threads:
         thread.join()
     assert done and len(done) + len(refused) == len(sources)
-    assert sorted(os.listdir("hub/tae")) == sorted([*done, "refs.json"]) and folder.find("hub", "tae").name in done
+    assert sorted(os.listdir("hub/tae")) == sorted([*done, "refs.json"]) and find_in_hub("hub", "tae").name in done
 
 
 @pytest.mark.parametrize("name", ["zero_to_fp32.py", "optimizer.pt", "backbone/model.bin", "weights.pkl", "train.log", "token", ".env", "scheduler.safetensors",
@@ -190,14 +199,14 @@ def test_what_must_not_leave_stays_behind_and_cannot_be_listed(model, name):
     (model / name).parent.mkdir(exist_ok=True)
     (model / name).write_bytes(b"not for the world")
     said = []
-    hub.push(model, "./hub/tae", probe=False, report=said.append)
+    push(model, "./hub/tae", probe=False, report=said.append)
     assert f"left behind: {model / name} is not part of the artifact" in said
     assert not [path for path in tree("hub") if path.endswith(name)]
-    manifest = manifests.read(model)
-    entry = FileEntry(size=17, blake3=manifests.digest_file(model / name))
+    manifest = read_manifest(model)
+    entry = FileEntry(size=17, blake3=storage.digest_file(model / name))
     (model / "mgzoo.json").write_text(dataclasses.replace(manifest, files={**manifest.files, name: entry}).to_json())
     with pytest.raises(ArtifactError, match="not a file that an artifact may hold"):
-        hub.push(model, "./hub/listed", probe=False)
+        push(model, "./hub/listed", probe=False)
     assert not Path("hub/listed").exists()
 
 
@@ -208,9 +217,9 @@ def test_what_must_not_leave_stays_behind_and_cannot_be_listed(model, name):
 def test_a_secret_in_a_text_stops_the_push_and_is_not_repeated(model, line):
     with open(model / "README.md", "a") as file:
         file.write(f"\nlogin with {line}\n")
-    artifact.seal(manifests.read(model), model)
+    write_manifest(read_manifest(model), model)
     with pytest.raises(ArtifactError) as caught:
-        hub.push(model, "./hub/tae", probe=False)
+        push(model, "./hub/tae", probe=False)
     assert {one.kind for one in caught.value.problems} == {"secret"} and line not in str(caught.value)
     assert not Path("hub").exists() or not any(Path("hub").iterdir())
 
@@ -219,17 +228,17 @@ def test_a_damaged_artifact_is_not_pushed(model):
     path = model / "autoencoder" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(ArtifactError, match="expected"):
-        hub.push(model, "./hub/tae")
+        push(model, "./hub/tae")
     assert not Path("hub").exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["ctrl-c", "full"])
 def test_a_push_or_a_pull_that_is_cut_short_anywhere_leaves_nothing_half_written(model, monkeypatch, error):
-    first = hub.push(model, "./hub/tae", probe=False)
+    first = push(model, "./hub/tae", probe=False)
     newer = described(model, Path("other"), "newer")
-    commits = {first, manifests.commit_of(newer)}
+    commits = {first, commit_of(newer)}
     real = os.fsync
-    for do in (lambda: hub.push(newer, "./hub/tae", probe=False), lambda: hub.pull("./hub/tae", "pulled")):
+    for do in (lambda: push(newer, "./hub/tae", probe=False), lambda: pull("./hub/tae", "pulled")):
         for count in range(100):
             calls = iter(range(1000))
 
@@ -247,34 +256,34 @@ def test_a_push_or_a_pull_that_is_cut_short_anywhere_leaves_nothing_half_written
                 else:
                     break
             assert not [path for path in Path(".").rglob(".*.mgzoo-*")]
-            assert set(os.listdir("hub/tae")) == {"refs.json", *folder.read_refs("hub", "tae").values()} | {first}
-            assert folder.find("hub", "tae").name in commits and hub.verify("hub/tae", probe=False) == []
+            assert set(os.listdir("hub/tae")) == {"refs.json", *read_refs("hub", "tae").values()} | {first}
+            assert find_in_hub("hub", "tae").name in commits and verify("hub/tae", probe=False) == []
             if Path("pulled").exists():
-                assert hub.verify("pulled", probe=False) == []
+                assert verify("pulled", probe=False) == []
                 shutil.rmtree("pulled")
         assert count > 8
 
 
 def test_pushing_again_repairs_a_damaged_commit(model):
-    commit = hub.push(model, "./hub/tae", probe=False)
+    commit = push(model, "./hub/tae", probe=False)
     (Path("hub/tae") / commit / "LICENSE").write_text("changed")
-    assert [one.kind for one in hub.verify("./hub/tae", probe=False)] == ["size"]
-    assert hub.push(model, "./hub/tae", probe=False) == commit and hub.verify("./hub/tae", probe=False) == []
+    assert [one.kind for one in verify("./hub/tae", probe=False)] == ["size"]
+    assert push(model, "./hub/tae", probe=False) == commit and verify("./hub/tae", probe=False) == []
 
 
 def test_a_pull_never_overwrites(model):
-    hub.push(model, "./hub/tae", probe=False)
+    push(model, "./hub/tae", probe=False)
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("precious")
     with pytest.raises(MgzooError, match="mine exists"):
-        hub.pull("./hub/tae", "mine")
+        pull("./hub/tae", "mine")
     Path("empty").mkdir()
-    assert hub.pull("./hub/tae", "empty") == Path("empty") and os.listdir("mine") == ["thesis.txt"]
+    assert pull("./hub/tae", "empty") == Path("empty") and os.listdir("mine") == ["thesis.txt"]
 
 
 def planted(model, change):
     """Push, then change what lies in the hub, as an attacker or a bad disk would."""
-    commit = hub.push(model, "./hub/tae", probe=False)
+    commit = push(model, "./hub/tae", probe=False)
     change(Path("hub/tae") / commit)
 
 
@@ -306,13 +315,13 @@ def test_a_hostile_or_damaged_hub_is_refused_before_anything_arrives(model, chan
     planted(model, change)
     before = set(Path(".").rglob("*"))
     with pytest.raises(MgzooError) as caught:
-        hub.pull("./hub/tae", "pulled")
+        pull("./hub/tae", "pulled")
     assert said in str(caught.value) and set(Path(".").rglob("*")) == before
 
 
 def test_licence_plugins_and_space_are_reported_together_before_copying(model):
     def change(place):
-        manifest = manifests.read(place)
+        manifest = read_manifest(place)
         entry = manifest.files["autoencoder/model.safetensors"]
         files = {**manifest.files, "autoencoder/model.safetensors": dataclasses.replace(entry, size=1 << 60)}
         parts = {**manifest.parts, "task": dataclasses.replace(manifest.parts["task"], use="acme.task.v1")}
@@ -320,17 +329,17 @@ def test_licence_plugins_and_space_are_reported_together_before_copying(model):
 
     planted(model, change)
     with pytest.raises(ArtifactError) as caught:
-        hub.pull("./hub/tae", "pulled", licenses=("apache-2.0", "mit"))
+        pull("./hub/tae", "pulled", licenses=("apache-2.0", "mit"))
     assert [one.kind for one in caught.value.problems] == ["plugin", "license", "disk"]
     assert caught.value.problems[1].remedy == "allow it in policy.licenses, which has apache-2.0, mit, or choose another artifact"
-    assert hub.pull.__doc__ and not Path("pulled").exists()
+    assert pull.__doc__ and not Path("pulled").exists()
 
 
 def test_a_damaged_cached_copy_is_replaced(model):
-    hub.push(model, "./hub/tae", probe=False)
-    place = hub.pull("./hub/tae")
+    push(model, "./hub/tae", probe=False)
+    place = pull("./hub/tae")
     (place / "README.md").write_text("changed")
-    assert hub.pull("./hub/tae") == place and hub.verify(place, probe=False) == []
+    assert pull("./hub/tae") == place and verify(place, probe=False) == []
 
 
 # ------------------------------------------------------------------------------------------- endpoints, without a network
@@ -351,11 +360,11 @@ def test_an_artifact_in_the_hugging_face_cache_is_found_without_a_socket(model, 
     (base / "refs").mkdir()
     (base / "refs" / "v1").write_text(commit)
     folder_ = (base / "snapshots" / commit).resolve()
-    assert refs.local("org/name@v1") == refs.local(f"org/name@{commit}") == refs.resolve("org/name@v1", offline=True) == folder_
-    assert refs.local("org/name") is None
-    assert hub.verify("org/name@v1") == []
+    assert find_local("org/name@v1") == find_local(f"org/name@{commit}") == fetch("org/name@v1", offline=True) == folder_
+    assert find_local("org/name") is None
+    assert verify("org/name@v1") == []
     os.unlink(folder_ / "LICENSE")
-    assert refs.local("org/name@v1") is None
+    assert find_local("org/name@v1") is None
 
 
 @pytest.mark.parametrize("code", ["hub.pull('org/name@v1')", "hub.push('model', 'org/name@v1', probe=False)"])
@@ -367,4 +376,4 @@ def test_an_endpoint_that_cannot_be_reached_is_an_error_with_a_remedy(model, cod
 
 
 def test_the_file_names_and_the_licence_text_of_an_artifact_pass_the_secret_scan(model):
-    assert leaks.find(model, manifests.read(model)) == []
+    assert find_secrets(model, read_manifest(model)) == []

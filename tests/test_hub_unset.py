@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import nn
 
-from mgzoo.hub.unset import parameters_unset
+from mgzoo.model.skip_init import init_empty_weights
 
 
 class Part(nn.Module):
@@ -22,7 +22,7 @@ class Part(nn.Module):
 
 
 def test_parameters_have_no_memory_and_buffers_do():
-    with parameters_unset():
+    with init_empty_weights():
         part = Part()
     assert all(parameter.is_meta and parameter.requires_grad for parameter in part.parameters()) and part.tied is part.layer.weight
     assert torch.equal(part.table, torch.arange(4.0).cos()) and part.layer.weight.shape == (4, 3)
@@ -31,7 +31,7 @@ def test_parameters_have_no_memory_and_buffers_do():
 
 def test_a_filled_model_is_like_one_that_was_built_and_loaded():
     made = Part()
-    with parameters_unset():
+    with init_empty_weights():
         part = Part()
     part.load_state_dict(made.state_dict(), assign=True)
     assert torch.equal(part.norm(part.layer(torch.ones(3))), made.norm(made.layer(torch.ones(3))))

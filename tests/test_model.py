@@ -4,8 +4,11 @@ import pytest
 import torch
 
 import mgzoo
-from mgzoo.cache import Cache
-from mgzoo.model import Input, build, load_part, to_frames, to_pixels
+from mgzoo.media.frames import float_to_uint8, uint8_to_float
+from mgzoo.model.build import build, load_part
+from mgzoo.model.feature_cache import Cache
+from mgzoo.model.model import EncoderInput
+from mgzoo.model.save import save
 from mgzoo.parts import Clip, Condition
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 
@@ -67,7 +70,7 @@ def test_part_names_are_those_with_weights(model):
 
 
 def test_weights_of_another_shape_are_refused_with_the_artifact_named(model, tmp_path):
-    mgzoo.model.save(model(depth=1), tmp_path / "artifact")
+    save(model(depth=1), tmp_path / "artifact")
     deeper = model(depth=2)
     with pytest.raises(MgzooError, match="weights of backbone in .* do not fit backbones.llama3.v1"):
         load_part(deeper, "backbone", str(tmp_path / "artifact"))
@@ -160,18 +163,18 @@ def test_a_frozen_encoder_sees_an_input_once(model):
         asked.append(1)
         return "a red heart"
 
-    one = Input(value=later, digest=Input.text("a red heart").digest)
-    first, again = made.encode_inputs("text", [one, Input.text("x")]), made.encode_inputs("text", [one])
+    one = EncoderInput(value=later, digest=EncoderInput.text("a red heart").digest)
+    first, again = made.encode_inputs("text", [one, EncoderInput.text("x")]), made.encode_inputs("text", [one])
     assert asked == [1] and first.mask.sum(1).tolist()[0] == again.mask.sum().item() > first.mask.sum(1).tolist()[1]
     assert torch.equal(made.encode_texts("text", ["a red heart"]).values, again.values) and asked == [1]
 
 
 def test_frames_become_pixels_and_come_back_unchanged():
     video = torch.randint(0, 256, (3, 4, 5, 3), dtype=torch.uint8)
-    media = to_pixels(video)
+    media = uint8_to_float(video)
     assert media.shape == (3, 3, 4, 5) and media.min() >= -1 and media.max() <= 1
-    assert torch.equal(to_frames(media), video)
-    assert torch.equal(to_frames(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))
+    assert torch.equal(float_to_uint8(media), video)
+    assert torch.equal(float_to_uint8(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -179,7 +182,7 @@ def test_values_that_are_not_finite_become_no_frames(value):
     media = torch.zeros(3, 1, 4, 4)
     media[0, 0, 1, 1] = value
     with pytest.raises(MgzooError, match="not finite"):
-        to_frames(media)
+        float_to_uint8(media)
 
 
 def test_a_request_that_the_task_cannot_answer_names_what_it_takes(tmp_path):

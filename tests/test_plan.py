@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from mgzoo import plan as plans
+from mgzoo.artifact.manifest import FileEntry, Manifest, PartEntry
 from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
-from mgzoo.hub.manifest import FileEntry, Manifest, PartEntry
 from mgzoo.plan import Memory, PartFigures, Plan, StageFigures, WeightsFigures, count, memory, plan, size_of
-from mgzoo.recipe import compose, recipe_names
-from mgzoo.schema import Ema, Train
+from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.schema import Ema, Train
 
 PAPER_30B = 29_303_513_088
 NO_AVERAGE = Train(ema=Ema(decay=0))
@@ -191,12 +191,6 @@ def test_weights_that_are_not_here_are_unknown(small):
     assert "nobody/nothing@v1" in answer.render()
 
 
-def test_stored_precision_is_the_artifacts():
-    from mgzoo.hub import artifact
-
-    assert plans.BF16_FROM == artifact.BF16_FROM
-
-
 def test_fewer_than_one_rank_is_refused(small):
     with pytest.raises(ValueError, match="gpus must be at least 1, got 0"):
         plan(small(), gpus=0)
@@ -204,7 +198,7 @@ def test_fewer_than_one_rank_is_refused(small):
 
 def test_planning_imports_no_torch():
     code = (
-        "import sys; from mgzoo.recipe import compose; from mgzoo.plan import plan; "
+        "import sys; from mgzoo.recipe.compose import compose; from mgzoo.plan import plan; "
         "answer = plan(compose('movie_gen/t2v_30b'), 6144); answer.render(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

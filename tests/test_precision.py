@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import torch
+
 from mgzoo import precision
-from mgzoo.schema import Train
+from mgzoo.recipe.schema import Train
 from mgzoo.spec import MgzooError
 from mgzoo.train.zero import deepspeed_config
 
@@ -73,7 +74,7 @@ def test_the_answer_for_a_cpu_needs_no_torch():
 
 
 def test_an_engine_is_never_made_of_a_precision_that_is_not_settled():
-    from mgzoo.schema import Zero
+    from mgzoo.recipe.schema import Zero
 
     with pytest.raises(AssertionError, match="settled"):
         deepspeed_config(Train(), Zero(), 1, "cpu")

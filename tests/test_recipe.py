@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 import mgzoo
 from mgzoo.discovery import discover
-from mgzoo.layers import dump, parse
-from mgzoo.overrides import as_text, parse_value
-from mgzoo.recipe import compose, copy, explain, locate, recipe_folders, recipe_names
+from mgzoo.recipe.compose import compose, copy_recipe, find_recipe, recipe_folders, recipe_names
+from mgzoo.recipe.overrides import as_text, parse_override_value
+from mgzoo.recipe.recipe import explain
+from mgzoo.recipe.yaml_tree import parse_yaml
+from mgzoo.recipe.yaml_writer import dump_yaml
 from mgzoo.spec import MgzooError, Origin, RecipeError
 
 HERE = Path(__file__).parent
@@ -106,7 +108,7 @@ def test_texts_inside_an_override_in_brackets_are_as_typed():
 
 def test_what_may_be_left_out_is_left_out_by_null_or_nothing_and_is_text_otherwise():
     for written, value in (("null", None), ("", None), ("~", None), ('"null"', "null"), ("clips #2", "clips #2"), ("7", "7"), ("~/x", "~/x")):
-        assert as_text(parse_value(written, []), str | None).value == value
+        assert as_text(parse_override_value(written, []), str | None).value == value
 
 
 def test_nothing_of_an_override_is_dropped_where_its_key_is_no_text():
@@ -232,7 +234,7 @@ def test_numbers_and_text_are_those_of_yaml_1_2(tmp_path):
 @pytest.mark.parametrize("text", ["{path: ???}", "{a: ???, b: [???, ?x], c: ???x}", "path: ???", "? key\n: value", "{? key : value}"])
 def test_question_marks_in_flow_maps_read_as_in_yaml_1_2(text):
     problems = []
-    node = parse(text, "test", problems)
+    node = parse_yaml(text, "test", problems)
     assert not problems
     assert node.plain() in ({"path": "???"}, {"a": "???", "b": ["???", "?x"], "c": "???x"}, {"key": "value"})
 
@@ -248,13 +250,13 @@ plain = st.recursive(
 @given(st.dictionaries(st.text("abcdefgh_", min_size=1), plain, min_size=1, max_size=4))
 def test_what_is_dumped_reads_back_the_same(tree):
     problems = []
-    node = parse(dump(tree), "test", problems)
+    node = parse_yaml(dump_yaml(tree), "test", problems)
     assert not problems and node.plain() == tree and repr(node.plain()) == repr(tree)
 
 
 @pytest.mark.parametrize("value", ["16:9", "1e-4", "yes", "null", "~", "", "???", "- a", "a: b", "#", "2020-01-01", "0o7", "1_0", ".inf", "é\u2028"])
 def test_text_that_looks_like_something_else_stays_text(value):
-    assert parse(dump({"a": value}), "test", []).plain() == {"a": value}
+    assert parse_yaml(dump_yaml({"a": value}), "test", []).plain() == {"a": value}
 
 
 def test_layers_merge_in_order_lists_replace_and_the_file_itself_is_last(tmp_path):
@@ -383,47 +385,47 @@ def test_every_leaf_of_the_tree_has_an_origin():
 
 def test_a_copy_composes_to_the_same_tree_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = copy("ablations/emoji_dit", "mine.yaml")
+    path = copy_recipe("ablations/emoji_dit", "mine.yaml")
     assert path == Path("mine.yaml") and "defaults: [ablations/base]" in path.read_text() and path.read_text().startswith("# ")
     assert compose("mine.yaml").tree == compose("ablations/emoji_dit").tree
     with pytest.raises(MgzooError, match="mine.yaml exists"):
-        copy("ablations/emoji_dit", "mine.yaml")
-    assert copy("tiny/emoji_t2v", tmp_path / "folder" / "deep.yaml").is_file()
+        copy_recipe("ablations/emoji_dit", "mine.yaml")
+    assert copy_recipe("tiny/emoji_t2v", tmp_path / "folder" / "deep.yaml").is_file()
 
 
 def test_of_two_recipes_of_one_name_equal_ones_are_one_and_else_the_working_folders_counts(tmp_path, monkeypatch, caplog):
     """As in a clone of the repository beside an installed mgzoo."""
     monkeypatch.chdir(tmp_path)
-    own = locate("tiny/emoji_t2v")
+    own = find_recipe("tiny/emoji_t2v")
     path = tmp_path / "recipes" / "tiny" / "emoji_t2v.yaml"
     path.parent.mkdir(parents=True)
     path.write_bytes(own.read_bytes())
-    assert recipe_folders()[0] == Path("recipes") and locate("tiny/emoji_t2v").read_bytes() == own.read_bytes() and not caplog.records
+    assert recipe_folders()[0] == Path("recipes") and find_recipe("tiny/emoji_t2v").read_bytes() == own.read_bytes() and not caplog.records
     path.write_text("defaults: [../base.yaml]\ntrain: {lr: 0.5}\n")
     path.parents[1].joinpath("base.yaml").write_bytes(own.read_bytes())
     for _ in range(2):
-        assert locate("tiny/emoji_t2v") == Path("recipes/tiny/emoji_t2v.yaml") and compose("tiny/emoji_t2v").train.lr == 0.5
+        assert find_recipe("tiny/emoji_t2v") == Path("recipes/tiny/emoji_t2v.yaml") and compose("tiny/emoji_t2v").train.lr == 0.5
     (record,) = caplog.records
     assert record.getMessage() == f"tiny/emoji_t2v is recipes/tiny/emoji_t2v.yaml, not {own}, which says something else: name the file to choose"
 
 
 def test_a_plugins_recipe_of_a_name_that_is_taken_is_an_error_unless_it_is_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own, other = locate("tiny/circle"), tmp_path / "plugin" / "tiny" / "circle.yaml"
+    own, other = find_recipe("tiny/circle"), tmp_path / "plugin" / "tiny" / "circle.yaml"
     other.parent.mkdir(parents=True)
     monkeypatch.setitem(discover().recipe_folders, "acme", tmp_path / "plugin")
     other.write_bytes(own.read_bytes())
-    assert locate("tiny/circle") == own
+    assert find_recipe("tiny/circle") == own
     other.write_text("schema: 1\n")
     with pytest.raises(MgzooError, match="the recipe name 'tiny/circle' is ambiguous: .*circle.yaml and .*circle.yaml\n    -> give the path"):
-        locate("tiny/circle")
+        find_recipe("tiny/circle")
 
 
 # -- laws
 
 
 def test_composing_every_shipped_recipe_imports_nothing_heavy():
-    code = ("import sys, mgzoo\nfrom mgzoo.recipe import recipe_names\nassert not {'omegaconf', 'ruamel.yaml'} & sys.modules.keys()\n"
+    code = ("import sys, mgzoo\nfrom mgzoo.recipe.compose import recipe_names\nassert not {'omegaconf', 'ruamel.yaml'} & sys.modules.keys()\n"
             "for name in recipe_names(): mgzoo.compose(name).to_yaml()\n"
             "print(sorted({'torch', 'numpy', 'deepspeed', 'transformers', 'diffusers'} & sys.modules.keys()))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent)
@@ -448,7 +450,7 @@ def test_the_public_verbs_are_there_and_imported_lazily():
 def test_hostile_text_is_one_problem(tmp_path, text, what):
     (line,) = problems_of(write(tmp_path, text))
     assert what in line
-    assert parse("a: 16:9", "test", []).plain() == {"a": "16:9"}
+    assert parse_yaml("a: 16:9", "test", []).plain() == {"a": "16:9"}
 
 
 def test_numbers_that_are_none_are_told(tmp_path):
@@ -468,10 +470,11 @@ def test_a_recipe_that_is_no_text_is_one_problem(tmp_path):
 
 def test_each_manifest_is_parsed_once(monkeypatch):
     """tiny/personalize names three artifacts in five stages and two of them share a manifest: not 72 times, as it once was."""
-    from mgzoo.hub import manifest
+    from mgzoo.artifact import manifest
+    from mgzoo.artifact.manifest import _parsed_manifest, parse_manifest
 
-    manifest._parsed.cache_clear()
-    parsed, parse = [], manifest.parse
+    _parsed_manifest.cache_clear()
+    parsed, parse = [], parse_manifest
     monkeypatch.setattr(manifest, "parse", lambda data, source: parsed.append(source) or parse(data, source))
     compose(Path(__file__).parents[1] / "recipes/tiny/personalize.yaml")
     assert 0 < len(parsed) == len(set(parsed)) <= 3

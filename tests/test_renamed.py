@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mgzoo import scaffold
-from mgzoo.discovery import entry_points, survey
+from mgzoo.discovery import load_plugins
+from mgzoo.distributions import entry_points
 
 RECIPE = """\
 schema: 1
@@ -119,6 +120,6 @@ def test_an_old_id_that_means_two_things_is_an_error_that_names_both(components,
     plugin(tmp_path, "bad", components)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "bad_plugin", raising=False)
-    registry = survey(list(entry_points([str(tmp_path)])))
+    registry = load_plugins(list(entry_points([str(tmp_path)])))
     assert [str(bad) for bad in registry.set_aside] == [f"bad (mgzoo-bad 1.0): {reason}"]
     assert not registry.components and not registry.renamed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mgzoo.cli import run
-from mgzoo.recipe import compose, recipe_names
-from mgzoo.schema import Adapter, Ema, Train, Zero
-from mgzoo.settings import notes
+from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.schema import Adapter, Ema, Train, Zero
+from mgzoo.recipe.settings import setting_notes
 from mgzoo.spec import RecipeError
 from mgzoo.train.stages import StagePlan
 
@@ -80,10 +80,10 @@ def span(first=0, last=100, **train):
 
 
 def test_what_the_steps_are_too_few_for_is_said():
-    assert notes([span(warmup=10, validate_every=10, plateau=2)]) == []
-    (line,) = notes([span(last=8, warmup=10)])
+    assert setting_notes([span(warmup=10, validate_every=10, plateau=2)]) == []
+    (line,) = setting_notes([span(last=8, warmup=10)])
     assert line.startswith("train.warmup=10 is as long as the 8 steps")
-    assert len(notes([span(last=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
+    assert len(setting_notes([span(last=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
 
 
 # the rank of an adapter
@@ -99,16 +99,16 @@ def test_a_rank_above_the_width_of_a_layer():
 
 
 def test_a_rank_above_the_width_is_a_problem_of_a_recipe_whose_weights_are_here(tmp_path, monkeypatch):
-    from mgzoo import hub
-    from mgzoo.hub import artifact
-    from mgzoo.model import build
+    from mgzoo.model.build import build
+    from mgzoo.model.save import save
+    from mgzoo.share.push import push
 
     monkeypatch.chdir(tmp_path)
     whole = ["stages=[]", "train.validate_every=0", "parts.autoencoder.weights=null", "parts.autoencoder.config={size: tiny}",
              "parts.backbone.config={depth: 1, width: 32, heads: 1, ffn: 32, max_len: [4, 8, 8]}"]  # fmt: skip
     (tmp_path / "registry").mkdir()
     model = build(compose(BASE, [*whole, "parts.autoencoder.frozen=false"]))
-    hub.push(artifact.save(model, tmp_path / "base", golden=False), "registry/base", probe=False)
+    push(save(model, tmp_path / "base", golden=False), "registry/base", probe=False)
     adapted = [*whole, "parts.backbone.weights=registry/base"]
     assert found(*adapted, "parts.backbone.adapter={rank: 32}") == []
     (problem,) = found(*adapted, "parts.backbone.adapter={rank: 33}")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from mgzoo import hookimpl
-from mgzoo.schema import Train, Zero
+from mgzoo.recipe.schema import Train, Zero
 from mgzoo.spec import MgzooError
 from mgzoo.train import checkpoint, journal, ranks, zero
 

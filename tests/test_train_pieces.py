@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import mgzoo
-from mgzoo.schema import Ema, Train, Zero
+from mgzoo.recipe.schema import Ema, Train, Zero
 from mgzoo.spec import MgzooError
 from mgzoo.train import checkpoint, journal, zero
 from mgzoo.train.averaging import Average, average

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import mgzoo
 from mgzoo import cli
-from mgzoo import lock as locks
+from mgzoo.recipe.lock import lock_recipe
 from mgzoo.spec import MgzooError
 from mgzoo.train import journal
 
@@ -235,7 +235,7 @@ def test_data_that_changed_since_the_checkpoint_is_refused_and_the_lock_stays(tr
     (trained / "pictures/3.png").unlink()
     with pytest.raises(MgzooError) as caught:
         mgzoo.train(mgzoo.compose("r.yaml"), "run", resume=True)
-    then, now = json.loads(lock)["data"]["pictures"], locks.lock(mgzoo.compose("r.yaml"))["data"]["pictures"]
+    then, now = json.loads(lock)["data"]["pictures"], lock_recipe(mgzoo.compose("r.yaml"))["data"]["pictures"]
     assert str(caught.value) == (
         "run/recipe.lock.json: the data pictures are not what the run was started with: "
         f"8 files, {then['bytes']} bytes, digest {then['digest'][:12]} then, 7 files, {now['bytes']} bytes, digest {now['digest'][:12]} now\n"
@@ -276,4 +276,4 @@ def test_data_of_a_stage_is_pinned_too(trained):
     (trained / "more").mkdir()
     shutil.copy(trained / "pictures/0.png", trained / "more")
     recipe = mgzoo.compose("r.yaml", ["stages.1.set={data.config.path: more}"])
-    assert list(locks.lock(recipe)["data"]) == ["more", "pictures"]
+    assert list(lock_recipe(recipe)["data"]) == ["more", "pictures"]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mgzoo.parts import Clip, Example, Loss
-from mgzoo.schema import Ema, Train, Zero
+from mgzoo.recipe.schema import Ema, Train, Zero
 from mgzoo.train import loop, ranks
 from mgzoo.train.stages import StagePlan, learning_rate
 

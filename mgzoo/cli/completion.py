@@ -126,25 +126,25 @@ def _ids(kind: str = "") -> list[str]:
 
 
 def _recipes(word: str) -> list[str]:
-    from mgzoo.recipe import recipe_names
+    from mgzoo.recipe.compose import recipe_names
 
     return [*sorted(recipe_names()), *_files(word, (".yaml", ".yml"))]
 
 
 def _artifacts(word: str) -> list[str]:
     """``registry/NAME``, with its tags once an @ stands there, and folders: an artifact, a run or another hub."""
-    from mgzoo.discovery import data_folder
-    from mgzoo.hub import folder
+    from mgzoo.distributions import data_folder
+    from mgzoo.hub.folder_hub import REFS_NAME, read_refs
     from mgzoo.spec import MgzooError
 
     found = []
     for hub in (Path("registry"), data_folder("registry")):
-        for path in sorted(hub.glob(f"*/{folder.REFS}")):
+        for path in sorted(hub.glob(f"*/{REFS_NAME}")):
             name = f"registry/{path.parent.name}"
             found.append(name)
             if word.startswith(f"{name}@"):
                 try:
-                    found += [f"{name}@{tag}" for tag in sorted(folder.read_refs(hub, path.parent.name))]
+                    found += [f"{name}@{tag}" for tag in sorted(read_refs(hub, path.parent.name))]
                 except MgzooError:
                     continue
     return [*found, *(path for path in _files(word, ()) if path.rstrip("/") not in found)]
@@ -178,7 +178,7 @@ def _overrides(word: str) -> list[str]:
 
 
 def _keys() -> list[str]:
-    from mgzoo.schema import Schema
+    from mgzoo.recipe.schema import Schema
 
     return [key for key in _leaves(Schema, "") if key not in ("schema", "description", "stages")]
 

@@ -22,17 +22,17 @@ SLUG = 60
 
 def train(arguments) -> int:
     """`mgzoo train RECIPE [a.b=value …] --out RUN [--resume [--accept-changes]]`: rank 0 prints the artifact's folder."""
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
 
     recipe = compose(arguments.recipe, arguments.overrides)
     if found := drift(arguments.recipe, recipe):
         raise RecipeError(found)
 
-    from mgzoo.hub import refs
+    from mgzoo.hub.fetch import without_network
     from mgzoo.train import train as trained
 
     # Held to a lock, everything it names is here and is what it was: no hub needs to be asked.
-    with refs.without_network() if lock_path(arguments.recipe).is_file() else nullcontext():
+    with without_network() if lock_path(arguments.recipe).is_file() else nullcontext():
         run = trained(recipe, arguments.out, resume=arguments.resume, accept_changes=arguments.accept_changes)
     if os.environ.get("RANK", "0") == "0":
         print(run.artifact)
@@ -46,37 +46,38 @@ def generate(arguments) -> int:
     if out:
         _writable(out)
 
-    from mgzoo import asks
-    from mgzoo.hub import generated, refs
+    from mgzoo.generation.record import find_recorded_model, make_record, name_and_revision, read_record, version_drift
+    from mgzoo.hub.fetch import fetch
     from mgzoo.media import can_hold
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
+    from mgzoo.request import locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
 
     if arguments.source:
-        made = generated.read(arguments.source)
-        folder, told = generated.find(made, arguments.model, origin=arguments.source), dict(made.request)
+        made = read_record(arguments.source)
+        folder, told = find_recorded_model(made, arguments.model, origin=arguments.source), dict(made.request)
         name = made.model, made.revision
-        for one in generated.drift(made, arguments.source):
+        for one in version_drift(made, arguments.source):
             output.note(f"note: {one.what}: the bits may differ")
         out = out or _unused(Path(Path(arguments.source).name))
     else:
-        folder, told = refs.resolve(arguments.model), request
-        name = generated.named(arguments.model, folder)
+        folder, told = fetch(arguments.model), request
+        name = name_and_revision(arguments.model, folder)
     own = compose(folder / "recipe.yaml").parts.get("task")
     task, config = _task(told.pop("task", None), own)
-    asked, flags = asks.of(config), [action for action in parser("generate")._option_string_actions]
-    words = asks.parse(asked, arguments.more, task, flags)
-    request = asks.found(asked, told, words, Path(arguments.source).parent) if arguments.source else told | words
-    if asks.needs_prompt(config) and "prompt" not in request:
+    asked, flags = options_of(config), [action for action in parser("generate")._option_string_actions]
+    words = parse_flags(asked, arguments.more, task, flags)
+    request = locate_inputs(asked, told, words, Path(arguments.source).parent) if arguments.source else told | words
+    if requires_prompt(config) and "prompt" not in request:
         parser("generate").error("the following arguments are required: PROMPT")
-    _emits(out, request.get("frames"), task, asks.emits(config))
+    _emits(out, request.get("frames"), task, output_modalities(config))
     can_hold(out or "clip.mp4", **{name: request.get(name) or getattr(config, name, None) for name in ("fps", "height", "width")})
-    request = asks.read([ask for ask in asked if ask.kind not in FILES], request)
-    tells = ({"task": task} if own is None or task != own.component.id else {}) | asks.recorded(asked, request)
+    request = parse_request([ask for ask in asked if ask.kind not in FILES], request)
+    tells = ({"task": task} if own is None or task != own.component.id else {}) | record_inputs(asked, request)
 
     import torch
 
     from mgzoo import precision
-    from mgzoo.model import load
+    from mgzoo.model.load import load
 
     model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     if "task" in tells:
@@ -89,10 +90,10 @@ def generate(arguments) -> int:
         tells["frames"] = request["frames"] = 1
     with _progress("sampling") as on_step:
         media = model.generate(**request, on_step=on_step)
-    media = dataclasses.replace(media, meta={**media.meta, **generated.record(name, folder, model.recipe, tells, machine)})
+    media = dataclasses.replace(media, meta={**media.meta, **make_record(name, folder, model.recipe, tells, machine)})
     called = request.get("prompt") or next((Path(request[ask.name]).stem for ask in asked if ask.kind in FILES and ask.name in request), "")
     path = media.save(out or _unused(Path(slug(called) + _suffix(media))))
-    if media.audio is not None and "sound" in asks.emits(config):
+    if media.audio is not None and "sound" in output_modalities(config):
         from mgzoo import sound
 
         output.note(f"spectrogram: {sound.spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
@@ -117,9 +118,9 @@ def _request(arguments) -> dict:
     if not given.get("prompt", "x").strip():
         raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
     if given.get("seed") == "random":
-        from mgzoo import asks
+        from mgzoo.request import parse_seed
 
-        given["seed"] = asks.seed("random")
+        given["seed"] = parse_seed("random")
         output.note(f"seed: {given['seed']}")
     return {"seed": 0, **given}
 
@@ -157,11 +158,11 @@ def _suffix(media) -> str:
 
 def push(arguments) -> int:
     """`mgzoo push RUN|FOLDER HUB/NAME[@tag]`: what was pushed, at its commit, goes to stdout."""
-    from mgzoo import hub
-    from mgzoo.hub import refs
+    from mgzoo.hub.references import parse_target
+    from mgzoo.share.push import push
 
-    target = refs.parse_target(arguments.ref)
-    commit = hub.push(arguments.folder, arguments.ref, sign=arguments.sign, report=output.note if sys.stderr.isatty() else None)
+    target = parse_target(arguments.ref)
+    commit = push(arguments.folder, arguments.ref, sign=arguments.sign, report=output.note if sys.stderr.isatty() else None)
     name = f"{target.base}@{commit}"
     if target.is_ambiguous:
         output.note(f"note: {target.hub} is a folder here, so that this is a hub of this machine; hf://{target.base} is the network hub")
@@ -171,10 +172,10 @@ def push(arguments) -> int:
 
 def pull(arguments) -> int:
     """`mgzoo pull REF`: the artifact's folder goes to stdout."""
-    from mgzoo import hub
+    from mgzoo.share.pull import pull
 
     report = output.note if sys.stderr.isatty() else None
-    folder = hub.pull(arguments.ref, licenses=arguments.licenses, require_signature=arguments.require_signature, report=report)
+    folder = pull(arguments.ref, licenses=arguments.licenses, require_signature=arguments.require_signature, report=report)
     output.emit_json({"ref": arguments.ref, "folder": str(folder)}) if arguments.json else print(folder)
     return 0
 

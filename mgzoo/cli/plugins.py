@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mgzoo.cli.verbs import VERBS
-from mgzoo.discovery import Registry, SetAside
-from mgzoo.guard import guarded
+from mgzoo.discovery import DisabledPlugin, Registry
+from mgzoo.import_guard import run_guarded
 
 Command = tuple[str, str, str]
 
 
-def commands(registry: Registry) -> tuple[list[Command], list[SetAside]]:
+def commands(registry: Registry) -> tuple[list[Command], list[DisabledPlugin]]:
     """((name, help, ``module:function``) of every usable verb, by name; what is left out and why).
 
     The function takes the words after the verb and returns an exit code. A name that is taken is left out on both
@@ -18,7 +18,7 @@ def commands(registry: Registry) -> tuple[list[Command], list[SetAside]]:
     claims: dict[str, list[tuple[str, Command]]] = {}
     left_out = []
     for implementation in registry.hook.mgzoo_commands.get_hookimpls():
-        answer, reason = guarded(lambda call=implementation.function: [_checked(command) for command in call() or ()])
+        answer, reason = run_guarded(lambda call=implementation.function: [_checked(command) for command in call() or ()])
         if reason:
             left_out.append(_aside(registry, implementation.plugin_name, f"its verbs are left out: {reason}"))
             continue
@@ -42,5 +42,5 @@ def _checked(command) -> Command:
     return name, help, target
 
 
-def _aside(registry: Registry, plugin: str, reason: str) -> SetAside:
-    return SetAside(name=plugin, distribution=str(registry.providers[plugin]), reason=reason)
+def _aside(registry: Registry, plugin: str, reason: str) -> DisabledPlugin:
+    return DisabledPlugin(name=plugin, distribution=str(registry.providers[plugin]), reason=reason)

@@ -30,7 +30,7 @@ def list_(arguments) -> int:
                 for component in registry.kind(kind)
             ]
     if wanted in (None, "recipe"):
-        from mgzoo.recipe import recipe_names
+        from mgzoo.recipe.compose import recipe_names
 
         sections["recipe"] = [{"id": name, "summary": _description(path), "file": str(path)} for name, path in sorted(recipe_names().items())]
     if wanted in (None, "verb"):
@@ -62,7 +62,7 @@ def _listing(sections: dict[str, list[dict]], set_aside: list[str]) -> str:
 
 def check(arguments) -> int:
     """`mgzoo check RECIPE [a.b=value …] [--meta]`."""
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
 
     try:
         recipe = compose(arguments.recipe, arguments.overrides)
@@ -74,7 +74,7 @@ def check(arguments) -> int:
 
 
 def _meta(recipe) -> list[Problem]:
-    from mgzoo.contracts import meta_problems
+    from mgzoo.model.checks import meta_problems
 
     return list(meta_problems(recipe))
 
@@ -93,8 +93,8 @@ def _verdict(arguments, name: str, found: list[Problem]) -> int:
 
 def explain(arguments) -> int:
     """`mgzoo explain RECIPE KEY [a.b=value …]`."""
-    from mgzoo.recipe import compose
-    from mgzoo.recipe import explain as explained
+    from mgzoo.recipe.compose import compose
+    from mgzoo.recipe.recipe import explain as explained
 
     recipe, key = compose(arguments.recipe, arguments.overrides), arguments.key
     text = explained(recipe, key)
@@ -114,7 +114,7 @@ def plan(arguments) -> int:
     """`mgzoo plan RECIPE [a.b=value …] [--gpus N]`."""
     from mgzoo import precision
     from mgzoo.plan import plan as planned
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
 
     device = "cuda" if arguments.gpus or precision.has_gpu() else "cpu"
     answer = planned(compose(arguments.recipe, arguments.overrides), gpus=arguments.gpus or 1, device=device)
@@ -127,11 +127,11 @@ def plan(arguments) -> int:
 
 def lock(arguments) -> int:
     """`mgzoo lock RECIPE [a.b=value …] [--out FILE]`: the file written goes to stdout."""
-    from mgzoo import lock as locks
-    from mgzoo.recipe import compose
+    from mgzoo.recipe.compose import compose
+    from mgzoo.recipe.lock import lock_recipe, write_lock
 
-    pinned = locks.lock(compose(arguments.recipe, arguments.overrides))
-    path = locks.write(arguments.out or lock_path(arguments.recipe), pinned)
+    pinned = lock_recipe(compose(arguments.recipe, arguments.overrides))
+    path = write_lock(arguments.out or lock_path(arguments.recipe), pinned)
     if arguments.json:
         output.emit_json({"path": str(path), "lock": pinned})
     else:
@@ -150,31 +150,31 @@ def drift(source: str, recipe) -> list[Problem]:
     path = lock_path(source)
     if not path.is_file():
         return []
-    from mgzoo import lock as locks
+    from mgzoo.recipe.lock import lock_drift, read_lock
 
-    return locks.drift(recipe, locks.read(path), str(path))
+    return lock_drift(recipe, read_lock(path), str(path))
 
 
 def cp(arguments) -> int:
     """`mgzoo cp RECIPE [FILE]`: the file written goes to stdout."""
-    from mgzoo.recipe import copy
+    from mgzoo.recipe.compose import copy_recipe
 
     dest = arguments.dest or f"{Path(arguments.name).name}.yaml"
-    print(copy(arguments.name, dest))
+    print(copy_recipe(arguments.name, dest))
     return 0
 
 
 def verify(arguments) -> int:
     """`mgzoo verify PATH`: an artifact, a run, a hub's folder or a generated file against what it should be."""
-    from mgzoo import hub
+    from mgzoo.share.verify import verify
 
     if not Path(arguments.path).is_file():
-        return _verdict(arguments, arguments.path, hub.verify(arguments.path, require_signature=arguments.require_signature))
+        return _verdict(arguments, arguments.path, verify(arguments.path, require_signature=arguments.require_signature))
     if arguments.require_signature:
         raise MgzooError("signatures are of artifacts", remedy="verify the model that made the file", origin=arguments.path)
-    from mgzoo.hub import generated
+    from mgzoo.generation.record import check_generated_file
 
-    made, found = generated.check(arguments.path)
+    made, found = check_generated_file(arguments.path)
     facts = {"model": made.model, "commit": made.revision or made.commit, "plugins": {"mgzoo": made.mgzoo, **made.plugins}, "request": made.request}
     if arguments.json:
         output.emit_json({"ok": not found, "made": facts, "problems": [problem.to_dict() for problem in found]})

@@ -8,23 +8,23 @@ import json
 import typing
 from pathlib import Path
 
-from mgzoo import asks
 from mgzoo.cli import output
 from mgzoo.discovery import discover
 from mgzoo.errors import suggest
+from mgzoo.request import options_of, output_modalities
 from mgzoo.spec import Component, MgzooError
-
 
 PROVENANCE = "provenance (part, code, where that was installed from, weights <- what they came from)"
 
 
 def show(arguments) -> int:
     """`mgzoo show ID|ARTIFACT|RUN|FILE`."""
-    from mgzoo.hub import refs
-    from mgzoo.recipe import SUFFIXES, compose, recipe_names
+    from mgzoo.hub.lookup import find_local
+    from mgzoo.hub.references import expand_home
+    from mgzoo.recipe.compose import SUFFIXES, compose, recipe_names
 
     thing, registry = arguments.thing, discover()
-    path = refs.expanded(thing)
+    path = expand_home(thing)
     if declared := registry.find(thing):
         said, text = component(declared), _component_text
     elif path.suffix in SUFFIXES or thing in recipe_names():
@@ -32,7 +32,7 @@ def show(arguments) -> int:
         said, text = recipe.tree, lambda _: recipe.to_yaml().rstrip()
     elif path.is_file():
         said, text = file(path), _file_text
-    elif (artifact := refs.local(thing)) is not None:
+    elif (artifact := find_local(thing)) is not None:
         said, text = {"artifact": thing, **model(artifact)}, _model_text
         if (path / "checkpoints").is_dir():
             said = {**run(path), **said}
@@ -84,7 +84,7 @@ def _contract(declared: Component, config: type) -> dict:
         "backbone": lambda: {"patch": made.patch},
         "objective": lambda: {"predicts": made.predicts()},
         "sampler": lambda: {"accepts": made.accepts()},
-        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions(), "makes": asks.emits(made), **_asks(made)},
+        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions(), "makes": output_modalities(made), **_asks(made)},
         "data": lambda: {"gives": made.gives()},
     }.get(declared.kind, dict)
     return {"of": "tiny()" if required else "the default config", **output.plain(ask())}
@@ -92,7 +92,7 @@ def _contract(declared: Component, config: type) -> dict:
 
 def _asks(config) -> dict:
     """What a request to a task may hold besides the usual, by flag."""
-    told = {ask.flag: " | ".join(ask.choices or (ask.kind,)) + f": {ask.help}" + " (required)" * ask.required for ask in asks.of(config)}
+    told = {ask.flag: " | ".join(ask.choices or (ask.kind,)) + f": {ask.help}" + " (required)" * ask.required for ask in options_of(config)}
     return {"asks": told} if told else {}
 
 
@@ -108,11 +108,11 @@ def _default(field: dataclasses.Field):
 
 def model(folder: Path) -> dict:
     """An artifact's manifest, the commit that its content is, and where its parts come from."""
-    from mgzoo import provenance
-    from mgzoo.hub import manifest
-    from mgzoo.recipe import compose
+    from mgzoo.artifact.manifest import commit_of, read_manifest
+    from mgzoo.recipe.compose import compose
+    from mgzoo.recipe.provenance import artifact_provenance
 
-    said = {"commit": manifest.commit_of(folder), **output.plain(manifest.read(folder)), "provenance": provenance.of_artifact(folder)}
+    said = {"commit": commit_of(folder), **output.plain(read_manifest(folder)), "provenance": artifact_provenance(folder)}
     with contextlib.suppress(MgzooError):  # a plugin that is not here does not say what its task asks for
         task = compose(folder / "recipe.yaml").parts.get("task")
         said |= _asks(task.config) if task else {}
@@ -121,7 +121,7 @@ def model(folder: Path) -> dict:
 
 def run(folder: Path) -> dict:
     """A run folder: its checkpoints, the last line of its metrics, and where its parts come from."""
-    from mgzoo import provenance
+    from mgzoo.recipe.provenance import run_provenance
     from mgzoo.train import checkpoint
 
     latest = checkpoint.current(folder / "checkpoints")
@@ -131,7 +131,7 @@ def run(folder: Path) -> dict:
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
         "latest": latest.name if latest else None,
         "last metrics": _last(metrics.read_text(errors="replace")) if metrics.is_file() else None,
-        "provenance": provenance.of_run(folder),
+        "provenance": run_provenance(folder),
     }
 
 
@@ -147,28 +147,30 @@ def file(path: Path) -> dict:
     """What is known of one file: the request, recipe and digests embedded by `mgzoo generate`, or a safetensors header."""
     if path.suffix == ".safetensors":
         return {"file": str(path), "tensors": _header(path)}
-    from mgzoo import media, provenance
+    from mgzoo import media
+    from mgzoo.recipe.provenance import file_provenance
 
     holds, embedded = {key: value for key, value in media.probe(path).items() if value is not None}, media.meta(path)
-    return {"file": str(path), **holds, "embedded": embedded, "provenance": provenance.of_file(embedded)}
+    return {"file": str(path), **holds, "embedded": embedded, "provenance": file_provenance(embedded)}
 
 
 def _header(path: Path) -> dict:
-    from mgzoo.hub import headers
+    from mgzoo.artifact.safetensors_header import read_header
 
-    return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in headers.read(path).items()}
+    return {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in read_header(path).items()}
 
 
 def _unknown(thing: str) -> MgzooError:
-    from mgzoo.hub import refs
+    from mgzoo.hub import addresses
+    from mgzoo.hub.references import is_url, parse_reference
 
-    if refs.is_url(thing):
-        named = refs.parse(thing).text  # raises where it is no model's
+    if is_url(thing):
+        named = parse_reference(thing).text  # raises where it is no model's
         return MgzooError(f"{named} is not on this machine", remedy=f"fetch it first: mgzoo pull {named}")
     registry = discover()
     near = suggest(thing, registry.components)
     remedy = "did you mean " + " or ".join(near) + "?" if near else "name a component (`mgzoo list`), a model, a run folder or a file"
-    return MgzooError(f"{refs.shown(thing)!r} is no component, model, run or file", remedy=remedy)
+    return MgzooError(f"{addresses.shown(thing)!r} is no component, model, run or file", remedy=remedy)
 
 
 def _component_text(said: dict) -> str:

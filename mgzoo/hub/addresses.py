@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mgzoo.hub.leaks import SECRETS
+from mgzoo.artifact.secrets import SECRETS
 from mgzoo.spec import MgzooError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

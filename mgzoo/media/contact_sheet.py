@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mgzoo.storage import atomic_path
 from mgzoo.spec import MgzooError
+from mgzoo.storage import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor

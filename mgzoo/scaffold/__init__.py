@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from mgzoo import storage
-from mgzoo.discovery import discover, known_distributions
+from mgzoo.discovery import discover
+from mgzoo.distributions import known_distributions
 from mgzoo.spec import KINDS, MgzooError
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgzoo import asks
-from mgzoo.cache import Cache
 from mgzoo.media import Media
-from mgzoo.model import Model
+from mgzoo.model.feature_cache import Cache
+from mgzoo.model.model import Model
 from mgzoo.parts import Clip
-from mgzoo.recipe import Recipe
-from mgzoo.resolve import Part
-from mgzoo.schema import Policy, Train, Zero
+from mgzoo.recipe.recipe import Recipe
+from mgzoo.recipe.schema import Policy, Train, Zero
+from mgzoo.recipe.validation import Part
+from mgzoo.request import options_of
 from mgzoo.spec import FILES, Ask, Component, Provider
 from mgzoo.testing import reference, uses
 from mgzoo.testing.subject import Subject, require
@@ -79,9 +79,9 @@ def request(subject: Subject) -> dict[str, Any]:
     """
     takes = dict(list(inspect.signature(subject.target.generate).parameters.items())[2:])
     known = {"prompt": "a red ball rolls", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
-    files = [ask for ask in asks.of(subject.config) if ask.kind in FILES]
+    files = [ask for ask in options_of(subject.config) if ask.kind in FILES]
     # Where a file is asked for and none is required, one of several may be: the first is given.
-    needed = {ask.name: _asked(ask) for ask in asks.of(subject.config) if ask.required or ask in files[:1]}
+    needed = {ask.name: _asked(ask) for ask in options_of(subject.config) if ask.required or ask in files[:1]}
     named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
     needs = [name for name, one in named.items() if one.default is one.empty]
     if strange := [name for name in needs if name not in known and name not in needed]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mgzoo.discovery import discover, entry_points, known_distributions
+from mgzoo.discovery import discover
+from mgzoo.distributions import entry_points, known_distributions
 from mgzoo.spec import KINDS, MgzooError
 from mgzoo.testing.subject import Broken, Subject
 

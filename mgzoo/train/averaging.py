@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mgzoo.schema import Ema
+from mgzoo.recipe.schema import Ema
 from mgzoo.spec import MgzooError
 
 
@@ -40,7 +40,7 @@ def average(folders: Sequence[str | Path]) -> dict[str, dict[str, Tensor]]:
     """Mean in float32 of several models' weights (as Movie Gen averages its fine-tuned models).
 
     folders: artifacts of one recipe, with their weights in ``<part>/*.safetensors``. Returns part name -> state, as
-    ``mgzoo.model.save(state=)`` takes it. Raises MgzooError where names or shapes differ, or where there are no weights.
+    ``mgzoo.model.save.save(state=)`` takes it. Raises MgzooError where names or shapes differ, or where there are no weights.
     """
     total: dict[str, dict[str, Tensor]] = {}
     for folder in map(Path, folders):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from mgzoo import adapters, precision
+from mgzoo import precision
+from mgzoo.model.lora import in_base_dtype
 from mgzoo.train import counts, journal, validation
 from mgzoo.train.weights import fill
 
@@ -31,7 +32,7 @@ def finish(loop, write: Callable[..., Any] | None):
     if loop.span.train.validate_every and loop.place.first:
         with contextlib.ExitStack() as precise:
             for name in names:
-                precise.enter_context(adapters.agreeing(loop.model.part(name)))
+                precise.enter_context(in_base_dtype(loop.model.part(name)))
             held = validation.measure(loop, lambda example, generator: loop.model.task.validate(loop.model, example, generator))
         loop.metrics |= {f"held_out_{name}": value for name, value in held.items()}
         loop.log({"step": loop.step, "stage": loop.span.name, "kept": held})

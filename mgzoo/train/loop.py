@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgzoo import adapters, precision, settings, storage
+from mgzoo import precision, storage
+from mgzoo.model.lora import ranks_too_large
 from mgzoo.parts import Data
+from mgzoo.recipe.settings import setting_notes
 from mgzoo.spec import MgzooError, as_seed
 from mgzoo.train import borders, counts, failure, journal, ranks, signals, validation, zero
 from mgzoo.train import resume as resuming
@@ -46,14 +48,15 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     """Train a composed recipe into the folder `out`.
 
     resume: go on from the newest whole checkpoint in `out`; what has changed since it was saved is said. model: a model already built
-    from the recipe (its weights are the starting point), default ``mgzoo.model.build``. accept_changes: go on with other data and other
+    from the recipe (its weights are the starting point), default ``mgzoo.model.build.build``. accept_changes: go on with other data and other
     weights under the same names too, which is refused otherwise. The same call works in a plain process and under `torchrun` or the
     `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for what a user can mend. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
-    from mgzoo import lock
-    from mgzoo import model as models
     from mgzoo.discovery import discover
+    from mgzoo.model.build import build
+    from mgzoo.model.save import save
+    from mgzoo.recipe.lock import lock_recipe
 
     storage.refuse_address(out)
     spans = plans(recipe)
@@ -61,14 +64,14 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
         raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))
     place, out = ranks.distributed(), Path(out)
     found = resuming.find(out, place, resume)
-    made = ranks.from_first(place, lambda: {"lock": lock.lock(recipe), "recipe": recipe.tree})
+    made = ranks.from_first(place, lambda: {"lock": lock_recipe(recipe), "recipe": recipe.tree})
     changed = ranks.from_first(place, lambda: resuming.compare(recipe, made, found, out, accept_changes)) if found else ([], None)
     registry = discover()
     if model is None:
-        model = models.build(recipe, device=place.device.type)
+        model = build(recipe, device=place.device.type)
 
     for name, part in recipe.parts.items():
-        for what, remedy in adapters.too_wide(model.part(name), part.adapter) if part.adapter else ():
+        for what, remedy in ranks_too_large(model.part(name), part.adapter) if part.adapter else ():
             raise MgzooError(what, remedy=remedy, origin=str(recipe.origin(f"parts.{name}.adapter.rank") or ""))
 
     def open_data(span: StagePlan) -> Data:
@@ -87,7 +90,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
         changed=changed,
         made=made,
         texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": json.dumps(made["lock"], indent=2) + "\n"},
-        write=models.save,
+        write=save,
         hook=registry.hook,
     )
 
@@ -176,7 +179,7 @@ class Loop:
                 journal.note(self.out / "changes.jsonl", {"step": self.step, "changed": changed[0], "lock": changed[1]})
         self.note_engine()
         validation.say_nothing_held_out(self)
-        for line in settings.notes(self.spans):
+        for line in setting_notes(self.spans):
             self.progress.say(f"! {line}")
 
     def set_precision(self, begun: str | None) -> None:

@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
 
-from mgzoo import lock as locks
-from mgzoo.schema import Train
+from mgzoo.recipe.lock import read_lock, recipe_changes
+from mgzoo.recipe.schema import Train
 from mgzoo.spec import MgzooError
 from mgzoo.train import checkpoint, journal, zero
 from mgzoo.train.ranks import Place, from_first, silence
-
 
 MADE_WITH = "made_with.json"
 """In a checkpoint: the lock and the recipe under which it was saved."""
@@ -112,10 +111,10 @@ def compare(recipe, made: dict, found: Path, out: Path, accept: bool) -> tuple[l
         then = json.loads(kept.read_text(encoding="utf-8"))
         then, tree, source = then["lock"], then["recipe"], out / "recipe.lock.json"
     elif (source := out / "recipe.lock.json").is_file():
-        then = locks.read(source)
+        then = read_lock(source)
     else:
         return [], None
-    changed = locks.changes(recipe, then, made["lock"], tree)
+    changed = recipe_changes(recipe, then, made["lock"], tree)
     if not accept and (refused := [change.what for change in changed if not change.wanted]):
         raise MgzooError(
             "\n    ".join(refused),

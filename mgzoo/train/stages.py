@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgzoo.schema import Train, Zero
+from mgzoo.recipe.schema import Train, Zero
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mgzoo import adapters
+from mgzoo.model.lora import adapter_state_dict, set_train_mode
 from mgzoo.train import zero
 from mgzoo.train.ranks import Place
 
@@ -28,7 +28,7 @@ class Weights:
         """Let the parts `names` learn and all others rest in `dtype`. Buffers keep their precision."""
         for name in self.model.part_names():
             part, learns = self.model.part(name), {key: name in names and mine for key, mine in self.learns[name].items()}
-            adapters.train(part, name in names)
+            set_train_mode(part, name in names)
             if name in names:
                 self.give_back(name)
             if dtype != torch.float32 and name not in self.unrounded and not all(learns.values()):
@@ -56,7 +56,7 @@ class Weights:
 
     def trained(self, name: str) -> dict[str, Tensor]:
         """The part of `state` that training may have changed: all of it, or the adapter."""
-        own = adapters.state(self.model.part(name))
+        own = adapter_state_dict(self.model.part(name))
         return {key: value for key, value in self.state(name).items() if not own or key in own}
 
 

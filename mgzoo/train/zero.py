@@ -16,9 +16,9 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
-from mgzoo import adapters
+from mgzoo.model.lora import seed_dropout, trainable_tree
 from mgzoo.parts import Example
-from mgzoo.schema import Train, Zero
+from mgzoo.recipe.schema import Train, Zero
 from mgzoo.spec import MgzooError
 from mgzoo.train import signals
 from mgzoo.train.ranks import Place, silence
@@ -94,7 +94,7 @@ class Trainable(nn.Module):
     def __init__(self, model, names: Sequence[str]):
         super().__init__()
         for name in names:
-            self.add_module(key(name), adapters.learning(model.part(name)))
+            self.add_module(key(name), trainable_tree(model.part(name)))
         self._model = (model,)  # a tuple, so that the frozen parts are not registered
         self._names = tuple(names)
 
@@ -104,7 +104,7 @@ class Trainable(nn.Module):
         if measure:
             return dict(model.task.validate(model, example, generator))
         for name in self._names:
-            adapters.seed_dropout(model.part(name), generator.initial_seed())
+            seed_dropout(model.part(name), generator.initial_seed())
         loss = model.task.loss(model, example, generator)
         return loss.total, dict(loss.terms)
 

@@ -6,14 +6,14 @@ import av
 import numpy
 import pytest
 import torch
-from mgzoo_video.clips import Clips
-from mgzoo_video.configs import ClipsConfig
 from PIL import Image
 
 from mgzoo.data import Inspections, claimed_facts, decode_whole, disagreement, scan_data
 from mgzoo.data.decoded_cache import DecodedCache
 from mgzoo.media import Media
 from mgzoo.spec import MgzooError
+from mgzoo_video.clips import Clips
+from mgzoo_video.configs import ClipsConfig
 
 FACTS = {"frames": 8, "fps": 8, "height": 16, "width": 16}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+
 from mgzoo_audio import sounds
 from mgzoo_audio.sound_configs import SoundsConfig
 from mgzoo_audio.sounds import Sounds

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo.discovery import SetAside, discover
+from mgzoo.discovery import DisabledPlugin, discover
 from mgzoo.spec import KINDS, MgzooError
 from mgzoo.testing import Subject, conformance, elsewhere, laws, models, suite, uses
 from mgzoo.testing.reference import COMPONENTS
@@ -57,7 +57,7 @@ def test_a_plugin_that_is_not_installed_is_named():
 
 
 def test_a_plugin_that_is_set_aside_says_why(monkeypatch):
-    monkeypatch.setattr(discover(), "set_aside", [SetAside(name="acme", distribution="mgzoo-acme 1.0", reason="acme.plugin imports torch")])
+    monkeypatch.setattr(discover(), "set_aside", [DisabledPlugin(name="acme", distribution="mgzoo-acme 1.0", reason="acme.plugin imports torch")])
     with pytest.raises(MgzooError, match="mgzoo-acme 1.0: the plugin acme is set aside: acme.plugin imports torch"):
         conformance("acme")
 

@@ -59,7 +59,7 @@ def opens_no_socket(subject: Subject) -> None:
 def leaves_no_files(subject: Subject) -> None:
     """Building and using it leaves no file in the working directory or the home folder."""
     files = elsewhere.report(subject).files
-    require(not files, f"it leaves {', '.join(files[:3])} behind; keep what must be kept under mgzoo.cache.default_root()")
+    require(not files, f"it leaves {', '.join(files[:3])} behind; keep what must be kept under mgzoo.model.feature_cache.default_root()")
 
 
 def _state(part) -> dict[str, Tensor]:

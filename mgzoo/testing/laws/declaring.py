@@ -13,7 +13,7 @@ import typing
 from torch import nn
 
 from mgzoo.discovery import ID
-from mgzoo.guard import HEAVY
+from mgzoo.import_guard import HEAVY
 from mgzoo.spec import KINDS, ConditionSpec, LatentSpec
 from mgzoo.testing import uses
 from mgzoo.testing.subject import NAME, Subject, questions, require

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mgzoo import sound
 from mgzoo.media import Media
-from mgzoo.spec import MgzooError
 from mgzoo_audio.request import Plan
 
 OVERSAMPLED = 4  # for the true peak, as ITU-R BS.1770-4, annex 2 has it

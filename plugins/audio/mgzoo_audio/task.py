@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
 from mgzoo.media import Media
-from mgzoo.model import Input
+from mgzoo.model.model import EncoderInput
 from mgzoo.parts import Clip, Condition, Example, Latents, Loss
 from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_audio import captions, finishing, footage, masking, merging, request
@@ -92,7 +92,7 @@ class Sound:
             elif key not in frozen:
                 inputs[key] = _batch([self._pixels(one) for one in _some(shown)])
             else:
-                seen = [Input(value=partial(self._pixels, one), digest=f"{one.digest}-{self.config.picture}") for one in _some(shown)]
+                seen = [EncoderInput(value=partial(self._pixels, one), digest=f"{one.digest}-{self.config.picture}") for one in _some(shown)]
                 conditions[key] = self._at_latents(model, model.encode_inputs(key, seen), shown, times)
         context = [torch.cat([latent, torch.ones_like(latent[:1])]) for latent in latents]
         alike = len(set(times)) == 1

@@ -9,7 +9,7 @@ import mgzoo
 from mgzoo import media as files
 from mgzoo import sound
 from mgzoo.media import Media
-from mgzoo.model import build
+from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo.testing.losses import train

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from mgzoo_autoencoders.configs import FramewiseConfig, ReconstructConfig, TaeConfig
 from mgzoo_autoencoders.plugin import mgzoo_components
 from mgzoo_autoencoders.reconstruct import Reconstruct
 from mgzoo_autoencoders.tae import Tae
-from torch.utils.flop_counter import FlopCounterMode
 
 SMALL = dict(widths=(8, 16), time_strides=(2,), space_strides=(2,), patch=2, groups=4, channels=4)
 CONFIGS = {

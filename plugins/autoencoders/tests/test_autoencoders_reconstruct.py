@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
+from mgzoo.parts import Clip
+from mgzoo.spec import MgzooError
 from mgzoo_autoencoders.configs import ReconstructConfig, TaeConfig
 from mgzoo_autoencoders.reconstruct import Features, Reconstruct, edge_distance, outlier_penalty, psnr, to_media, to_uint8
 from mgzoo_autoencoders.tae import Tae
-from safetensors.torch import save_file
-
-from mgzoo.parts import Clip, Example
-from mgzoo.spec import MgzooError
 
 SMALL = dict(
     widths=(16, 16, 32, 32), space_strides=(1, 2, 2), patch=2, groups=1, channels=8,

@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+
+from mgzoo.parts import Autoencoder
+from mgzoo.spec import MgzooError
 from mgzoo_autoencoders.configs import FramewiseConfig, TaeConfig
 from mgzoo_autoencoders.tae import (
     AT_ONCE,
@@ -22,9 +25,6 @@ from mgzoo_autoencoders.tae import (
     tiles,
     to_channels,
 )
-
-from mgzoo.parts import Autoencoder
-from mgzoo.spec import MgzooError
 
 SMALL = dict(
     widths=(8, 8, 16, 16), space_strides=(1, 2, 2), patch=2, groups=4, channels=4,

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from mgzoo_backbones import written_out
 from mgzoo_backbones.attention import Segments, attend
 from mgzoo_backbones.written_out import WrittenOut, pieces

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
-from mgzoo_backbones.configs import DiTConfig, Llama3Config
-from mgzoo_backbones.dit import DiT
-from mgzoo_backbones.llama3 import Llama3
-from mgzoo_backbones.plugin import mgzoo_components
 from torch.utils.flop_counter import FlopCounterMode
 
 from mgzoo.parts import Condition
 from mgzoo.spec import ConditionSpec, LatentSpec
+from mgzoo_backbones.configs import DiTConfig, Llama3Config
+from mgzoo_backbones.dit import DiT
+from mgzoo_backbones.llama3 import Llama3
+from mgzoo_backbones.plugin import mgzoo_components
 
 TAE = LatentSpec(space="autoencoders.tae16", channels=16, stride=(8, 8, 8))
 SOUND = LatentSpec(space="autoencoders.dacvae", channels=12, stride=(1920,), layout="sound")

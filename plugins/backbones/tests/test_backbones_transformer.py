@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+
+from mgzoo.parts import Backbone, Condition
+from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 from mgzoo_backbones.configs import DiTConfig, Llama3Config
 from mgzoo_backbones.dit import DiT
 from mgzoo_backbones.llama3 import Llama3, Normalise, RMSNorm
 from mgzoo_backbones.transformer import expand_positions, patchify, sinusoid, unpatchify
-
-from mgzoo.parts import Backbone, Condition
-from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 
 VIDEO = LatentSpec(space="autoencoders.tae4", channels=4, stride=(8, 8, 8))
 SOUND = LatentSpec(space="autoencoders.dacvae", channels=6, stride=(1920,), layout="sound")

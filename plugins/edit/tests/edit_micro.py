@@ -3,7 +3,7 @@
 import torch
 
 import mgzoo
-from mgzoo.model import build
+from mgzoo.model.build import build
 from mgzoo.parts import Clip
 
 RECIPE = """

@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 import mgzoo
-from mgzoo import adapters, hub
-from mgzoo.contracts import meta_problems
-from mgzoo.model import build
+from mgzoo.model.build import build
+from mgzoo.model.checks import meta_problems
+from mgzoo.model.lora import adapter_state_dict, detach_adapter, merge_adapters
+from mgzoo.model.save import save
 from mgzoo.plan import plan
+from mgzoo.share.push import push
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -39,7 +42,7 @@ def place(tmp_path, monkeypatch):
     """A working folder with a text-to-video model as registry/base@v1."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "registry").mkdir()
-    hub.push(mgzoo.model.save(edit_micro.model(tmp_path, BASE), tmp_path / "base", dtype=torch.float32), "registry/base@v1", probe=False)
+    push(save(edit_micro.model(tmp_path, BASE), tmp_path / "base", dtype=torch.float32), "registry/base@v1", probe=False)
     return tmp_path
 
 
@@ -65,7 +68,7 @@ def answer(model):
 def test_what_the_base_lacks_learns_and_the_rest_of_it_rests(trained, place):
     base = mgzoo.load("registry/base@v1").backbone.state_dict()
     now = trained.backbone.state_dict()
-    own = adapters.state(trained.backbone)
+    own = adapter_state_dict(trained.backbone)
     assert {"embed.weight", "conditions.edit_tokens.null", "conditions.edit_shift.project.weight", "blocks.0.attention.qkv.lora_A.weight"} <= own.keys()
     assert all(torch.equal(base[key], value) for key, value in now.items() if key not in own)
     wide = now["embed.weight"][:, base["embed.weight"].shape[1] :]
@@ -73,24 +76,24 @@ def test_what_the_base_lacks_learns_and_the_rest_of_it_rests(trained, place):
 
 
 def test_it_is_saved_beside_its_base_and_answers_the_same(trained, place):
-    folder = mgzoo.model.save(trained, place / "editor", dtype=torch.float32)
+    folder = save(trained, place / "editor", dtype=torch.float32)
     again = mgzoo.load(folder)
     assert answer(again) == pytest.approx(answer(trained.eval()), rel=1e-6)
     stored = load_file(folder / "backbone" / "adapter_model.safetensors")
     assert "base_model.model.embed.weight" in stored and not any("w13.weight" in key for key in stored)
-    assert hub.verify(folder) == []
-    merged = adapters.merge(mgzoo.load(folder))
+    assert verify(folder) == []
+    merged = merge_adapters(mgzoo.load(folder))
     assert answer(merged) == pytest.approx(answer(trained), rel=1e-5)
-    assert answer(mgzoo.load(mgzoo.model.save(merged, place / "merged", dtype=torch.float32))) == pytest.approx(answer(merged), rel=1e-6)
+    assert answer(mgzoo.load(save(merged, place / "merged", dtype=torch.float32))) == pytest.approx(answer(merged), rel=1e-6)
     (figures,) = plan(mgzoo.compose(place / "lora.yaml")).stages
-    assert figures.trained_parameters == sum(p.numel() for p in (*trained.task.parameters(), *adapters.state(trained.backbone).values()))
+    assert figures.trained_parameters == sum(p.numel() for p in (*trained.task.parameters(), *adapter_state_dict(trained.backbone).values()))
 
 
 @pytest.mark.parametrize("computes, dtype", [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_a_base_in_half_precision_is_trained_on_measured_and_loaded(place, monkeypatch, computes, dtype):
     """What learns whole is float32 in training, stored in the base's bfloat16 and loaded as the base is, or one product would meet both."""
     monkeypatch.setenv("MGZOO_PRECISION", computes)
-    hub.push(mgzoo.model.save(mgzoo.load("registry/base@v1"), place / "half", dtype=torch.bfloat16), "registry/base@v2", probe=False)
+    push(save(mgzoo.load("registry/base@v1"), place / "half", dtype=torch.bfloat16), "registry/base@v2", probe=False)
     data = "data: {use: edit.pairs.v1, config: {frames: 1, height: 16, width: 16, scenes: 2, mix: {edit: 1.0}}}\n"
     (place / "lora.yaml").write_text(adapted().replace("base@v1", "base@v2").replace("train: {batch: 4, precision: fp32}", data + "train: {steps: 2, batch: 2, validate_every: 1, validation_samples: 2}"))
     run = mgzoo.train(mgzoo.compose("lora.yaml"), out=place / "run")
@@ -102,9 +105,9 @@ def test_a_base_in_half_precision_is_trained_on_measured_and_loaded(place, monke
 
 def test_peft_reads_the_same_modules(trained, place):
     peft = pytest.importorskip("peft")
-    folder = mgzoo.model.save(trained, place / "editor", dtype=torch.float32)
+    folder = save(trained, place / "editor", dtype=torch.float32)
     plain = mgzoo.load(folder)
-    adapters.detach(plain.backbone)  # as wide as the editor's; the values of what is new come from the file
+    detach_adapter(plain.backbone)  # as wide as the editor's; the values of what is new come from the file
     torch.nn.init.zeros_(plain.backbone.embed.weight)
     wrapped = peft.PeftModel.from_pretrained(plain.backbone, str(folder / "backbone")).eval()
     noisy, t = torch.randn(2, 2 * trained.autoencoder.spec.channels, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 0.6])

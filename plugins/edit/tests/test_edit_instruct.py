@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from mgzoo.media import Media
+from mgzoo.model.build import build
+from mgzoo.spec import MgzooError
 from mgzoo_edit.scenes import TASK_OF
 from mgzoo_edit.sources import chosen, placed
 from mgzoo_edit.tasks import EDITS, TASKS, guess
 from mgzoo_edit.windows import merge, over_windows, starts_of
 from mgzoo_edit.wordings import HELD_OUT, LOOKS, VENDORS, WORDINGS
-
-from mgzoo.media import Media
-from mgzoo.model import build
-from mgzoo.spec import MgzooError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402

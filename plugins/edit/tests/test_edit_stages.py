@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+import mgzoo
+from mgzoo.model.build import build
+from mgzoo.spec import MgzooError
+from mgzoo.train.loop import Loop
 from mgzoo_edit.back_translation import back_translate, requests
 from mgzoo_edit.configs import DirectionConfig
 from mgzoo_edit.direction import Direction
 from mgzoo_edit.pair_configs import PairsConfig
 from mgzoo_edit.pairs import Pairs
-from safetensors.torch import load_file
-
-import mgzoo
-from mgzoo.spec import MgzooError
-from mgzoo.train.loop import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402
@@ -153,7 +154,7 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
     one, other = weights(resumed), weights(whole)
     assert one.keys() == other.keys() and {"task/model.safetensors", "backbone/model.safetensors", "encoders.text/model.safetensors"} <= one.keys()
     assert all(torch.equal(one[file][key], other[file][key]) for file in one for key in one[file])
-    untrained = mgzoo.model.build(mgzoo.compose("three.yaml"))
+    untrained = build(mgzoo.compose("three.yaml"))
     assert not torch.equal(one["task/model.safetensors"]["vectors.weight"], untrained.task.vectors.weight)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mgzoo_encoders.bytes import EMPTY, Bytes, bucket, token_rows, word_rows, words
-from mgzoo_encoders.configs import BytesConfig
 
 from mgzoo.parts import Cut, Encoder
+from mgzoo_encoders.bytes import EMPTY, Bytes, bucket, token_rows, word_rows, words
+from mgzoo_encoders.configs import BytesConfig
 
 TEXTS = ["A rabbit, hopping!", "", "a red fox runs over the snow", "🐇"]
 WORD = BytesConfig(width=32, depth=2, heads=4, buckets=512, max_len=16)

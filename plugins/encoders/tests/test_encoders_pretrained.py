@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 import transformers
-from mgzoo_encoders.configs import ByT5Config, MetaClipConfig, MetaClipVisionConfig, T5Config
-from mgzoo_encoders.metaclip import PIXEL_MEAN, PIXEL_STD, MetaClip, MetaClipVision
-from mgzoo_encoders.t5 import T5, ByT5, quoted
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from mgzoo.parts import Encoder
 from mgzoo.spec import MgzooError
+from mgzoo_encoders.configs import ByT5Config, MetaClipConfig, MetaClipVisionConfig, T5Config
+from mgzoo_encoders.metaclip import PIXEL_MEAN, PIXEL_STD, MetaClip, MetaClipVision
+from mgzoo_encoders.t5 import T5, ByT5, quoted
 
 TEXTS = ['a rabbit holds a "HOP" sign', "", "a red fox"]
 WORDS = "a rabbit holds red fox sign hop runs".split()

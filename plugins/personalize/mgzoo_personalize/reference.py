@@ -28,7 +28,8 @@ from mgzoo.latent_task import (
     validation_loss,
 )
 from mgzoo.media import Media
-from mgzoo.model import Input, to_pixels
+from mgzoo.media.frames import uint8_to_float
+from mgzoo.model.model import EncoderInput
 from mgzoo.parts import Clip, Condition, Example, Loss
 from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_personalize.configs import ReferenceConfig
@@ -63,7 +64,7 @@ class Reference:
         latents = model.encode_clips(clips)
         if len({latent.shape for latent in latents}) == 1:
             latents = torch.stack(latents)
-        words = [Input.text(self.who(clip) if self.alone(model) else self.text(clip.caption, clip.fps)) for clip in clips]
+        words = [EncoderInput.text(self.who(clip) if self.alone(model) else self.text(clip.caption, clip.fps)) for clip in clips]
         pictures = [self.reference_of(clip) for clip in clips]
         given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
         if self.alone(model):  # the other picture of each pair
@@ -113,24 +114,24 @@ class Reference:
         units = [F.normalize(mean - mean.mean(0), dim=-1) for mean in means]
         return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()
 
-    def reference_of(self, clip: Clip) -> Input:
+    def reference_of(self, clip: Clip) -> EncoderInput:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""
         known, size = clip.extra.get("reference"), self.config.crop
         if known is not None:
-            return Input(value=lambda: to_pixels(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
+            return EncoderInput(value=lambda: uint8_to_float(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
 
         return self.own(clip)
 
-    def own(self, clip: Clip) -> Input:
+    def own(self, clip: Clip) -> EncoderInput:
         """The subject of a clip's middle frame."""
         digest = blake3(f"middle frame of {clip.digest} {self.config.crop}".encode()).hexdigest()
-        return Input(value=lambda: self.cropped(clip.load()[clip.frames // 2]), digest=digest)
+        return EncoderInput(value=lambda: self.cropped(clip.load()[clip.frames // 2]), digest=digest)
 
     def cropped(self, picture: Tensor) -> Tensor:
         """A training picture of one subject -> float (3, 1, crop, crop) in [-1, 1]; all of it where nothing stands out."""
         subject = whole(picture) if self.config.finder == "paper" else None
         size = self.config.crop
-        return to_pixels(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
+        return uint8_to_float(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance.
@@ -208,7 +209,7 @@ class Reference:
         size, fps = size or self.config.sizes()[0], fps or self.config.fps
         words = [self.text(p, fps) for p in prompts]
         blank = torch.full((self.config.crop, self.config.crop, 3), 255, dtype=torch.uint8)
-        shown = [to_pixels(picture[None]) for picture in (pictures or [blank] * len(prompts))]
+        shown = [uint8_to_float(picture[None]) for picture in (pictures or [blank] * len(prompts))]
         conditions = model.encode_conditions({key: words if self.takes(model, key) == "text" else shown for key in model.encoders})
         if pictures is None:
             conditions = self.blinded(model, conditions)

@@ -10,7 +10,7 @@ from PIL import Image
 import mgzoo
 from mgzoo.latent_task import conditions_of, sampler_with
 from mgzoo.media import Media
-from mgzoo.model import build
+from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo.train.stages import plans

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+
+from mgzoo.parts import Objective
 from mgzoo_samplers.configs import FlowMatchingConfig, VDiffusionConfig
 from mgzoo_samplers.flow_matching import FlowMatching
 from mgzoo_samplers.schedules import noise_levels
 from mgzoo_samplers.v_diffusion import VDiffusion
-
-from mgzoo.parts import Objective
 
 SHAPE = (3, 4, 2, 3, 5)
 OBJECTIVES = [FlowMatching(FlowMatchingConfig()), VDiffusion(VDiffusionConfig()), VDiffusion(VDiffusionConfig(schedule="cosine"))]

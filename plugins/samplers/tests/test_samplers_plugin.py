@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from mgzoo_samplers.plugin import mgzoo_components
 
-from mgzoo.recipe import compose
+from mgzoo.recipe.compose import compose
 from mgzoo.spec import RecipeError
+from mgzoo_samplers.plugin import mgzoo_components
 
 FREE = """
 import sys

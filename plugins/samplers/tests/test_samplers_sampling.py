@@ -8,14 +8,14 @@ import math
 
 import pytest
 import torch
+
+from mgzoo.parts import Sampler
+from mgzoo.spec import MgzooError
 from mgzoo_samplers import schedules
 from mgzoo_samplers.configs import DdimConfig, EulerConfig, LinearQuadraticConfig, MidpointConfig
 from mgzoo_samplers.guidance import joint_branches, nested_branches
 from mgzoo_samplers.samplers import Ddim, Euler, LinearQuadratic, Midpoint
 from mgzoo_samplers.solvers import euler_step, midpoint_step
-
-from mgzoo.parts import Sampler
-from mgzoo.spec import MgzooError
 
 MEAN, SD, SIGMA_MIN = 2.0, 0.5, 1e-5
 SHAPE = (2, 3, 1, 2, 2)

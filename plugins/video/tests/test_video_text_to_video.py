@@ -7,7 +7,7 @@ import torch
 
 import mgzoo
 from mgzoo.latent_task import conditions_of, drop_conditions, prompt_with_fps
-from mgzoo.model import build
+from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 

@@ -1,5 +1,4 @@
 from mgzoo.hooks import hookimpl
-from mgzoo.spec import Component
 
 
 @hookimpl

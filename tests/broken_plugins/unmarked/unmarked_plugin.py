@@ -1,4 +1,3 @@
-from mgzoo.hooks import hookimpl
 from mgzoo.spec import Component
 
 

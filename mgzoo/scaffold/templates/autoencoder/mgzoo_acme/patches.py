@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from mgzoo_acme.configs import PatchesConfig
+from torch import Tensor, nn
 
 LOGVAR = -6.0  # of the posterior: next to no noise, since nothing but the linear map shapes the latents
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mgzoo_acme.configs import MixerConfig
 from torch import Tensor, nn
 
 from mgzoo.parts import Condition, Conditions, Latents
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
-from mgzoo_acme.configs import MixerConfig
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 DECONV = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from mgzoo_acme.configs import StripesConfig
 from torch import Tensor
 
 from mgzoo.data.sampler import EpochOrder, Stream, derived_seed
 from mgzoo.parts import Clip
-from mgzoo_acme.configs import StripesConfig
 
 COLOURS = {"red": (230, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230), "yellow": (240, 220, 60)}
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}

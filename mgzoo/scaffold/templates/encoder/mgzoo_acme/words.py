@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from mgzoo_acme.configs import WordsConfig
+from torch import nn
 
 from mgzoo.parts import Condition, Cut
-from mgzoo_acme.configs import WordsConfig
 
 
 def words(text: str) -> list[str]:

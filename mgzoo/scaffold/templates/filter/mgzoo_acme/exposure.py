@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mgzoo_acme.configs import ExposureConfig
 
 from mgzoo.parts import Clip
-from mgzoo_acme.configs import ExposureConfig
 
 LUMA = (0.2126, 0.7152, 0.0722)  # of red, green and blue (ITU-R BT.709)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mgzoo_acme.configs import FlickerConfig
 from torch import Tensor
 
 from mgzoo.media import Media
-from mgzoo_acme.configs import FlickerConfig
 
 
 class Flicker:

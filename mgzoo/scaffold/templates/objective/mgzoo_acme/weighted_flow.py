@@ -6,10 +6,10 @@ Shape letters: B batch, C channels. Latents are (B, C, *axes), or a list of B te
 from __future__ import annotations
 
 import torch
+from mgzoo_acme.configs import WeightedFlowConfig
 from torch import Tensor
 
 from mgzoo.parts import Latents
-from mgzoo_acme.configs import WeightedFlowConfig
 
 
 class WeightedFlow:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from mgzoo_acme.configs import HeunConfig
 from torch import Tensor
 
 from mgzoo.parts import Denoise
-from mgzoo_acme.configs import HeunConfig
 
 
 class Heun:

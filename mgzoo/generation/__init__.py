@@ -1,0 +1,1 @@
+"""A request, answered: media with a record of what made it."""

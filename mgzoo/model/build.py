@@ -1,0 +1,80 @@
+"""Build the parts of a recipe and fill them with the weights that it names."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+
+from mgzoo.contracts import contract_of
+from mgzoo.discovery import discover
+from mgzoo.hub.lookup import only_licenses
+from mgzoo.model.feature_cache import Cache
+from mgzoo.model.lora import adapter_state_dict, add_adapter
+from mgzoo.model.model import Model
+from mgzoo.model.part_weights import base_reference, load_part_weights
+from mgzoo.model.skip_init import init_empty_weights
+from mgzoo.spec import MgzooError, as_seed, spread
+
+
+def empty_model(recipe, device: str = "cpu"):
+    """A model of ``recipe`` whose parameters are unset: to compare with headers, and to fill.
+
+    Where even one tensor of it is larger than memory, it is all on the meta device: then its shapes can still be told.
+    """
+    try:
+        with init_empty_weights():
+            return build(recipe, device=device, weights=False)
+    except RuntimeError:  # torch's word for memory that cannot be had
+        return build(recipe, device="meta", weights=False)
+
+
+def build(recipe, device: str = "cpu", *, weights: bool = True, cache: Cache | None = None) -> Model:
+    """Build every part of a recipe on a device (``meta``, ``cpu``, ``cuda``).
+
+    Each part is initialised from a seed of its own (recipe seed and part name), so swapping one part leaves the
+    others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``). Adapters are put on
+    last, untrained.
+    """
+    registry, wires, parts = discover(), contract_of(recipe), {}
+    for name, part in recipe.parts.items():
+        target = registry.build_class(part.component.id)
+        extra = {}
+        if part.kind == "backbone":
+            extra = {"latent": wires.latent, "conditions": wires.conditions, "feeds": wires.feeds}
+        elif part.kind == "encoder":
+            extra = {"name": name.split(".", 1)[1]}
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(as_seed(spread(recipe.seed) * 1_000_003 + zlib.crc32(name.encode())))
+            parts[name] = target(part.config, **extra)
+    model = Model(recipe, parts, cache or Cache())
+    if weights and torch.device(device).type != "meta":
+        with only_licenses(recipe.policy.licenses):
+            for name, part in recipe.parts.items():
+                if part.weights:
+                    load_part(model, name, part.weights)
+    for name, part in recipe.parts.items():
+        if part.adapter:
+            add_adapter(model, name, part.adapter)
+    return model
+
+
+def load_part(model: Model, name: str, ref: str) -> None:
+    """Fill one part from the artifact ``ref``, which is its base from then on. Names and shapes must agree exactly, but for what a
+    part that has ``widened`` adds to a narrower base. An adapter on the part stays as it is."""
+    _, state = load_part_weights(ref, name)
+    part, base, new = model.part(name), base_reference(ref, name), ()
+    if hasattr(part, "widened"):
+        state, new = part.widened(state)
+    try:
+        part.load_state_dict({**state, **adapter_state_dict(part)}, strict=True)
+    except RuntimeError as error:
+        raise MgzooError(
+            f"the weights of {name} in {ref} do not fit {model.recipe.parts[name].component.id} as configured: {error}",
+            remedy="use the artifact's own config (leave `config` out beside `weights`), or drop `weights`",
+            origin=str(model.recipe.source),
+        ) from None
+    model.bases.pop(name, None)
+    model.widened[name] = tuple(new)
+    if base:
+        model.bases[name] = base

@@ -1,0 +1,114 @@
+"""A built model against what an artifact or a recipe says: names, shapes, configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mgzoo.artifact.manifest import MANIFEST_NAME, read_part_config
+from mgzoo.artifact.strict_json import problem
+from mgzoo.artifact.tensors import check_values, tensor_shapes
+from mgzoo.hub.lookup import find_local, stored_shapes
+from mgzoo.model.build import build, empty_model
+from mgzoo.model.lora import ranks_too_large, tensors_missing_from_base, unmatched_targets
+from mgzoo.model.model import Model
+from mgzoo.model.part_weights import adapted_shapes
+from mgzoo.recipe.artifact_check import OpenedArtifact, check_parts, contract_differences
+from mgzoo.spec import MgzooError, Problem
+
+
+def meta_problems(recipe) -> list[Problem]:
+    """What building the parts on the meta device finds: adapters without a layer, weights whose headers do not fit."""
+    plain = recipe
+    for name in [name for name, part in recipe.parts.items() if part.adapter]:
+        plain = plain.adapted(name, None)
+    model, problems = build(plain, device="meta", weights=False), []
+
+    def found(what: str, remedy: str, key: str, kind: str) -> None:
+        problems.append(Problem(what=what, remedy=remedy, key=key, origin=recipe.origin(key), kind=kind))
+
+    for name, part in recipe.parts.items():
+        for what, remedy in unmatched_targets(model.part(name), part.adapter) if part.adapter else ():
+            found(what, remedy, f"parts.{name}.adapter.targets", "adapter")
+        for what, remedy in ranks_too_large(model.part(name), part.adapter) if part.adapter else ():
+            found(what, remedy, f"parts.{name}.adapter.rank", "adapter")
+        folder = find_local(part.weights) if part.weights else None
+        if folder is None:
+            continue
+        try:
+            shapes = stored_shapes(folder, name)
+        except MgzooError as error:
+            found(error.what, error.remedy, f"parts.{name}.weights", "weights")
+            continue
+        if hasattr(model.part(name), "widened"):
+            state, new = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+            shapes = {key: tuple(value.shape) for key, value in state.items()}
+            for what, remedy in tensors_missing_from_base(part.adapter, new, state) if part.adapter else ():
+                found(f"{what} in {part.weights}", remedy, f"parts.{name}.adapter", "adapter")
+        for one in check_shapes(part.weights, shapes, model.part(name)):
+            found(f"in {part.weights}, {one.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
+                  f"parts.{name}.weights", "shape")
+    return problems
+
+
+def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> list[Problem]:
+    """Compare stored names and shapes with those of a built part."""
+    problems = []
+
+    def differs(what: str) -> None:
+        remedy = "the plugin's code is not what made these weights: install the versions the artifact requires"
+        problems.append(problem("shape", what, remedy, origin))
+
+    wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
+    for key in sorted(wanted.keys() - shapes.keys()):
+        differs(f"{key} {list(wanted[key])} is missing")
+    for key in sorted(shapes.keys() - wanted.keys()):
+        differs(f"{key} {list(shapes[key])} belongs to nothing")
+    for key in sorted(shapes.keys() & wanted.keys()):
+        if shapes[key] != wanted[key]:
+            differs(f"{key} has shape {list(shapes[key])}, the part has {list(wanted[key])}")
+    return problems
+
+
+def check_config(folder: Path, name: str, config) -> list[Problem]:
+    """Hold a part's config.json, which recipes that start from these weights inherit, against the config in recipe.yaml."""
+    stored, built = read_part_config(folder, name), json.loads(json.dumps(dataclasses.asdict(config)))
+    return [
+        problem("config", f"is {stored[key]!r}, recipe.yaml has {built[key]!r}", "save the artifact again", folder / name / "config.json", key)
+        for key in sorted(stored.keys() & built.keys())
+        if stored[key] != built[key]
+    ]
+
+
+def check_model(opened: OpenedArtifact, model: Model, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[Problem]:
+    """Compare the manifest's parts, and the shapes of their tensors by part, with the model that the recipe builds."""
+    folder, manifest, problems = opened.folder, opened.manifest, check_parts(opened)
+    other, with_weights = {one.key for one in problems}, model.part_names()
+    remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+    for name, part in sorted(model.recipe.parts.items()):
+        if f"parts.{name}" in other:
+            continue
+        if name in shapes:
+            problems += check_config(folder, name, part.config) if f"{name}/config.json" in manifest.files else []
+            problems += check_shapes(f"{folder / name}", shapes[name], model.part(name))
+        elif name in with_weights and not manifest.parts[name].weights:
+            problems.append(problem("part", "the part has no weights", remedy, folder / MANIFEST_NAME, f"parts.{name}"))
+    return problems
+
+
+def check_headers(opened: OpenedArtifact) -> list[Problem]:
+    """The names and shapes in the headers of its weights against a model that has shapes and no memory; no tensor is read."""
+    folder, manifest = opened.folder, opened.manifest
+    files = {name: [folder / file for file in part.weights] for name, part in manifest.parts.items() if isinstance(part.weights, tuple)}
+    shapes = {name: tensor_shapes(paths) for name, paths in files.items() if paths}
+    shapes |= {name: adapted_shapes(folder, name) for name, part in manifest.parts.items() if part.is_adapter}
+    return contract_differences(opened) + check_model(opened, empty_model(opened.recipe), shapes)
+
+
+def check_tensors(opened: OpenedArtifact) -> list[Problem]:
+    """`check_headers`, and every stored value finite."""
+    return check_headers(opened) + check_values(opened.folder, opened.manifest)

@@ -1,0 +1,45 @@
+"""Models whose parameters have a shape and no memory yet: what a loader builds before it gives every one of them its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
+# What initialises in place. torch can do it on the meta device, but imports its compiler for that, which takes seconds.
+_FILLS = frozenset({
+    Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_, Tensor.copy_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_
+})  # fmt: skip
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves tensors without memory as they are."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in _FILLS and args[0].is_meta:
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def init_empty_weights() -> Iterator[None]:
+    """Within it, parameters of new modules go to the meta device as they are made; buffers stay real.
+
+    So first weights that will be overwritten are neither drawn nor held, while what a part computes when it is built (tables,
+    statistics) is there. Unlike a model that is built on the meta device, it can be filled and used.
+    """
+
+    def moved(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta:
+            return None
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(moved)
+    try:
+        with _Unfilled():
+            yield
+    finally:
+        hook.remove()

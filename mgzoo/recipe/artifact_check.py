@@ -1,0 +1,88 @@
+"""An artifact's recipe.yaml against its mgzoo.json. No torch, no weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from mgzoo.artifact.integrity import check_files, check_plugins
+from mgzoo.artifact.manifest import MANIFEST_NAME, MAX_RECIPE_BYTES, Manifest, read_manifest
+from mgzoo.artifact.strict_json import problem, shorten
+from mgzoo.contracts import contract_of
+from mgzoo.discovery import current_id
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.recipe import Recipe
+from mgzoo.spec import Problem, RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedArtifact:
+    """An artifact's folder with its manifest read and its recipe composed, once for all checks that follow."""
+
+    folder: Path
+    manifest: Manifest
+    recipe: Recipe
+
+
+def open_artifact(folder: Path, manifest: Manifest | None = None) -> OpenedArtifact:
+    """Read mgzoo.json, unless ``manifest`` is it already, and compose recipe.yaml. Raises `ArtifactError` or `RecipeError`."""
+    return OpenedArtifact(folder=folder, manifest=manifest or read_manifest(folder), recipe=compose(folder / "recipe.yaml"))
+
+
+def check_requires(opened: OpenedArtifact) -> list[Problem]:
+    """Distributions that the manifest requires and that supply no part, and those that do and are not required."""
+    recipe, where = opened.recipe, opened.folder / MANIFEST_NAME
+    supplied = {part.provider.distribution for part in (*recipe.parts.values(), recipe.data) if part is not None}
+    listed = {one.distribution for one in opened.manifest.requires}
+    remedy = "save the artifact again; what it requires follows from its parts"
+    problems = [problem("requires", f"{name} is required and supplies no part", remedy, where, "requires") for name in sorted(listed - supplied)]
+    return problems + [problem("requires", f"{name} supplies a part and is not required", remedy, where, "requires") for name in sorted(supplied - listed)]
+
+
+def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
+    """What recipe.yaml says that the manifest does not: problems of its own, another component of a part, another contract. No weight
+    is needed. Nothing where a plugin is missing, see `check_plugins`, or where there is no recipe."""
+    entry, path = manifest.files.get("recipe.yaml"), folder / "recipe.yaml"
+    if entry is None or check_plugins(manifest, folder):
+        return []
+    if entry.size > MAX_RECIPE_BYTES:
+        return [problem("syntax", f"recipe.yaml has {entry.size:,} bytes, more than {MAX_RECIPE_BYTES:,}", "do not use this artifact", path)]
+    if damaged := check_files(folder, manifest, ["recipe.yaml"]):
+        return damaged
+    try:
+        opened = open_artifact(folder, manifest)
+    except RecipeError as error:
+        return list(error.problems)
+    return check_parts(opened) + contract_differences(opened)
+
+
+def contract_differences(opened: OpenedArtifact) -> list[Problem]:
+    """Where the contract in the manifest is not the one that the recipe's parts make."""
+    made, built = opened.manifest.contract, contract_of(opened.recipe)
+    return [
+        problem("contract", f"is {_in_words(getattr(made, key))}, recipe.yaml and the plugins give {_in_words(getattr(built, key))}",
+                "install the versions that the artifact requires, or save it again", opened.folder / MANIFEST_NAME, f"contract.{key}")
+        for key in ("latent", "conditions", "feeds")
+        if getattr(made, key) != getattr(built, key)
+    ]  # fmt: skip
+
+
+def _in_words(value) -> str:
+    """A contract's field in words."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_in_words, value)) or "none"
+    fields = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {}
+    return " ".join(f"{key} {shorten(str(one))}" for key, one in fields.items()) or str(value)
+
+
+def check_parts(opened: OpenedArtifact) -> list[Problem]:
+    """Compare the components of the manifest's parts with those of its recipe."""
+    problems, manifest, recipe = [], opened.manifest, opened.recipe
+    for name in sorted(recipe.parts.keys() | manifest.parts.keys()):
+        use = current_id(manifest.parts[name].use) if name in manifest.parts else "nothing"
+        wanted = recipe.parts[name].component.id if name in recipe.parts else "nothing"
+        if use != wanted:
+            remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+            problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, opened.folder / MANIFEST_NAME, f"parts.{name}"))
+    return problems

@@ -1,0 +1,76 @@
+"""``${key}`` in a recipe: filled in with the value of another key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mgzoo.errors import suggest
+from mgzoo.recipe.yaml_tree import Node, find_node, leaves, node_of
+from mgzoo.spec import Problem
+
+MAX_EXPANSION = 1_000_000
+"""Characters that filled-in references may add to a recipe: a few lines that refer to each other could ask for any amount."""
+PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+
+
+def _size(root: Node) -> int:
+    """How much filling in a reference copies: characters of a text, or of all texts and scalars of a tree."""
+    if root.is_map or root.is_list:
+        return sum(1 + _size(child) for child in (root.value.values() if root.is_map else root.value))
+    return len(root.value) if isinstance(root.value, str) else 1
+
+
+@dataclass
+class Interpolation:
+    """Fills in ``${key}``, the only thing a value may refer to; a node that cannot be filled is marked as told."""
+
+    root: Node
+    problems: list[Problem]
+    spent: int = 0
+
+    def fill_all(self, node: Node, key: str) -> None:
+        """Every value at and below a node; what a stage sets waits until the stage is entered."""
+        if re.fullmatch(r"stages\.\d+\.set", key):
+            return
+        if node.is_map or node.is_list:
+            for name, child in node.value.items() if node.is_map else enumerate(node.value):
+                self.fill_all(child, f"{key}.{name}" if key else str(name))
+        else:
+            self.fill(node, key)
+
+    def fill(self, node: Node, key: str, chain: tuple[str, ...] = ()) -> None:
+        """Put the values of other keys in place of their names. chain: the references that led here."""
+        if not (isinstance(node.value, str) and "${" in node.value) or node.told:
+            return
+        node.told = True  # until it is filled: what refers to it meanwhile is part of a circle
+        text, targets = node.value, {}
+
+        def problem(what: str, remedy: str) -> None:
+            self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=node.origin, kind="interpolation"))
+
+        if "${" in PLAIN.sub("", text):
+            problem(f"{text!r} asks for more than a key of this recipe",
+                    "write ${key} with a dotted key, or the value itself; environment variables and functions are no part of a recipe")
+            return
+        for wanted in PLAIN.findall(text):
+            targets[wanted] = target = find_node(self.root, wanted)
+            if wanted in (*chain, key):
+                problem(f"the reference goes round in a circle: {' -> '.join((*chain, key, wanted))}", "write the value once")
+                return
+            if target is None:
+                known, last = [known for known, _ in leaves(self.root)], wanted.rpartition(".")[2]
+                near = [key for key in known if key.rpartition(".")[2] == last] or suggest(wanted, known, 1)
+                problem(f"${{{wanted}}} is no key of this recipe", f"did you mean ${{{near[0]}}}?" if near else "check the key")
+                return
+            self.fill(target, wanted, (*chain, key))
+            if target.told:
+                return
+        sizes = {wanted: _size(target) for wanted, target in targets.items()} if self.spent <= MAX_EXPANSION else {}
+        self.spent += sum(sizes[wanted] for wanted in PLAIN.findall(text)) if sizes else 0
+        if self.spent > MAX_EXPANSION:
+            problem("the references of this recipe, filled in, would make it too large", "write out what is needed, and no more")
+            return
+        whole = PLAIN.fullmatch(text)
+        plain = targets[whole[1]].plain() if whole else PLAIN.sub(lambda match: str(targets[match[1]].plain()), text)
+        node.value, node.raw, node.told = node_of(plain, node.origin).value, text, False

@@ -1,0 +1,116 @@
+"""A composed recipe: typed, complete, and every value knows where it was written."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from mgzoo.errors import suggest
+from mgzoo.recipe.schema import Policy, Stage, Train, Zero
+from mgzoo.recipe.validation import STAGE_KEY, FieldValue, Part, validate
+from mgzoo.recipe.yaml_tree import Node, assign, find_node, node_of
+from mgzoo.recipe.yaml_writer import dump_yaml
+from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
+
+NO_ENTRY = ("the list has no such entry", "count from 0, or replace the whole list")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A composed recipe.
+
+    source: the file or shipped name. tree: every key with its value, plain and complete. origins: dotted key -> what was
+    said about it, the value that holds last. parts: by part name, in the order autoencoder, encoders, backbone, objective,
+    sampler, task; roles left empty are absent. broken: names of parts that do not hold; empty in what `compose` returns.
+    """
+
+    source: str
+    description: str
+    seed: int
+    parts: dict[str, Part]
+    data: Part | None
+    train: Train
+    zero: Zero
+    stages: tuple[Stage, ...]
+    policy: Policy
+    tree: dict[str, Any]
+    origins: dict[str, list[FieldValue]] = field(repr=False)
+    broken: frozenset[str] = field(repr=False)
+    written: Node = field(repr=False, compare=False)
+
+    def at_stage(self, index: int) -> Recipe:
+        """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
+        index = range(len(self.stages))[index]
+        recipe, problems = validated_recipe(stage_tree(self.written, index, []), self.source)
+        if problems:
+            raise RecipeError(problems)
+        return recipe
+
+    def adapted(self, name: str, adapter: dict | None) -> Recipe:
+        """The recipe with another adapter (keys of `mgzoo.recipe.schema.Adapter`) on part ``name``, or with None."""
+        key = f"parts.{name}.adapter"
+        written = assign(self.written, key.split("."), node_of(adapter, Origin(source="adapter")))
+        recipe, problems = validated_recipe(Node(written.value, self.written.origin), self.source)
+        if problems:
+            raise RecipeError(problems)
+        return recipe
+
+    def origin(self, key: str) -> Origin | None:
+        """Where a person wrote what holds at ``key``: the key itself, else its part's `use`, else the nearest map around it."""
+        part = re.match(r"parts\.(encoders\.)?[^.]+|data", key)
+        for near in (key, f"{part[0]}.use" if part else key):
+            node = find_node(self.written, near)
+            if node:
+                return node.origin
+        while key and not (node := find_node(self.written, key)):
+            key = key.rpartition(".")[0]
+        return node.origin if key else self.written.origin
+
+    def to_yaml(self) -> str:
+        """A complete recipe in one file that composes to the same tree."""
+        return dump_yaml(self.tree)
+
+    def digest(self) -> str:
+        """blake3 hex digest of the tree as canonical JSON."""
+        from blake3 import blake3
+
+        return blake3(json.dumps(self.tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def validated_recipe(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
+    values, problems = validate(written)
+    return Recipe(source=source, written=written, **values), problems
+
+
+def stage_tree(written: Node, index: int, problems: list[Problem]) -> Node:
+    """What was written, with a stage's `set` over it."""
+    changes = find_node(written, f"stages.{index}.set")
+    for key, node in (changes.value if changes and changes.is_map else {}).items():
+        if STAGE_KEY.fullmatch(key):
+            try:
+                written = Node(assign(written, key.split("."), node).value, written.origin)
+            except IndexError:
+                problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=f"stages.{index}.set.{key}", origin=node.origin, kind="stage"))
+    return written
+
+
+def explain(recipe: Recipe, key: str) -> str:
+    """Value, origin and what it overrode, of a key or of every key below it."""
+    keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
+    if not keys:
+        near = suggest(key, recipe.origins)
+        raise MgzooError(f"the recipe has no key {key!r}", origin=recipe.source,
+                         remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo explain RECIPE parts` shows a part of the tree")
+    lines = []
+    for name in keys:
+        *past, held = recipe.origins[name]
+        lines.append(f"{name} = {_text(held.value)}" + (f"    (from {held.raw})" if held.raw else ""))
+        lines.append(f"    {held.origin}")
+        lines += [f"    overrides {_text(old.value)}    {old.origin}" for old in reversed(past)]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

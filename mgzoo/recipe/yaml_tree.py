@@ -1,0 +1,238 @@
+"""YAML files as trees that remember where every value was written, and how one layer goes over another.
+
+YAML 1.2: ``16:9`` is text and ``1e-4`` a number. No tags, anchors or aliases: a recipe is plain data.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from mgzoo.discovery import current_id
+from mgzoo.spec import Origin, Problem
+
+COMMAND_LINE = Origin(source="command line")
+MISSING = "???"
+
+
+@dataclass
+class Node:
+    """A value and where it was written.
+
+    value: dict[str, Node], list[Node] or a scalar. past: (origin, value) of what it replaced, oldest first.
+    raw: the text of an interpolation that has been filled in. told: its value is unusable, and its problem has been told.
+    text: of an override, what was typed: the value where its key holds a text. unread: why brackets in an override are no YAML.
+    """
+
+    value: Any
+    origin: Origin
+    past: list[tuple[Origin, Any]] = field(default_factory=list)
+    raw: str | None = None
+    told: bool = False
+    text: str | None = None
+    unread: Problem | None = None
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
+
+    def plain(self) -> Any:
+        """The value as dicts, lists and scalars."""
+        if self.is_map:
+            return {key: child.plain() for key, child in self.value.items()}
+        return [child.plain() for child in self.value] if self.is_list else self.value
+
+
+def node_of(value: Any, origin: Origin) -> Node:
+    """A tree from plain values that were all written in one place."""
+    if isinstance(value, dict):
+        return Node({str(key): node_of(child, origin) for key, child in value.items()}, origin)
+    if isinstance(value, (list, tuple)):
+        return Node([node_of(child, origin) for child in value], origin)
+    return Node(value, origin)
+
+
+def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = False) -> Node | None:
+    """YAML text -> tree, or None where it is no YAML at all. typed: on a command line, so there are no line numbers worth
+    telling, and plain scalars keep their text."""
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    def origin(mark) -> Origin:
+        return Origin(source=source, line=None if typed or mark is None else mark.line + 1)
+
+    if re.match(r"(\s*(#.*)?\n)*%", text):
+        problems.append(Problem(what="YAML directives are not part of a recipe", remedy="take out the lines that start with %: a recipe is YAML 1.2",
+                                origin=origin(None), kind="syntax"))
+        return None
+    try:
+        root = yaml_reader()().compose(text)
+    except MarkedYAMLError as error:
+        what = f"this is not YAML: {error.problem or error.context}"
+        mark = error.problem_mark or error.context_mark
+        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+        remedy = "correct the indentation, quotes or brackets at or before this line"
+        problems.append(Problem(what=what, origin=origin(mark), kind="syntax", remedy="put quotes around ${...} inside brackets" if "${" in line else remedy))
+        return None
+    except (YAMLError, RecursionError) as error:
+        problems.append(Problem(what=f"this is not YAML: {' '.join(str(error).split())}", origin=origin(None), kind="syntax",
+                                remedy="save the file as UTF-8 text without control characters or endless brackets"))
+        return None
+    seen: set[int] = set()
+
+    def convert(node, key: str) -> Node:
+        where = origin(node.start_mark)
+        if id(node) in seen:
+            problems.append(Problem(what="YAML aliases are not part of a recipe", remedy="write the value out, or refer to it with ${key}",
+                                    key=key, origin=where, kind="yaml"))
+            return Node(None, where, told=True)
+        seen.add(id(node))
+        kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
+        if kind == "map":
+            children: dict[str, Node] = {}
+            for name_node, child in node.value:
+                name = name_node.value
+                if not isinstance(name, str):
+                    problems.append(Problem(what="a key is a list or a map", remedy="write text before the colon", key=key,
+                                            origin=origin(name_node.start_mark), kind="yaml"))
+                    continue
+                inner = f"{key}.{name}" if key else name
+                if name in children:
+                    problems.append(Problem(what=f"the key is written twice; first at {children[name].origin}", remedy="keep one of them",
+                                            key=inner, origin=origin(name_node.start_mark), kind="duplicate-key"))
+                children[name] = convert(child, inner)
+                children[name].origin = origin(name_node.start_mark)
+            return Node(children, where)
+        if kind == "seq":
+            return Node([convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
+        if kind in SCALARS:
+            try:
+                return Node(SCALARS[kind](node.value), where, text=node.value if typed and not node.style else None)
+            except ValueError as error:
+                problems.append(Problem(what=f"{node.value[:40]!r} is no number: {error}", remedy="write a number, or text in quotes", key=key, origin=where, kind="type"))
+                return Node(None, where, told=True)
+        problems.append(Problem(what=f"the YAML tag {node.tag} is not part of a recipe", remedy="write plain text, numbers, lists and maps",
+                                key=key, origin=where, kind="yaml"))
+        return Node(None, where, told=True)
+
+    return Node(None, origin(None)) if root is None else convert(root, "")
+
+
+def _integer(text: str) -> int:
+    text = text.replace("_", "")
+    return int(text, 0) if re.match(r"[-+]?0[xob]", text) else int(text)
+
+
+def _float(text: str) -> float:
+    text = text.replace("_", "").lower()
+    return math.nan if text == ".nan" else float(text.replace(".inf", "inf"))
+
+
+SCALARS = {"null": lambda text: None, "bool": lambda text: text.lower() == "true", "int": _integer, "float": _float,
+           "str": str, "timestamp": str, "value": str, "merge": str}
+
+
+@cache
+def yaml_reader():
+    """Makes readers: each is used once, for it remembers what it read."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.scanner import Scanner
+
+    class QuestionMarks(Scanner):
+        """Takes ``{path: ???}`` as YAML 1.2 does: a question mark followed by text starts a scalar."""
+
+        def check_key(self):
+            return self.reader.peek(1) in "\0 \t\r\n"
+
+        def check_plain(self):
+            return super().check_plain() or (self.reader.peek() == "?" and not self.check_key())
+
+    def reader():
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Scanner = QuestionMarks
+        return yaml
+
+    return reader
+
+
+def merge_trees(base: Node, over: Node) -> Node:
+    """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config, weights and adapter."""
+    if not (base.is_map and over.is_map):
+        return replace(over, past=[*base.past, (base.origin, base.plain()), *over.past])
+    kept, use = base.value, over.value.get("use")
+    if use is not None and "use" in kept and _other(kept["use"].value, use.value):
+        kept = {key: child for key, child in kept.items() if key not in ("config", "weights", "adapter")}
+    joined = dict(kept)
+    for key, child in over.value.items():
+        joined[key] = merge_trees(kept[key], child) if key in kept else child
+    return Node(joined, over.origin)
+
+
+def _other(kept: Any, use: Any) -> bool:
+    """Whether a `use` names another component, and not the same one by its old or its new id."""
+    ids = [current_id(name) if isinstance(name, str) else name for name in (kept, use)]
+    return ids[0] != ids[1]
+
+
+def assign(root: Node, path: list[str], value: Node) -> Node:
+    """A layer that says one thing, e.g. ``stages.0.steps``; a number is an index where the tree has a list.
+
+    Raises IndexError where the list has no such entry.
+    """
+    head, rest = path[0], path[1:]
+    if root.is_list:
+        if not head.isdecimal():
+            raise IndexError(head)
+        items = list(root.value)
+        items[int(head)] = assign(items[int(head)], rest, value) if rest else merge_trees(items[int(head)], value)
+        return Node(items, root.origin)
+    if rest and root.is_map and head in root.value:
+        return Node({**root.value, head: assign(root.value[head], rest, value)}, root.origin)
+    for name in reversed(path):
+        value = Node({name: value}, value.origin)
+    return merge_trees(root, value)
+
+
+def find_node(root: Node, key: str) -> Node | None:
+    """The node at a dotted key, or None."""
+    for name in key.split("."):
+        if root.is_map and name in root.value:
+            root = root.value[name]
+        elif root.is_list and name.isdigit() and int(name) < len(root.value):
+            root = root.value[int(name)]
+        else:
+            return None
+    return root
+
+
+def leaves(root: Node, key: str = "") -> Iterator[tuple[str, Node]]:
+    """(dotted key, node) of every scalar, every empty map, and every list without maps in it."""
+    children = root.value.items() if root.is_map else enumerate(root.value) if root.is_list else ()
+    if children and (root.is_map or any(child.is_map for child in root.value)):
+        for name, child in children:
+            yield from leaves(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, root
+
+
+def merge_leaf(default: Node, written: Node) -> Node:
+    """A leaf as it was written, in a copy, with its default as the first thing that was said."""
+
+    def copy(node: Node) -> Node:
+        value = node.value
+        if node.is_map:
+            value = {name: copy(child) for name, child in value.items()}
+        elif node.is_list:
+            value = [copy(child) for child in value]
+        return replace(node, value=value, past=list(node.past))
+
+    node = copy(written)
+    node.past = ([] if default.value == MISSING else [(default.origin, default.plain())]) + node.past
+    return node

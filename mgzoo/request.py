@@ -1,0 +1,171 @@
+"""What a request to a task may hold: read from paths and texts, checked, and told where it does not hold.
+
+A task's config says it with ``asks()`` (`mgzoo.spec.Ask`) and what it can give with ``emits()``. This module imports torch only
+when a file is read.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from mgzoo.errors import suggest
+from mgzoo.spec import FILES, SEEDS, Ask, MgzooError
+
+if TYPE_CHECKING:
+    from mgzoo.media import Media
+
+COMMON = ("prompt", "seed", "frames", "height", "width", "fps", "steps", "guidance")
+"""What a request to any task that samples may hold; on the command line these have flags of their own."""
+_SHORT = 60
+
+
+def options_of(config) -> tuple[Ask, ...]:
+    """What a task's config asks for besides the usual."""
+    return tuple(config.asks()) if hasattr(config, "asks") else ()
+
+
+def output_modalities(config) -> tuple[str, ...]:
+    """What a task can give: ``video``, ``image``, ``sound``."""
+    return tuple(config.emits()) if hasattr(config, "emits") else ("video", "image")
+
+
+def requires_prompt(config) -> bool:
+    """Whether a request must have a prompt: yes, unless the task asks for it as something that may be left out."""
+    return all(ask.required for ask in options_of(config) if ask.name == "prompt")
+
+
+def parse_flags(asked: Sequence[Ask], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
+    """``--name value`` and ``--name=value`` of a command line -> texts by name.
+
+    others: flags that are known elsewhere, for "did you mean". Raises `MgzooError` for a flag that the task does not have, one
+    given twice, and one without its value.
+    """
+    known, given, rest = {ask.flag: ask for ask in asked if ask.name not in COMMON}, {}, list(words)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if flag not in known:
+            near = suggest(flag, [*known, *others], 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}" if known else "it takes nothing more"
+            raise MgzooError(f"{task} takes no {flag}", remedy=hint)
+        ask = known[flag]
+        if ask.name in given:
+            raise MgzooError(f"{flag} is given twice", remedy="give it once")
+        if not equals and not rest:
+            raise MgzooError(f"{flag} has no value", remedy=f"write {flag} {_example(ask)}: {ask.help}")
+        given[ask.name] = value if equals else rest.pop(0)
+    return given
+
+
+def parse_request(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request with every ask as the task wants it: files read, numbers made of texts. What is None counts as not given.
+
+    Raises `MgzooError` for what is missing, and for what is of another kind than was asked for.
+    """
+    whole = {name: value for name, value in request.items() if value is not None}
+    if missing := [ask for ask in asked if ask.required and ask.name not in whole]:
+        flags = "; ".join(f"{ask.flag} {_example(ask)}: {ask.help}" for ask in missing)
+        raise MgzooError(f"the request lacks {', '.join(ask.name for ask in missing)}", remedy=f"add {flags}")
+    for ask in asked:
+        if ask.name in whole:
+            whole[ask.name] = _file(ask, whole[ask.name]) if ask.kind in FILES else _value(ask, whole[ask.name])
+    return whole
+
+
+def parse_seed(value: Any) -> int:
+    """A seed as it was asked for: a whole number from 0 to 2^64 - 1, or ``random`` for one that is drawn here."""
+    if value == "random":
+        return secrets.randbelow(SEEDS)
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < SEEDS:
+        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give a whole number from 0 to {SEEDS - 1}, or random")
+    return number
+
+
+def record_inputs(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes."""
+    files = {ask.name for ask in asked if ask.kind in FILES}
+    return {name: {"file": Path(value).name, "blake3": input_digest(value)} if name in files else value for name, value in request.items()}
+
+
+def locate_inputs(asked: Sequence[Ask], request: Mapping[str, Any], given: Mapping[str, str], beside: Path) -> dict[str, Any]:
+    """A recorded request with the paths of its input files: those in ``given``, else of the recorded name beside the generated
+    file or here. Raises `MgzooError` where one is not there, or holds other bytes than were used."""
+    whole = dict(request)
+    if strange := sorted(request.keys() - {ask.name for ask in asked} - set(COMMON)):
+        raise MgzooError(f"the file says {', '.join(strange)}, which its task does not ask for", remedy="do not use what it says")
+    for ask in asked:
+        if ask.kind not in FILES or ask.name not in request:
+            continue
+        made = request[ask.name]
+        if not isinstance(made, dict):
+            raise MgzooError(f"the file does not say which {ask.name} it was made from", remedy="do not use what it says")
+        places = [Path(given[ask.name])] if ask.name in given else [beside / made["file"], Path(made["file"])]
+        whole[ask.name] = place = next((place for place in places if place.is_file()), None)
+        if place is None or input_digest(place) != made["blake3"]:
+            what = f"{place} is not the {ask.name} that was used: its bytes differ" if place else f"the {ask.name} that was used, {made['file']}, is not here"
+            raise MgzooError(what, remedy=f"name it: {ask.flag} {_example(ask)}")
+    return whole
+
+
+def input_digest(path: str | Path) -> str:
+    """blake3 of a file's bytes, hex. Raises `MgzooError` where there is none."""
+    if not Path(path).is_file():
+        raise MgzooError("there is no such file", remedy="check the path", origin=str(path))
+    return blake3(max_threads=blake3.AUTO).update_mmap(str(path)).hexdigest()
+
+
+def _example(ask: Ask) -> str:
+    return {"image": "FILE.png", "video": "FILE.mp4", "sound": "FILE.wav", "text": "TEXT", "whole": "N", "number": "X",
+            "choice": "|".join(ask.choices)}[ask.kind]
+
+
+def _value(ask: Ask, value: Any) -> Any:
+    def wrong(wanted: str) -> MgzooError:
+        return MgzooError(f"{ask.flag} is {str(value)[:_SHORT]!r}, not {wanted}", remedy=f"write {ask.flag} {_example(ask)}: {ask.help}")
+
+    if ask.kind in ("text", "choice"):
+        if not isinstance(value, str) or ask.kind == "choice" and value not in ask.choices:
+            near = suggest(str(value), ask.choices, 1) if ask.kind == "choice" else []
+            raise wrong((f"one of {', '.join(ask.choices)}" + (f"; did you mean {near[0]}?" if near else "")) if ask.choices else "a text")
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or ask.kind == "whole" and number != int(number):
+        raise wrong("a whole number" if ask.kind == "whole" else "a number")
+    if ask.kind != "whole":
+        return number
+    try:
+        return int(value) if not isinstance(value, float) else int(number)  # a float holds 53 bits
+    except ValueError:  # 3.0 and 3e0 are whole numbers too
+        return int(number)
+
+
+def _file(ask: Ask, value: Any) -> Media:
+    from mgzoo import media
+
+    name = value if isinstance(value, (str, Path)) else f"the {ask.name} given"
+    found = media.read(value, even=True) if isinstance(value, (str, Path)) else value
+    if not isinstance(found, media.Media):
+        raise MgzooError(f"{ask.name} is a {type(value).__name__}", remedy="give the path of a file, or a mgzoo.media.Media")
+    frames = 0 if found.video is None else len(found.video)
+    wanted = {"image": "a picture", "video": "a clip", "sound": "a file with sound"}[ask.kind]
+    if ask.kind == "sound" and (found.audio is None or not found.audio.numel()):
+        raise MgzooError(f"{ask.flag} wants {wanted}, and there is no sound in this one", remedy="name a .wav, or a clip with a sound track", origin=str(name))
+    if ask.kind != "sound" and frames != 1 and (ask.kind == "image" or not frames):
+        has = f"this is a clip of {frames} frames" if frames else "this is a sound without a picture"
+        raise MgzooError(f"{ask.flag} wants {wanted}, and {has}", remedy="take a frame of it" if frames else "name another file", origin=str(name))
+    if ask.kind == "video" and frames == 1:
+        raise MgzooError(f"{ask.flag} wants {wanted}, and this is a picture: one frame", remedy="name a clip of two frames or more", origin=str(name))
+    return found

@@ -1,0 +1,1 @@
+"""Publish, download, verify and describe artifacts."""

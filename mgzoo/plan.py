@@ -22,8 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mgzoo.artifact.manifest import BF16_FROM
-from mgzoo.artifact.manifest import WeightsReference, read_manifest
+from mgzoo.artifact.manifest import BF16_FROM, WeightsReference, read_manifest
 from mgzoo.contracts import contract_of
 from mgzoo.formatting import format_bytes, format_count, format_table
 from mgzoo.hub.lookup import find_local, stored_shapes

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mgzoo.media.audio import SILENT, checked, cut, downmix, mono, read, resample  # noqa: F401, names that this module had first
+from mgzoo.media.audio import SILENT, checked, cut, downmix, mono, resample  # noqa: F401, names that this module had first
+from mgzoo.media.decode import read_audio as read  # noqa: F401
 from mgzoo.spec import MgzooError
 from mgzoo.storage import atomic_path
 

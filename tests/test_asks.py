@@ -5,7 +5,7 @@ import torch
 
 from mgzoo import media
 from mgzoo.media import Media
-from mgzoo.request import input_digest, locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
+from mgzoo.generation.request import input_digest, locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
 from mgzoo.spec import Ask, MgzooError
 
 ASKED = (

@@ -20,7 +20,7 @@ from mgzoo.model.load import load
 from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import lock_drift, lock_recipe, read_lock, write_lock
-from mgzoo.request import input_digest, parse_request
+from mgzoo.generation.request import input_digest, parse_request
 from mgzoo.share.describe import describe
 from mgzoo.spec import Ask, MgzooError
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -18,11 +19,11 @@ from mgzoo.artifact.quantization import dequantize_rows, quantize_rows
 from mgzoo.artifact.tensors import read_tensors, write_shards
 from mgzoo.errors import ArtifactError
 from mgzoo.hub.lookup import find_local
-from mgzoo.model import save as artifact
 from mgzoo.model.build import build
+from mgzoo.model.card import parse_evaluation
 from mgzoo.model.load import fill_part, load
 from mgzoo.model.part_weights import load_part_weights
-from mgzoo.model.save import card, save
+from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.share.describe import describe
 from mgzoo.share.pull import pull
@@ -128,7 +129,7 @@ def test_large_parts_are_stored_in_bf16_and_buffers_and_small_parts_in_float32(t
     model = model_of(TAE, tmp_path)
     small = save(model, tmp_path / "small", golden=False)
     assert {value.dtype for value in load_file(small / "autoencoder" / "model.safetensors").values()} == {torch.float32}
-    monkeypatch.setattr(artifact, "BF16_FROM", 1000)
+    monkeypatch.setattr(importlib.import_module("mgzoo.model.save"), "BF16_FROM", 1000)
     large = save(model, tmp_path / "large", golden=False)
     dtypes = {key: value.dtype for key, value in load_file(large / "autoencoder" / "model.safetensors").items()}
     parameters = {key for key, _ in model.autoencoder.named_parameters()}
@@ -519,7 +520,7 @@ def test_an_evaluation_stays_until_another_is_given(tmp_path):
 ])
 def test_an_evaluation_that_says_something_else_is_refused(tmp_path, given, what):
     with pytest.raises(MgzooError) as caught:
-        card.evaluation(given)
+        parse_evaluation(given)
     assert what in str(caught.value) and caught.value.remedy
 
 

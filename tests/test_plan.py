@@ -11,7 +11,8 @@ from mgzoo import plan as plans
 from mgzoo.artifact.manifest import FileEntry, Manifest, PartEntry
 from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
-from mgzoo.plan import Memory, PartFigures, Plan, StageFigures, WeightsFigures, count, memory, plan, size_of
+from mgzoo.formatting import format_bytes, format_count
+from mgzoo.plan import Memory, PartFigures, Plan, StageFigures, WeightsFigures, memory, plan
 from mgzoo.recipe.compose import compose, recipe_names
 from mgzoo.recipe.schema import Ema, Train
 
@@ -224,14 +225,14 @@ def test_the_answer_is_json(thirty):
     ],
 )
 def test_counts_are_short(value, unit, text):
-    assert count(value, unit) == text
+    assert format_count(value, unit) == text
 
 
 @pytest.mark.parametrize(
     "value, text", [(None, "unknown"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (80 * 2**30, "80.0 GiB")]
 )
 def test_bytes_are_short(value, text):
-    assert size_of(value) == text
+    assert format_bytes(value) == text
 
 
 def test_text_for_the_terminal():

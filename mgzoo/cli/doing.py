@@ -50,7 +50,7 @@ def generate(arguments) -> int:
     from mgzoo.hub.fetch import fetch
     from mgzoo.media import can_hold
     from mgzoo.recipe.compose import compose
-    from mgzoo.request import locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
+    from mgzoo.generation.request import locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
 
     if arguments.source:
         made = read_record(arguments.source)
@@ -118,7 +118,7 @@ def _request(arguments) -> dict:
     if not given.get("prompt", "x").strip():
         raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
     if given.get("seed") == "random":
-        from mgzoo.request import parse_seed
+        from mgzoo.generation.request import parse_seed
 
         given["seed"] = parse_seed("random")
         output.note(f"seed: {given['seed']}")

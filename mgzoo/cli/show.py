@@ -11,7 +11,7 @@ from pathlib import Path
 from mgzoo.cli import output
 from mgzoo.discovery import discover
 from mgzoo.errors import suggest
-from mgzoo.request import options_of, output_modalities
+from mgzoo.generation.request import options_of, output_modalities
 from mgzoo.spec import Component, MgzooError
 
 PROVENANCE = "provenance (part, code, where that was installed from, weights <- what they came from)"

@@ -1,1 +1,1 @@
-"""A request, answered: media with a record of what made it."""
+"""What a request may hold, where its result goes, and what is recorded in it. No torch until a file is read."""

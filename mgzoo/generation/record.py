@@ -69,14 +69,33 @@ def name_and_revision(ref: str, folder: Path) -> tuple[str, str | None]:
     return parsed.repo or parsed.name or own.name, place.name if parsed.is_endpoint else None
 
 
-def make_record(name: tuple[str, str | None], folder: Path, recipe, request: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What to write into a file that the model in ``folder``, called ``name``, made. Equal arguments give equal text."""
-    digest = storage.digest_file(folder / MANIFEST_NAME)
-    said = {"model": name[0], "commit": digest[: COMMIT_LENGTH], "manifest": digest}
-    said |= {"revision": name[1]} if name[1] else {}
+@dataclass(frozen=True, kw_only=True)
+class LoadedFrom:
+    """The artifact that a model was loaded from: what a record says of the model.
+
+    name, revision: how to call it, and its revision on a network hub; never a path. manifest: blake3 digest of its mgzoo.json.
+    parts: `mgzoo.recipe.provenance.artifact_provenance`.
+    """
+
+    name: str
+    revision: str | None
+    manifest: str
+    parts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ref: str | Path, folder: Path) -> LoadedFrom:
+        """What to note of the artifact in ``folder``, which a person called ``ref``."""
+        name, revision = name_and_revision(ref, folder)
+        return cls(name=name, revision=revision, manifest=storage.digest_file(folder / MANIFEST_NAME), parts=artifact_provenance(folder, deep=False))
+
+
+def make_record(artifact: LoadedFrom, recipe, request: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What to write into a file that the model loaded from ``artifact`` made. Equal arguments give equal text."""
+    said = {"model": artifact.name, "commit": artifact.manifest[:COMMIT_LENGTH], "manifest": artifact.manifest}
+    said |= {"revision": artifact.revision} if artifact.revision else {}
     plugins = dict(sorted((part.provider.distribution, part.provider.version) for part in recipe.parts.values()))
     return {**said, "mgzoo": __version__, "plugins": plugins, "machine": dict(machine), "request": dict(request), "recipe": recipe.tree,
-            "parts": artifact_provenance(folder, deep=False)}
+            "parts": dict(artifact.parts)}
 
 
 def read_record(path: str | Path) -> GenerationRecord:
@@ -135,6 +154,20 @@ def check_generated_file(path: str | Path) -> tuple[GenerationRecord, list[Probl
     except MgzooError as error:
         problems.append(problem("model", error.what, error.remedy, path, "model"))
     return made, problems + version_drift(made, path)
+
+
+def is_recordable(key: str, value: Any) -> bool:
+    """Whether `read_record` would take this of a request: a text, a number, or an input file's name and digest."""
+    return _NAMED.fullmatch(key) is not None and bool(_ASKED.get(key, _own)(value))
+
+
+def machine_differences(made: GenerationRecord, machine: Mapping[str, Any]) -> str | None:
+    """In one line, what the last bits depend on and is otherwise here than where the file was made; None where nothing is."""
+    differs = [f"{key} {made.machine.get(key)!r}, here {machine[key]!r}" for key in machine if made.machine.get(key) != machine[key]]
+    if not differs:
+        return None
+    elsewhere = made.machine.get("processor") != machine["processor"]
+    return f"made {'on another kind of processor ' * elsewhere}with {'; '.join(differs)}: the bits may differ"
 
 
 def version_drift(made: GenerationRecord, origin: str | Path) -> list[Problem]:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import av
 import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgzoo.media.decode import read_sound
 from mgzoo.spec import MgzooError
 
 SILENT = 1e-4
 """A peak below this (-80 dB of full scale) is silence."""
-
-
-def read(path: str | Path) -> tuple[Tensor, int]:
-    """The whole sound track of a file as (float32 (K, S), samples per second); pictures are not decoded.
-
-    Raises MgzooError where there is no such file, no sound track, or one that is damaged: packets that do not decode, samples missing in
-    the middle or (more than a tenth of a second of them) at the end. Of a clip, the first sample is at the time of the first frame, as in `mgzoo.media.read`."""
-    audio, rate = read_sound(path)
-    return torch.from_numpy(audio), rate
 
 
 def resample(audio: Tensor, rate: int, to: int) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy
@@ -23,6 +23,9 @@ from mgzoo.media.media import Media
 from mgzoo.media.timing import evenly
 from mgzoo.media.tracks import UNTIMED, PictureTrack, SoundTrack, decoder_of, family, streams_of
 from mgzoo.spec import MgzooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VIDEO, IMAGES = (".mp4", ".mov", ".mkv", ".webm", ".avi"), (".png", ".jpg", ".jpeg", ".webp", ".gif")
 
@@ -171,6 +174,17 @@ def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
     if not heard.shape[1]:
         raise MgzooError("its sound track is empty", remedy="make the file again or leave it out", origin=name)
     return heard, sound.rate
+
+
+def read_audio(path: str | Path) -> tuple[Tensor, int]:
+    """The whole sound track of a file as (float32 (K, S), samples per second); pictures are not decoded.
+
+    Raises MgzooError where there is no such file, no sound track, or one that is damaged: packets that do not decode, samples missing in
+    the middle or (more than a tenth of a second of them) at the end. Of a clip, the first sample is at the time of the first frame, as in `mgzoo.media.read`."""
+    import torch
+
+    audio, rate = read_sound(path)
+    return torch.from_numpy(audio), rate
 
 
 def meta(path: str | Path) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from mgzoo import precision
 from mgzoo.artifact.integrity import check_files, check_plugins, raise_problems
 from mgzoo.artifact.manifest import read_manifest
 from mgzoo.artifact.tensors import MappedFiles
+from mgzoo.generation.record import LoadedFrom
 from mgzoo.hub.fetch import fetch
 from mgzoo.model.build import empty_model
 from mgzoo.model.checks import check_model
 from mgzoo.model.lora_files import check_adapters
+from mgzoo.model.generate import weights_state
 from mgzoo.model.model import Model
 from mgzoo.model.part_weights import part_tensors
 from mgzoo.recipe.artifact_check import OpenedArtifact, check_contract, open_artifact
@@ -30,7 +32,9 @@ def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None)
     folder, files = fetch(ref, before_weights=check_contract), MappedFiles()
     manifest = read_manifest(folder)
     raise_problems(check_files(folder, manifest, digest_of=files.digest) + check_plugins(manifest, folder))
-    return load_opened(open_artifact(folder, manifest), files, device, dtype)
+    model = load_opened(open_artifact(folder, manifest), files, device, dtype)
+    model.artifact, model.loaded_weights = LoadedFrom.of(ref, folder), weights_state(model)
+    return model
 
 
 def load_opened(opened: OpenedArtifact, files: MappedFiles, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:

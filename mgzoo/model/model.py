@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import json
 import logging
 from collections import Counter
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 
 from mgzoo.media.frames import uint8_to_float
 from mgzoo.model.feature_cache import Cache
+from mgzoo.generation.record import LoadedFrom
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
-from mgzoo.request import options_of, parse_request, parse_seed
 from mgzoo.spec import MgzooError
 
 log = logging.getLogger("mgzoo")
@@ -55,7 +54,9 @@ class Model(nn.Module):
 
     recipe: the composed recipe. cache: `mgzoo.model.feature_cache.Cache` for outputs of frozen parts. bases: part name ->
     `mgzoo.artifact.manifest.WeightsReference` to what its weights were when they were read. widened: part name -> its tensors that the base
-    did not have, or not as wide. counting: while a model is trained, texts that an encoder does not read to their end are counted
+    did not have, or not as wide. artifact: what it was loaded from, None for a model that was built;
+    loaded_weights: `mgzoo.model.generate.weights_state` then. task_id: component id of the task
+    head. counting: while a model is trained, texts that an encoder does not read to their end are counted
     (`counts`) and no longer named in the log.
     """
 
@@ -67,6 +68,9 @@ class Model(nn.Module):
         for role in PART_KINDS:
             if role != "encoders":
                 setattr(self, role, parts.get(role))
+        self.artifact: LoadedFrom | None = None
+        self.loaded_weights: tuple[int, int] | None = None
+        self.task_id = recipe.parts["task"].component.id if "task" in recipe.parts else None
         self.bases: dict[str, Any] = {}
         self.widened: dict[str, tuple[str, ...]] = {}
         self.counting = False
@@ -83,10 +87,11 @@ class Model(nn.Module):
         role, _, key = name.partition(".")
         return self.encoders[key] if key else getattr(self, role)
 
-    def take(self, task) -> None:
-        """Put another task head in the place of the model's own, which may be a module and the other none."""
+    def set_task(self, task, component_id: str | None = None) -> None:
+        """Put another task head in the place of the model's own, which may be a module and the other none. component_id: of that head; without
+        it what the head gives carries no record of what made it."""
         del self.task
-        self.task = task
+        self.task, self.task_id = task, component_id
 
     @property
     def device(self) -> torch.device:
@@ -213,34 +218,3 @@ class Model(nn.Module):
             return [prediction.float() for prediction in many.chunk(len(branches))]
 
         return denoise
-
-    @torch.inference_mode()
-    def generate(self, prompt: str | None = None, **request):
-        """Answer a request through the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
-
-        What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say; what it asks for as a file may
-        be a path or a `mgzoo.media.Media`. seed: 0 to 2^64 - 1, or ``random`` for one that is drawn and recorded.
-        """
-        self.eval()
-        if prompt is not None:
-            request["prompt"] = prompt
-        if request.get("seed") is not None:
-            request["seed"] = parse_seed(request["seed"])
-        if self.task is None:
-            raise MgzooError("this model has no task head, so it can be asked for nothing", remedy="add parts.task to its recipe")
-        request = parse_request(options_of(getattr(self.task, "config", None)), request)
-        takes = dict(list(inspect.signature(self.task.generate).parameters.items())[1:])
-        if not any(one.kind is one.VAR_KEYWORD for one in takes.values()):
-            if "on_step" not in takes:  # a task without steps has no progress to tell
-                request.pop("on_step", None)
-            needs = [name for name, one in takes.items() if one.default is one.empty and name not in request]
-            strange = [name for name in request if name not in takes]
-            if needs or strange:
-                said = [f"needs {', '.join(needs)}"] * bool(needs) + [f"takes no {', '.join(strange)}"] * bool(strange)
-                raise MgzooError(f"the task {type(self.task).__name__} {' and '.join(said)}",
-                                 remedy=f"ask for what it takes: {', '.join(takes)}; or choose another task")
-        counting, self.counting = self.counting, False
-        try:
-            return self.task.generate(self, **request)
-        finally:
-            self.counting = counting

@@ -16,7 +16,7 @@ from mgzoo.parts import Clip
 from mgzoo.recipe.recipe import Recipe
 from mgzoo.recipe.schema import Policy, Train, Zero
 from mgzoo.recipe.validation import Part
-from mgzoo.request import options_of
+from mgzoo.generation.request import options_of
 from mgzoo.spec import FILES, Ask, Component, Provider
 from mgzoo.testing import reference, uses
 from mgzoo.testing.subject import Subject, require

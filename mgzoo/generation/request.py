@@ -6,6 +6,7 @@ when a file is read.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import secrets
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from mgzoo.discovery import discover
 from mgzoo.errors import suggest
 from mgzoo.spec import FILES, SEEDS, Ask, MgzooError
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 COMMON = ("prompt", "seed", "frames", "height", "width", "fps", "steps", "guidance")
 """What a request to any task that samples may hold; on the command line these have flags of their own."""
+IN_MEMORY = "(in memory)"
+"""The recorded name of an input that was given as media and not as a file: the file it is recorded in cannot be made again from files alone."""
 _SHORT = 60
 
 
@@ -39,6 +43,31 @@ def output_modalities(config) -> tuple[str, ...]:
 def requires_prompt(config) -> bool:
     """Whether a request must have a prompt: yes, unless the task asks for it as something that may be left out."""
     return all(ask.required for ask in options_of(config) if ask.name == "prompt")
+
+
+def choose_task(word: str | None, own) -> tuple[str, Any]:
+    """(id, config) of the task head that a word names: an id, a plugin's namespace, or the middle of an id. The model's ``own`` part where it
+    is that one, or nothing is said; another keeps what its config shares with the own task's (sizes, rate).
+
+    Raises `MgzooError` where the word names none or several, or the model has none.
+    """
+    registry = discover()
+    tasks = [one.id for one in registry.kind("task")]
+    found = [one for one in tasks if word in (one, *one.split(".")[:2])]
+    if own is not None and (word is None or own.component.id in found):
+        return own.component.id, own.config
+    if word is None:
+        raise MgzooError("this model has no task head and cannot generate", remedy=f"choose one with --task: {', '.join(tasks)}")
+    if len(found) != 1:
+        near = found or suggest(word, tasks, 1)
+        hint = f"name one of {', '.join(found)}" if found else f"did you mean {near[0]}?" if near else f"tasks are {', '.join(tasks)}"
+        if "." in word:
+            component = registry.get(word)  # says what is near, or who would have it
+            raise MgzooError(f"{word} is of kind {component.kind}, not task", remedy=f"tasks are {', '.join(tasks)}")
+        raise MgzooError(f"{word} is {'more than one' if found else 'no'} task", remedy=hint)
+    config = registry.config_class(found[0])
+    kept = {field.name: getattr(own.config, field.name) for field in dataclasses.fields(config) if own is not None and hasattr(own.config, field.name)}
+    return found[0], config(**kept)
 
 
 def parse_flags(asked: Sequence[Ask], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
@@ -92,9 +121,24 @@ def parse_seed(value: Any) -> int:
 
 
 def record_inputs(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes."""
-    files = {ask.name for ask in asked if ask.kind in FILES}
-    return {name: {"file": Path(value).name, "blake3": input_digest(value)} if name in files else value for name, value in request.items()}
+    """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes. An input that was never a
+    file is called `IN_MEMORY`."""
+    files, recorded = {ask.name for ask in asked if ask.kind in FILES}, {}
+    for name, value in request.items():
+        if name in files and isinstance(value, str | Path):
+            value = {"file": Path(value).name, "blake3": input_digest(value)}
+        elif name in files:
+            value = {"file": IN_MEMORY, "blake3": _media_digest(value)}
+        recorded[name] = value
+    return recorded
+
+
+def _media_digest(media: Media) -> str:
+    digest = blake3()
+    for tensor in (media.video, media.audio):
+        if tensor is not None:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def locate_inputs(asked: Sequence[Ask], request: Mapping[str, Any], given: Mapping[str, str], beside: Path) -> dict[str, Any]:
@@ -109,6 +153,8 @@ def locate_inputs(asked: Sequence[Ask], request: Mapping[str, Any], given: Mappi
         made = request[ask.name]
         if not isinstance(made, dict):
             raise MgzooError(f"the file does not say which {ask.name} it was made from", remedy="do not use what it says")
+        if made["file"] == IN_MEMORY and ask.name not in given:
+            raise MgzooError(f"the {ask.name} was given in memory, not as a file", remedy=f"name a file of the same content: {ask.flag} {_example(ask)}")
         places = [Path(given[ask.name])] if ask.name in given else [beside / made["file"], Path(made["file"])]
         whole[ask.name] = place = next((place for place in places if place.is_file()), None)
         if place is None or input_digest(place) != made["blake3"]:

@@ -1,0 +1,64 @@
+"""Where what is generated goes: file names, and what a file of that name can hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgzoo.media import WRITTEN, can_hold
+from mgzoo.spec import FILES, Ask, MgzooError
+
+if TYPE_CHECKING:
+    from mgzoo.media import Media
+
+SLUG = 60
+"""Most characters of a prompt in a file name (our choice)."""
+HOLDS = {".wav": ("sound",), ".png": ("image",)}
+"""What a suffix holds, where that is not video or a picture."""
+
+
+def require_writable(out: Path) -> None:
+    """Raise `MgzooError` where ``out`` is no name of a media file, or cannot be written."""
+    if out.suffix.lower() not in WRITTEN:
+        raise MgzooError(f"{out} is no name of a media file", remedy=f"end it in one of {', '.join(WRITTEN)}")
+    if out.is_dir():
+        raise MgzooError(f"{out} is a folder", remedy="name a file")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise MgzooError(f"{out} cannot be written: {above} is no folder that can be written", remedy="choose another path")
+
+
+def require_holds(out: Path | None, request: Mapping[str, Any], task: str, config, modalities: Collection[str]) -> None:
+    """Raise `MgzooError` where a file of this name cannot hold what the task gives, or ``frames`` disagrees with it, or no file can hold the
+    size and rate that are asked for. out: None for a name that is chosen later."""
+    suffix = out.suffix.lower() if out else ""
+    if out and not set(HOLDS.get(suffix, ("video", "image"))) & set(modalities):
+        can = ", ".join(name for name, kinds in ((".mp4", {"video"}), (".png", {"image"}), (".wav", {"sound"})) if kinds & set(modalities))
+        raise MgzooError(f"{task} gives {' or '.join(modalities)}, and a {suffix} holds none", remedy=f"end the name in {can}")
+    if suffix == ".png" and request.get("frames") not in (None, 1):
+        raise MgzooError(f"a .png holds one frame, --frames asks for {request['frames']}", remedy="end the name in .mp4, or ask for --frames 1")
+    can_hold(out or "clip.mp4", **{name: request.get(name) or getattr(config, name, None) for name in ("fps", "height", "width")})
+
+
+def default_path(media: Media, request: Mapping[str, Any], options: Sequence[Ask]) -> Path:
+    """A free name for what was generated, of its prompt or of the first file that it was made from."""
+    files = (Path(request[option.name]).stem for option in options if option.kind in FILES and isinstance(request.get(option.name), str | Path))
+    suffix = ".wav" if media.video is None else ".png" if len(media.video) == 1 else ".mp4"
+    return unused_path(Path(slug(request.get("prompt") or next(files, "")) + suffix))
+
+
+def slug(prompt: str) -> str:
+    """A file name for a prompt: its letters and digits in lower case, joined by hyphens, at most `SLUG` characters."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower(), flags=re.UNICODE).strip("-_")
+    return words[:SLUG].rstrip("-_") or "clip"
+
+
+def unused_path(path: Path) -> Path:
+    """The path, or its first free sibling ``name-2``, ``name-3`` …: a default name never overwrites."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+    return free

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mgzoo import media
-from mgzoo.media import Media
 from mgzoo.generation.request import input_digest, locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
+from mgzoo.media import Media
 from mgzoo.spec import Ask, MgzooError
 
 ASKED = (

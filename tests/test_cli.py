@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mgzoo import cli
-from mgzoo.cli import doctor, doing, output, run
-from mgzoo.cli.verbs import VERBS, parser
+from mgzoo.cli import doctor, output, run
+from mgzoo.cli.parser import COMMANDS, parser
+from mgzoo.generation.output import slug, unused_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,17 +29,17 @@ def python(*argv: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_verb_has_a_function_and_examples_that_parse(name):
-    module, _, function = VERBS[name].run.partition(":")
+    module, _, function = COMMANDS[name].run.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
-    for example in VERBS[name].examples:
+    for example in COMMANDS[name].examples:
         words = shlex.split(example)
         assert words[words.index("mgzoo") + 1] == name
         cli._parse(name, words[words.index("mgzoo") + 2 :])
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_verb_shows_examples_and_goes_to_stdout(name, capsys):
     assert run([name, "--help"]) == 0
     out, err = capsys.readouterr()
@@ -48,7 +49,7 @@ def test_help_of_every_verb_shows_examples_and_goes_to_stdout(name, capsys):
 def test_help_lists_every_verb(capsys):
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"  {name} " in out for name in VERBS)
+    assert all(f"  {name} " in out for name in COMMANDS)
 
 
 def test_nothing_to_do_is_wrong_usage_on_stderr(capsys):
@@ -449,11 +450,11 @@ def test_module_and_script_are_the_same_verb():
 
 
 INTERRUPTED = """
-import sys, mgzoo.cli.reading as reading
+import sys, mgzoo.cli.listing as listing
 from mgzoo.cli import run
 def interrupt(arguments):
     raise KeyboardInterrupt
-reading.list_ = interrupt
+listing.list_ = interrupt
 sys.exit(run(["list"]))
 """
 
@@ -549,13 +550,13 @@ def test_colour_only_on_a_terminal_that_wants_it(monkeypatch):
     ],
 )
 def test_a_prompt_gives_a_safe_file_name(prompt, name):
-    assert doing.slug(prompt) == name
+    assert slug(prompt) == name
 
 
 def test_a_default_name_never_overwrites(tmp_path):
-    first = doing._unused(tmp_path / "a.mp4")
+    first = unused_path(tmp_path / "a.mp4")
     first.touch()
-    assert doing._unused(tmp_path / "a.mp4").name == "a-2.mp4"
+    assert unused_path(tmp_path / "a.mp4").name == "a-2.mp4"
 
 
 @pytest.mark.parametrize("count, text", [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (5 << 40, "5.0 TiB")])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo.cli import doing, run
+from mgzoo.cli import run
+from mgzoo.cli.generate import _progress
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = """\
@@ -164,10 +165,10 @@ class Terminal(io.StringIO):
 
 def test_progress_goes_to_a_terminal_and_nowhere_else(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with doing._progress("sampling") as on_step:
+    with _progress("sampling") as on_step:
         assert on_step is None
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with doing._progress("sampling") as on_step:
+    with _progress("sampling") as on_step:
         on_step(1, 2)
     assert "sampling" in terminal.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mgzoo.cli import completion, run
-from mgzoo.cli.verbs import SHELLS, VERBS, parser
+from mgzoo.cli.parser import COMMANDS, SHELLS, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 OFFERED = {
@@ -56,7 +56,7 @@ def test_what_is_offered(line, monkeypatch):
     assert not line.endswith(("cir", "--re", "zero.st", "ba", "tra", "samp")) or len(found) == len(OFFERED[line])
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_option_of_every_verb_is_offered(verb):
     options = {name for action in parser(verb)._actions for name in action.option_strings if action.help != "==SUPPRESS=="}
     assert set(completion.candidates(f"mgzoo {verb} -")) == options

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mgzoo.artifact.manifest import FileEntry, Manifest, PartEntry
-from mgzoo.contracts import Contract, contract_of, contract_problems
+from mgzoo.contracts import contract_of, contract_problems
 from mgzoo.discovery import discover
 from mgzoo.model.checks import meta_problems
 from mgzoo.recipe.compose import compose

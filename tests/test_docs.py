@@ -18,7 +18,7 @@ import pytest
 
 from mgzoo import hooks
 from mgzoo.cli import _parse
-from mgzoo.cli.verbs import VERBS, Usage, parser
+from mgzoo.cli.parser import COMMANDS, Usage, parser
 from mgzoo.contracts import contract_problems
 from mgzoo.discovery import discover
 from mgzoo.recipe.compose import compose, recipe_names
@@ -45,7 +45,7 @@ def commands(text: str) -> list[list[str]]:
 
 def fault(words: list[str]) -> str | None:
     """Why a command line of the documentation would not work, or None."""
-    if not words or words[0] not in VERBS:
+    if not words or words[0] not in COMMANDS:
         return None if words in (["--help"], ["--version"]) else f"no verb {words[:1]}"
     try:
         arguments = _parse(words[0], words[1:])
@@ -102,7 +102,7 @@ def test_component_ids_exist():
 def test_verbs_in_the_text_exist():
     for page in PAGES:
         for verb in re.findall(r"`mgzoo ([a-z]+)", page.read_text()):
-            assert verb in VERBS, f"{page.name}: {verb}"
+            assert verb in COMMANDS, f"{page.name}: {verb}"
 
 
 def test_links_lead_somewhere():
@@ -183,8 +183,8 @@ def test_every_hook_is_documented_and_tested():
 def test_every_verb_is_shown_in_a_page_and_used_in_a_test():
     shown = {words[0] for _, text in blocks("bash", [page for page in PAGES if page != VERBS_PAGE]) for words in commands(text) if words}
     used = {verb for path in sources() for verb in verbs_in(path.read_text())}
-    assert not set(VERBS) - shown, "no page shows these verbs"
-    assert not set(VERBS) - used, "no test uses these verbs"
+    assert not set(COMMANDS) - shown, "no page shows these verbs"
+    assert not set(COMMANDS) - used, "no test uses these verbs"
 
 
 def test_a_verb_in_passing_is_no_use_of_it():
@@ -203,16 +203,16 @@ def verbs_in(code: str) -> set[str]:
         if isinstance(node, (ast.List, ast.Tuple, ast.Call)):
             words = [one.value if isinstance(one, ast.Constant) else None for one in (node.args if isinstance(node, ast.Call) else node.elts)]
             after = [one for before, one in zip(words, words[1:]) if before == "mgzoo"]
-            found.update(one for one in [*after, *([words[0]] if words and isinstance(node, ast.List) else [])] if one in VERBS)
+            found.update(one for one in [*after, *([words[0]] if words and isinstance(node, ast.List) else [])] if one in COMMANDS)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.update(verb for verb in re.findall(r"\bmgzoo (\w+)", node.value) if verb in VERBS)
+            found.update(verb for verb in re.findall(r"\bmgzoo (\w+)", node.value) if verb in COMMANDS)
     return found
 
 
 def verbs_page() -> str:
     """docs/verbs.md: every verb, its words and flags, and examples."""
     lines = ["# Verbs", "", "Written by `python tests/test_docs.py`; a test holds it against the command line, so that nothing changes unseen."]
-    for name, verb in VERBS.items():
+    for name, verb in COMMANDS.items():
         lines += ["", f"## mgzoo {name}", "", verb.help[0].upper() + verb.help[1:] + ".", "", "| word or flag | meaning |", "|---|---|"]
         for action in parser(name)._actions:
             if action.help != argparse.SUPPRESS:

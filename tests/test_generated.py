@@ -14,13 +14,13 @@ from mgzoo import media, storage
 from mgzoo.artifact.manifest import commit_of
 from mgzoo.cli import run
 from mgzoo.generation.record import GenerationRecord, read_record, version_drift
+from mgzoo.generation.request import input_digest, parse_request
 from mgzoo.media import Media
 from mgzoo.model.build import build
 from mgzoo.model.load import load
 from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import lock_drift, lock_recipe, read_lock, write_lock
-from mgzoo.generation.request import input_digest, parse_request
 from mgzoo.share.describe import describe
 from mgzoo.spec import Ask, MgzooError
 

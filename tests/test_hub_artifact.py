@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mgzoo import storage
-from mgzoo.artifact import tensors
+from mgzoo.artifact import quantization
 from mgzoo.artifact.integrity import check_plugins
 from mgzoo.artifact.manifest import WeightsReference, commit_of, is_allowed_file, read_manifest, read_part_config, write_manifest
 from mgzoo.artifact.quantization import dequantize_rows, quantize_rows
@@ -140,7 +140,7 @@ def test_large_parts_are_stored_in_bf16_and_buffers_and_small_parts_in_float32(t
 
 
 def test_eight_bits_are_half_of_bfloat16_and_within_the_rounding_of_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensors, "EIGHT_BIT_FROM", 64)
+    monkeypatch.setattr(quantization, "MIN_QUANTIZED_SIZE", 64)
     model = model_of(TAE, tmp_path)
     plain, small = model.save(tmp_path / "plain", dtype=torch.bfloat16), model.save(tmp_path / "small", dtype=torch.int8)
     assert verify(small) == [] and loaded_bytes(small) < 0.62 * loaded_bytes(plain)
@@ -555,7 +555,7 @@ def dtypes_of(model):
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.int8])
 def test_what_is_stored_in_bfloat16_is_computed_in_what_the_device_is_good_at(tmp_path, monkeypatch, stored):
-    monkeypatch.setattr(tensors, "EIGHT_BIT_FROM", 64)
+    monkeypatch.setattr(quantization, "MIN_QUANTIZED_SIZE", 64)
     folder = save(model_of(TAE, tmp_path), tmp_path / "model", dtype=stored, golden=False)
     loaded = {}
     for said in ("bf16", "fp32"):

@@ -18,9 +18,10 @@ from mgzoo import cli
 from mgzoo.artifact.manifest import read_manifest
 from mgzoo.hub import huggingface
 from mgzoo.hub.fetch import fetch, without_network
-from mgzoo.hub.lookup import find_local
+from mgzoo.hub.lookup import find_local, require_local
 from mgzoo.model.build import build
 from mgzoo.model.save import save
+from mgzoo.recipe.artifact_check import check_contract
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import lock_drift, lock_recipe
 from mgzoo.share.pull import pull
@@ -176,10 +177,10 @@ def test_a_commit_that_is_here_opens_no_socket(loopback, model, repo, no_sockets
     commit = push(model, repo, probe=False)
     folder = pull(repo)
     no_sockets()
-    assert fetch(f"{repo}@{commit}") == folder and mgzoo.load(f"{repo}@{commit}").training is False
-    assert fetch(repo, offline=True) == folder
+    assert fetch(f"{repo}@{commit}", before_weights=check_contract) == folder and mgzoo.load(f"{repo}@{commit}").training is False
+    assert require_local(repo) == folder
     with without_network():
-        assert fetch(repo) == folder
+        assert fetch(repo, before_weights=check_contract) == folder
 
 
 def test_hf_hub_offline_uses_what_is_here_and_says_what_is_not(loopback, model, repo, no_sockets, monkeypatch):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from mgzoo.artifact import secrets
 from mgzoo.artifact.manifest import read_manifest, write_manifest
-from mgzoo.artifact.secrets import SECRETS, find_secrets
+from mgzoo.artifact.secrets import find_secrets
 from mgzoo.errors import ArtifactError
 from mgzoo.media import Media
 from mgzoo.model.build import build
@@ -19,7 +20,7 @@ from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import read_lock
 from mgzoo.share.describe import describe
-from mgzoo.share.push import push
+from mgzoo.share.push import push as push_artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 TAE = """
@@ -64,7 +65,7 @@ def push(model):
     """Seal and push; the problems."""
     write_manifest(read_manifest(model), model)
     with pytest.raises(ArtifactError) as caught:
-        push(model, "./hub/tae", probe=False)
+        push_artifact(model, "./hub/tae", probe=False)
     assert not Path("hub").exists()
     return caught.value.problems
 
@@ -130,12 +131,12 @@ def test_a_recipe_that_names_a_home_folder_can_be_mended_without_training_again(
     describe("model", overrides=["data.config.path=clips"])
     assert compose(model / "recipe.yaml").data.config.path == "clips"
     assert read_lock("model/recipe.lock.json")["data"] == {"clips": pinned["data"]["/home/ann/clips"]}
-    assert (model / "autoencoder/model.safetensors").read_bytes() == weights and push(model, "./hub/tae", probe=False)
+    assert (model / "autoencoder/model.safetensors").read_bytes() == weights and push_artifact(model, "./hub/tae", probe=False)
 
 
 @settings(max_examples=30, deadline=None)
 @given(start=st.text(alphabet="a :/=\t", max_size=5), kind=st.sampled_from(sorted(SECRETS)), end=st.text(alphabet=" ,;\")\n", min_size=1, max_size=3))
 def test_a_secret_is_found_whatever_stands_around_it(start, kind, end):
-    pattern = dict(SECRETS)[kind]
+    pattern = dict(secrets.SECRETS)[kind]
     text = f"{start} {SECRETS[kind]}{end}".encode()
     assert pattern.search(text)

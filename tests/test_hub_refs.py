@@ -19,9 +19,10 @@ from mgzoo.hub import addresses
 from mgzoo.hub import references as refs
 from mgzoo.hub.fetch import fetch
 from mgzoo.hub.folder_hub import publish_to_hub
-from mgzoo.hub.lookup import find_local
+from mgzoo.hub.lookup import find_local, require_local
 from mgzoo.hub.references import parse_reference, parse_target, registry_folder
 from mgzoo.media import Media
+from mgzoo.recipe.artifact_check import check_contract
 from mgzoo.recipe.lock import write_lock
 from mgzoo.share.pull import pull
 from mgzoo.share.verify import verify
@@ -62,7 +63,7 @@ def test_an_address_is_the_model_that_it_names(text, said):
     assert ref.is_endpoint and ref.text == said and (f"{ref.repo}@{ref.revision}" if ref.revision else ref.repo) == said
     assert find_local(text) is None and os.listdir() == []
     with pytest.raises(MgzooError, match=f"{said} is not on this machine\n    -> go online and run: mgzoo pull {said}"):
-        fetch(text)
+        fetch(text, before_weights=check_contract)
 
 
 REFUSED = [
@@ -121,7 +122,7 @@ def test_a_folder_wins_where_it_is_spelled_as_a_path_and_where_it_is_there():
     assert parse_reference("hf://models/org/name").repo == parse_reference(f"{HUB}/org/name").repo == "org/name"
     Path("hub").mkdir()
     with pytest.raises(MgzooError) as caught:
-        fetch("hub/name")
+        require_local("hub/name")
     assert "hub is a folder here: hf://hub/name is the model on the network hub" in caught.value.remedy
     assert parse_reference("hf://hub/name").is_endpoint
 
@@ -171,8 +172,8 @@ def test_weights_of_a_recipe_are_understood_or_a_problem_like_every_reference():
 
 
 def test_an_address_in_the_registry_is_a_name_in_the_registry():
-    place = Path(fetch("registry/emoji-t2v"))
-    assert Path(fetch("registry/emoji-t2v/")) == place == Path(fetch(str(place) + "/"))
+    place = require_local("registry/emoji-t2v")
+    assert require_local("registry/emoji-t2v/") == place == require_local(str(place) + "/")
     shutil.copytree(place, "org/name")
     assert parse_reference("org/name").folder == Path("org/name") and parse_reference("hf://org/name").is_endpoint
 

@@ -126,5 +126,5 @@ def test_a_file_that_is_no_lock_is_refused(tmp_path, text):
 
 
 def test_locking_imports_no_torch():
-    code = f"import sys, mgzoo\nfrom mgzoo import lock\nlock.lock(mgzoo.compose({str(WHOLE)!r}))\nprint({{'torch', 'numpy'}} & sys.modules.keys())"
+    code = f"import sys, mgzoo\nfrom mgzoo.recipe.lock import lock_recipe\nlock_recipe(mgzoo.compose({str(WHOLE)!r}))\nprint({{'torch', 'numpy'}} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=WHOLE.parents[3]).stdout == "set()\n"

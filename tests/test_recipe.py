@@ -475,7 +475,7 @@ def test_each_manifest_is_parsed_once(monkeypatch):
 
     _parsed_manifest.cache_clear()
     parsed, parse = [], parse_manifest
-    monkeypatch.setattr(manifest, "parse", lambda data, source: parsed.append(source) or parse(data, source))
+    monkeypatch.setattr(manifest, "parse_manifest", lambda data, source: parsed.append(source) or parse(data, source))
     compose(Path(__file__).parents[1] / "recipes/tiny/personalize.yaml")
     assert 0 < len(parsed) == len(set(parsed)) <= 3
     parsed.clear()

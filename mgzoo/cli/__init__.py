@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from mgzoo.cli import output
-from mgzoo.cli.verbs import VERBS, Usage, help_text, parser, unknown_verb
+from mgzoo.cli.parser import COMMANDS, Usage, help_text, parser, unknown_command
 from mgzoo.spec import MgzooError
 
 
@@ -80,8 +80,8 @@ def _dispatch(argv: list[str]) -> int:
         print(f"mgzoo {version('mgzoo')}")
         return 0
     name, rest = argv[0], argv[1:]
-    if name in VERBS:
-        return _load(VERBS[name].run)(_parse(name, rest))
+    if name in COMMANDS:
+        return _load(COMMANDS[name].run)(_parse(name, rest))
     from mgzoo.cli.plugins import commands
     from mgzoo.discovery import discover
 
@@ -91,13 +91,13 @@ def _dispatch(argv: list[str]) -> int:
             return _load(target)(rest)
     for one in left_out:
         output.note(str(one))
-    raise Usage(unknown_verb(name, [command for command, _, _ in usable]))
+    raise Usage(unknown_command(name, [command for command, _, _ in usable]))
 
 
 def _parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     """A verb's arguments from the words after it."""
     made, more = parser(name), []
-    if VERBS[name].open:
+    if COMMANDS[name].open:
         words, more = _apart(words, made._option_string_actions)
     arguments = made.parse_intermixed_args(words)
     arguments.more = more

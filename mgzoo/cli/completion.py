@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mgzoo.cli.verbs import LISTED, SHELLS, VERBS, parser
+from mgzoo.cli.parser import COMMANDS, LISTED, SHELLS, parser
 from mgzoo.spec import KINDS
 
 BASH = """\
@@ -58,8 +58,8 @@ def candidates(line: str) -> list[str]:
     """What the last word of a command line (from its beginning to the cursor) could become, whole words in order."""
     *before, word = _words(line)[1:] or [""]
     if not before:
-        found: Iterable[str] = [*VERBS, *_plugin_verbs(), "--help", "--version"]
-    elif before[0] in VERBS:
+        found: Iterable[str] = [*COMMANDS, *_plugin_verbs(), "--help", "--version"]
+    elif before[0] in COMMANDS:
         found = _of_verb(before[0], before[1:], word)
     else:
         found = []

@@ -25,7 +25,7 @@ LEAST_DISK = 2**30
 
 def doctor(arguments) -> int:
     """Print the report; exit code 1 when a plugin was set aside, or what mgzoo needs is missing or too old."""
-    report = discreet(examine())
+    report = redact(examine())
     if arguments.json:
         output.emit_json(report)
     else:
@@ -106,12 +106,12 @@ def _machine_problems(free: int, gpus: int, torch: str) -> list[str]:
     return problems
 
 
-def discreet(value):
+def redact(value):
     """The report without the path of the home folder and without passwords in addresses, wherever they stand."""
     if isinstance(value, dict):
-        return {key: discreet(one) for key, one in value.items()}
+        return {key: redact(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [discreet(one) for one in value]
+        return [redact(one) for one in value]
     if not isinstance(value, str):
         return value
     home = str(Path.home())

@@ -89,3 +89,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def print_verdict(arguments, name: str, found: list[Problem]) -> int:
+    """Print ``NAME: OK`` or every problem; the exit code."""
+    if arguments.json:
+        emit_json({"ok": not found, "problems": [problem.to_dict() for problem in found]})
+    elif found:
+        print(printable("\n".join(map(str, found))))
+        note(f"{len(found)} problem{'s' if len(found) != 1 else ''}")
+    else:
+        print(f"{name}: OK")
+    return 1 if found else 0

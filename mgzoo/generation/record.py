@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class LoadedFrom:
     revision: str | None
     manifest: str
     parts: Mapping[str, Any]
+
+    def called(self, name: str, revision: str | None) -> LoadedFrom:
+        """The same artifact by another name: the one in the file that is repeated."""
+        return replace(self, name=name, revision=revision)
 
     @classmethod
     def of(cls, ref: str | Path, folder: Path) -> LoadedFrom:

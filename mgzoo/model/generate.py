@@ -93,6 +93,11 @@ def _record(model: Model, options, request: Mapping[str, Any]) -> dict[str, Any]
     return make_record(model.artifact, model.recipe, told, machine_of(model))
 
 
+def generates_frames(task: str) -> bool:
+    """Whether a task head, an id, takes a number of frames in its request: one frame is a picture."""
+    return "frames" in inspect.signature(discover().build_class(task).generate).parameters
+
+
 def machine_of(model: Model) -> dict[str, Any]:
     """What the last bits of an answer depend on here: torch, device, threads, precision, processor."""
     return {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads(), **precision.of(model)}

@@ -15,8 +15,8 @@ from mgzoo.generation.record import LoadedFrom
 from mgzoo.hub.fetch import fetch
 from mgzoo.model.build import empty_model
 from mgzoo.model.checks import check_model
-from mgzoo.model.lora_files import check_adapters
 from mgzoo.model.generate import weights_state
+from mgzoo.model.lora_files import check_adapters
 from mgzoo.model.model import Model
 from mgzoo.model.part_weights import part_tensors
 from mgzoo.recipe.artifact_check import OpenedArtifact, check_contract, open_artifact

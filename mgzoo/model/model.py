@@ -17,11 +17,10 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
+from mgzoo.generation.record import LoadedFrom
 from mgzoo.media.frames import uint8_to_float
 from mgzoo.model.feature_cache import Cache
-from mgzoo.generation.record import LoadedFrom
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
-from mgzoo.spec import MgzooError
 
 log = logging.getLogger("mgzoo")
 ENCODE_CLIPS = 4

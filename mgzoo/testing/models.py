@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgzoo.generation.request import options_of
 from mgzoo.media import Media
 from mgzoo.model.feature_cache import Cache
 from mgzoo.model.model import Model
@@ -16,7 +17,6 @@ from mgzoo.parts import Clip
 from mgzoo.recipe.recipe import Recipe
 from mgzoo.recipe.schema import Policy, Train, Zero
 from mgzoo.recipe.validation import Part
-from mgzoo.generation.request import options_of
 from mgzoo.spec import FILES, Ask, Component, Provider
 from mgzoo.testing import reference, uses
 from mgzoo.testing.subject import Subject, require

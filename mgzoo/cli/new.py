@@ -1,4 +1,4 @@
-"""`mgzoo new`: a plugin's folder, written without importing torch."""
+"""`mgzoo new`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Usage(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verb:
+class Command:
     """One verb of the command line.
 
     help: one line. run: ``module:function`` that takes the parsed arguments and returns an exit code.
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(name: str) -> argparse.ArgumentParser:
     """The parser of one verb."""
-    verb = VERBS[name]
+    verb = COMMANDS[name]
     made = _Parser(
         prog=f"mgzoo {name}",
         description=verb.help[0].upper() + verb.help[1:] + ".",
@@ -84,7 +84,7 @@ def help_text() -> str:
         "Compose, check, train and share models for video, images and sound from interchangeable parts.",
         "",
         "verbs:",
-        *(f"  {name:<10} {verb.help}" for name, verb in VERBS.items()),
+        *(f"  {name:<10} {verb.help}" for name, verb in COMMANDS.items()),
         "",
         "`mgzoo VERB --help` shows a verb's options and examples; `mgzoo list verb` the verbs that plugins add.",
         "--version prints the version; --debug, with any verb, shows the traceback of an error.",
@@ -96,9 +96,9 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def unknown_verb(word: str, more: Sequence[str] = ()) -> str:
+def unknown_command(word: str, more: Sequence[str] = ()) -> str:
     """What to say about a verb that nobody has."""
-    known = [*VERBS, *more]
+    known = [*COMMANDS, *more]
     close = difflib.get_close_matches(word.lower(), known, n=1)
     hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"
     return f"mgzoo: there is no verb {word!r}\n    -> {hint}"
@@ -297,52 +297,52 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-VERBS = {
-    "list": Verb(
+COMMANDS = {
+    "list": Command(
         help="list components, recipes, and plugins that were set aside",
-        run="mgzoo.cli.reading:list_",
+        run="mgzoo.cli.listing:list_",
         arguments=_list,
         examples=("mgzoo list", "mgzoo list backbone", "mgzoo list recipe --quiet"),
     ),
-    "show": Verb(
+    "show": Command(
         help="show a component's options, or what a model, run or file is made of",
         run="mgzoo.cli.show:show",
         arguments=_show,
         examples=("mgzoo show backbones.llama3.v1", "mgzoo show registry/emoji-t2v", "mgzoo show a-rabbit.mp4 --json"),
     ),
-    "check": Verb(
+    "check": Command(
         help="check a recipe and list everything that is wrong with it",
-        run="mgzoo.cli.reading:check",
+        run="mgzoo.cli.recipes:check",
         arguments=_check,
         examples=("mgzoo check tiny/emoji_t2v", "mgzoo check my.yaml train.lr=3e-4", "mgzoo check my.yaml --meta"),
     ),
-    "explain": Verb(
+    "explain": Command(
         help="explain where a recipe's value came from and what it overrode",
-        run="mgzoo.cli.reading:explain",
+        run="mgzoo.cli.recipes:explain",
         arguments=_explain,
         examples=("mgzoo explain tiny/emoji_t2v train.lr", "mgzoo explain my.yaml zero.stage zero.stage=3"),
     ),
-    "plan": Verb(
+    "plan": Command(
         help="plan parameters, FLOPs, memory per rank, downloads and disk",
-        run="mgzoo.cli.reading:plan",
+        run="mgzoo.cli.recipes:plan",
         arguments=_plan,
         examples=("mgzoo plan tiny/emoji_t2v", "mgzoo plan movie_gen/t2v_30b --gpus 6144"),
     ),
-    "lock": Verb(
+    "lock": Command(
         help="pin a recipe's plugins, commits and digests in a lock file",
-        run="mgzoo.cli.reading:lock",
+        run="mgzoo.cli.recipes:lock",
         arguments=_lock,
         examples=("mgzoo lock my.yaml", "mgzoo lock tiny/emoji_t2v --out emoji.lock.json"),
     ),
-    "cp": Verb(
+    "cp": Command(
         help="copy a shipped recipe to change and keep",
-        run="mgzoo.cli.reading:cp",
+        run="mgzoo.cli.recipes:cp",
         arguments=_cp,
         examples=("mgzoo cp tiny/emoji_t2v my.yaml",),
     ),
-    "train": Verb(
+    "train": Command(
         help="train a recipe",
-        run="mgzoo.cli.doing:train",
+        run="mgzoo.cli.train:train",
         arguments=_train,
         examples=(
             "mgzoo train tiny/emoji_t2v --out runs/first",
@@ -351,9 +351,9 @@ VERBS = {
             "torchrun --nproc-per-node 2 -m mgzoo train my.yaml zero.stage=2 --out runs/two",
         ),
     ),
-    "generate": Verb(
+    "generate": Command(
         help="generate a video, an image or a sound",
-        run="mgzoo.cli.doing:generate",
+        run="mgzoo.cli.generate:generate",
         arguments=_generate,
         open=True,
         examples=(
@@ -363,37 +363,37 @@ VERBS = {
             'mgzoo generate runs/edit "make it blue" --source clip.mp4 --out blue.mp4',
         ),
     ),
-    "push": Verb(
+    "push": Command(
         help="push a model to a hub",
-        run="mgzoo.cli.doing:push",
+        run="mgzoo.cli.share:push",
         arguments=_push,
         examples=("mgzoo push runs/first registry/first@v1", "mgzoo push runs/first org/name"),
     ),
-    "pull": Verb(
+    "pull": Command(
         help="pull a model from a hub and print where it lies",
-        run="mgzoo.cli.doing:pull",
+        run="mgzoo.cli.share:pull",
         arguments=_pull,
         examples=("mgzoo pull registry/emoji-t2v", "mgzoo pull org/name@v1"),
     ),
-    "verify": Verb(
+    "verify": Command(
         help="compare a model, a run or a generated file with what it should be",
-        run="mgzoo.cli.reading:verify",
+        run="mgzoo.cli.share:verify",
         arguments=_verify,
         examples=("mgzoo verify registry/emoji-t2v", "mgzoo verify runs/first", "mgzoo verify a-rabbit.mp4"),
     ),
-    "new": Verb(
+    "new": Command(
         help="write a plugin with one working part, to change and publish",
-        run="mgzoo.cli.writing:new",
+        run="mgzoo.cli.new:new",
         arguments=_new,
         examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme"),
     ),
-    "completion": Verb(
+    "completion": Command(
         help="print the script that completes mgzoo's words in a shell",
         run="mgzoo.cli.completion:completion",
         arguments=_completion,
         examples=("mgzoo completion bash", "mgzoo completion zsh", "mgzoo completion fish"),
     ),
-    "doctor": Verb(
+    "doctor": Command(
         help="report versions, hardware, disk, plugins and environment",
         run="mgzoo.cli.doctor:doctor",
         arguments=_json,

@@ -4,6 +4,7 @@ address never becomes a path."""
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "what", "remedy"), REFUSED)
 def test_what_names_no_model_is_refused_everywhere_with_the_right_form(text, what, remedy, capsys):
-    for read in (parse_reference, fetch, parse_target, mgzoo.load, pull, verify):
+    for read in (parse_reference, partial(fetch, before_weights=check_contract), parse_target, mgzoo.load, pull, verify):
         with pytest.raises(MgzooError) as caught:
             read(text)
         assert what in caught.value.what and remedy in caught.value.remedy, (read, caught.value)

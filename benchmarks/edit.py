@@ -26,11 +26,11 @@ import mgzoo
 from mgzoo.latent_task import decode_frames
 from mgzoo_edit import heads
 from mgzoo_edit.configs import SdeditConfig
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import SPLITS, Pairs
 from mgzoo_edit.sdedit import from_noised
 from mgzoo_edit.tasks import EDITS, guess
-from mgzoo_edit.wordings import WORDINGS, said
+from mgzoo_emoji.configs import PairsConfig
+from mgzoo_emoji.instruction_templates import WORDINGS, said
+from mgzoo_emoji.pairs import SPLITS, Pairs
 
 STRENGTHS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 TUNED = 4  # training pairs of each task that choose SDEdit's strength

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgzoo.parts import Clip
-from mgzoo_edit.composites import changed, draw
-from mgzoo_edit.pairs import Pairs
-from mgzoo_edit.scenes import Edit, Scene
-from mgzoo_edit.wordings import BACKGROUNDS, LOOKS, MARKS, OBJECTS, TEXTURES
+from mgzoo_emoji.composites import changed, draw
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, LOOKS, MARKS, OBJECTS, TEXTURES
+from mgzoo_emoji.pairs import Pairs
+from mgzoo_emoji.scenes import Edit, Scene
 
 AROUND = 4  # pixels around an edit that count neither as changed nor as unchanged: the autoencoder's reach
 IOU = 0.5

@@ -5,8 +5,8 @@
 
 FOLDER holds the four npm archives named in `SOURCES`; where one is missing, the command that fetches it is printed. The stills are PNG of 64x64
 on white, with captions.jsonl; people with a skin tone and flags are left out. They are not committed: editing trains without them, with the looks
-of mgzoo_edit.wordings.LOOKS alone as style. Licences: twitter CC-BY 4.0, google Apache 2.0, fluent MIT, captions (openmoji) CC-BY-SA 4.0.
-Needs mgzoo-edit and Pillow.
+of mgzoo_emoji.instruction_templates.LOOKS alone as style. Licences: twitter CC-BY 4.0, google Apache 2.0, fluent MIT, captions (openmoji) CC-BY-SA 4.0.
+Needs mgzoo-emoji and Pillow.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from PIL import Image
 from prepare_emoji import concept_of, plain
 
-from mgzoo_edit.emoji import in_shards, stills_in
-from mgzoo_edit.scenes import Cast, Edit, Scene, number_of, relatives
 from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import HELD_OUT, WORDINGS, said
+from mgzoo_emoji.instruction_templates import HELD_OUT, WORDINGS, said
+from mgzoo_emoji.material import in_shards, stills_in
+from mgzoo_emoji.scenes import Cast, Edit, Scene, number_of, relatives
 
 SOURCES = {
     "twitter": ("emoji-datasource-twitter-16.0.0.tgz", "emoji-datasource-twitter@16.0.0", "f64a530c63bca463", "package/img/twitter/64/"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mgzoo_edit.scenes import TASK_OF
 from mgzoo_edit.sources import chosen, placed
 from mgzoo_edit.tasks import EDITS, TASKS, guess
 from mgzoo_edit.windows import merge, over_windows, starts_of
-from mgzoo_edit.wordings import HELD_OUT, LOOKS, VENDORS, WORDINGS
+from mgzoo_emoji.instruction_templates import HELD_OUT, LOOKS, VENDORS, WORDINGS
+from mgzoo_emoji.scenes import TASK_OF
 
 from mgzoo.media import Media
 from mgzoo.model import build

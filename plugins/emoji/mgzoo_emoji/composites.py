@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgzoo_edit.scenes import Scene
-from mgzoo_edit.wordings import COLOURS, MARKS, PATTERNS
+from mgzoo_emoji.instruction_templates import COLOURS, MARKS, PATTERNS
+from mgzoo_emoji.scenes import Scene
 
 DRAWN = "scenes 1"  # part of every digest; raise it when the same scene comes out as other pixels
 WHITE = 244  # a pixel whose darkest channel is lighter is paper; the coded clips' paper stays above it
@@ -55,7 +55,7 @@ def cut_out(video: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def background(name: str, height: int, width: int) -> Tensor:
-    """float (Y, X, 3) of a name in `mgzoo_edit.wordings.BACKGROUNDS`; patterns repeat every eighth of the picture."""
+    """float (Y, X, 3) of a name in `mgzoo_emoji.instruction_templates.BACKGROUNDS`; patterns repeat every eighth of the picture."""
     colour, _, pattern = name.partition(" ")
     ink, paper = _rgb(COLOURS[colour]), torch.ones(3)
     if not pattern:
@@ -85,7 +85,7 @@ def textured(colours: Tensor, texture: str) -> Tensor:
 
 
 def looked(video: Tensor, look: str) -> Tensor:
-    """A clip float (F, Y, X, 3) in one of `mgzoo_edit.wordings.LOOKS`, each frame by itself."""
+    """A clip float (F, Y, X, 3) in one of `mgzoo_emoji.instruction_templates.LOOKS`, each frame by itself."""
     grey = (video @ LUMA)[..., None]
     if look == "monochrome":
         return grey.expand_as(video).clone()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo_edit.emoji import located
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import Pairs
 from mgzoo_edit.tasks import EDITS
+from mgzoo_emoji.configs import PairsConfig
+from mgzoo_emoji.material import located
+from mgzoo_emoji.pairs import Pairs
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import edits  # noqa: E402

@@ -15,12 +15,12 @@ import torch
 
 from mgzoo import media
 from mgzoo.spec import MgzooError
-from mgzoo_edit.emoji import in_shards, located
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import SPLITS, Pairs
-from mgzoo_edit.scenes import Cast, Edit, Scene
-from mgzoo_edit.tasks import EDITS, guess
-from mgzoo_edit.wordings import HELD_OUT, MARKS, OBJECTS, WORDINGS, said
+from mgzoo_edit.tasks import TASKS, guess
+from mgzoo_emoji.configs import EDITS, PairsConfig
+from mgzoo_emoji.instruction_templates import HELD_OUT, MARKS, OBJECTS, WORDINGS, said
+from mgzoo_emoji.material import in_shards, located
+from mgzoo_emoji.pairs import SPLITS, Pairs
+from mgzoo_emoji.scenes import Cast, Edit, Scene
 
 THINGS = ("rabbit", "fox", "wolf", "taxi", "star")
 
@@ -86,6 +86,10 @@ def test_ranks_share_one_stream_and_may_change_in_number(folder):
         stream.load_state_dict(alone.state_dict())  # at 7, which 2 does not divide
     assert take(streams[0], 2) + take(streams[1], 2) == [whole[7], whole[9], whole[8], whole[10]]
     assert streams[0].state_dict() == streams[1].state_dict()
+
+
+def test_its_edits_are_those_that_the_task_head_knows():
+    assert TASKS == ("text_to_video", *EDITS)
 
 
 def test_kinds_come_in_their_ratio_in_every_stretch(folder):

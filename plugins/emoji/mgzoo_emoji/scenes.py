@@ -15,8 +15,8 @@ from functools import cached_property
 from blake3 import blake3
 
 from mgzoo.spec import MgzooError
-from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import BACKGROUNDS, COLOURS, LOOKS, MARKS, OBJECTS, PLACES, TEXTURES, VENDORS, a, plain
+from mgzoo_emoji.configs import EDITS
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, COLOURS, LOOKS, MARKS, OBJECTS, PLACES, TEXTURES, VENDORS, a, plain
 
 TASK_OF = {
     "skintone": "local", "gender": "local", "background": "background", "add": "add", "remove": "remove", "texture": "texture", "segment": "segment",
@@ -76,7 +76,7 @@ class Edit:
 
     @property
     def task(self) -> str:
-        """One of `mgzoo_edit.tasks.EDITS`."""
+        """One of `mgzoo_emoji.configs.EDITS`."""
         return TASK_OF[self.kind]
 
     def text(self) -> str:

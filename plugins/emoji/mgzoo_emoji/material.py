@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mgzoo import data, media
 from mgzoo.spec import MgzooError
-from mgzoo_edit.composites import cut_out
+from mgzoo_emoji.composites import cut_out
 
 ORIGIN = "edit.pairs.v1"
 STILL_FPS = 5.29

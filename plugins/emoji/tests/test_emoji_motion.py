@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mgzoo_edit.motion import MOST, moved, sequence
+from mgzoo_emoji.motion import MOST, moved, sequence
 
 
 def picture(seed: int = 0) -> torch.Tensor:

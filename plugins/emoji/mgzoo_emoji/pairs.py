@@ -23,13 +23,12 @@ from mgzoo import data, media
 from mgzoo.data.sampler import Stream
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
-from mgzoo_edit import motion
-from mgzoo_edit.composites import DRAWN, changed, draw, to_bytes
-from mgzoo_edit.emoji import ORIGIN, Material, fitted, in_shards, in_table, located, stills_in
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.scenes import Cast, Edit, Scene, number_of
-from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import WORDINGS, said
+from mgzoo_emoji import motion
+from mgzoo_emoji.composites import DRAWN, changed, draw, to_bytes
+from mgzoo_emoji.configs import EDITS, PairsConfig
+from mgzoo_emoji.instruction_templates import WORDINGS, said
+from mgzoo_emoji.material import ORIGIN, Material, fitted, in_shards, in_table, located, stills_in
+from mgzoo_emoji.scenes import Cast, Edit, Scene, number_of
 
 GOLDEN = 0.6180339887498949
 FRAMES_SEEN = 3  # different stills that one emoji gives, so that source and target of different pairs find each other again
@@ -42,9 +41,9 @@ class Pairs(Stream):
     """A stream of editing pairs and captioned clips, `mgzoo.parts.Data`. seed: of the order. rank, world: this process and how many there are.
 
     A sample's ``load()`` is the target and ``digest`` names exactly that; ``caption`` is the instruction, or what the clip shows. ``extra``:
-    ``task`` (of `mgzoo_edit.tasks.TASKS`), ``source`` (a function giving uint8 (F, Y, X, 3), None for text to video) and ``source_digest``,
+    ``task`` (``text_to_video``, or of `mgzoo_emoji.configs.EDITS`), ``source`` (a function giving uint8 (F, Y, X, 3), None for text to video) and ``source_digest``,
     ``output_caption`` and ``input_caption``, ``region`` (a function giving bool (F, Y, X): what should change, or None), ``edit`` (the text of
-    a `mgzoo_edit.scenes.Edit`, or empty), ``kind`` (of `mgzoo_edit.wordings.WORDINGS`), and for held-out samples ``split`` (of `SPLITS`).
+    a `mgzoo_emoji.scenes.Edit`, or empty), ``kind`` (of `mgzoo_emoji.instruction_templates.WORDINGS`), and for held-out samples ``split`` (of `SPLITS`).
     """
 
     def __init__(self, config: PairsConfig, seed: int = 0, rank: int = 0, world: int = 1):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgzoo_edit.composites import background, changed, cut_out, draw, looked, silhouette, small, textured, to_bytes
-from mgzoo_edit.scenes import Scene
-from mgzoo_edit.wordings import BACKGROUNDS, COLOURS, LOOKS, MARKS, TEXTURES
+from mgzoo_emoji.composites import background, changed, cut_out, draw, looked, silhouette, small, textured, to_bytes
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, COLOURS, LOOKS, MARKS, TEXTURES
+from mgzoo_emoji.scenes import Scene
 
 
 def disc(height: int = 32, hole: bool = False, open_hole: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,8 +32,8 @@ def make(model, clips: Sequence[Clip], *, seed: int = 0, steps: int | None = Non
     sources = [Clip(key=clip.key, digest=clip.extra["source_digest"], caption="", frames=clip.frames, height=clip.height, width=clip.width,
                     fps=clip.fps, load=clip.extra["source"]) for clip in clips]
     latents = torch.stack(model.encode_clips(sources))
-    conditions = model.encode_conditions({key: [heads.words(task.config, clip.caption, clip.fps) for clip in clips] for key in model.encoders})
-    edited = task.edited(model, latents, conditions, [clip.extra["task"] for clip in clips], seed=seed, steps=steps)
+    conditions = model.encode_conditions({key: [heads.prompt_text(task.config, clip.caption, clip.fps) for clip in clips] for key in model.encoders})
+    edited = task.edit_latents(model, latents, conditions, [clip.extra["task"] for clip in clips], seed=seed, steps=steps)
     return [decode_frames(model, latent, (clip.frames, clip.height, clip.width)) for latent, clip in zip(edited, clips, strict=True)]
 
 

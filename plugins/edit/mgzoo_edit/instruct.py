@@ -21,8 +21,8 @@ from mgzoo.parts import Clip, Condition, Conditions, Example, Latents, Loss
 from mgzoo.spec import MgzooError, spread
 from mgzoo_edit import heads
 from mgzoo_edit.configs import FED, TOKENS, InstructConfig
-from mgzoo_edit.sources import black
-from mgzoo_edit.tasks import TASKS, guess
+from mgzoo_edit.sources import black_source
+from mgzoo_edit.tasks import TASKS, guess_task
 from mgzoo_edit.windows import over_windows
 
 
@@ -71,7 +71,7 @@ class Instruct(nn.Module):
             raise MgzooError(f"the source of {strange[0]} is not of its target's size", remedy="make both of one size and length")
         if len({latent.shape for latent in latents}) == 1:
             latents, feeds = torch.stack(latents), torch.stack(feeds)
-        texts = [heads.words(self.config, clip.caption, clip.fps) for clip in clips]
+        texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
         frozen = frozen_encoders(model)
         tasks = torch.tensor([TASKS.index(_task(clip)) for clip in clips])
         conditions = {condition.name: condition for condition in (model.encode_texts(key, texts) for key in frozen)}
@@ -94,7 +94,7 @@ class Instruct(nn.Module):
         both, text, source = (row < share for row, share in zip(drawn, shares))
         conditions = {name: one.dropped(both | text) for name, one in conditions_of(model, example).items() if name not in self.own}
         feeds = [fed * (not gone) for fed, gone in zip(example.feeds, (both | source).tolist(), strict=True)]
-        starts = self._places(model, example.latents, generator)
+        starts = self._random_starts(model, example.latents, generator)
         noisy, t, target = model.objective.pair(example.latents, generator)
         prediction = self._predict(model, noisy, t, {**conditions, **self(example.tasks)}, feeds, starts)
         total = model.objective.loss(prediction, target, t)
@@ -116,7 +116,7 @@ class Instruct(nn.Module):
         placed = {} if starts is None else {"starts": starts}
         return model.backbone(joined if isinstance(noisy, list) else torch.stack(joined), t.to(model.device), conditions, **placed)
 
-    def _places(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
+    def _random_starts(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
         """Where along time single frames lie, drawn at random (Movie Gen Edit, stage one); None where there is nothing to draw."""
         times = latent_axes(model, (self.config.frames, self.config.height, self.config.width))[0]
         single = torch.tensor([x.shape[1] == 1 for x in latents])
@@ -142,22 +142,22 @@ class Instruct(nn.Module):
     ) -> Media:
         """The source clip, or the picture, edited as the instruction says: of its size, length, rate and sound.
 
-        prompt: the instruction. edit: one of `EDITS`, guessed from the instruction's words (`mgzoo_edit.tasks.guess`) where not given; the
+        prompt: the instruction. edit: one of `EDITS`, guessed from the instruction's words (`mgzoo_edit.tasks.guess_task`) where not given; the
         file says which. seed: of the noise. steps: override the recipe's sampler. guidance, source_guidance: scales of guidance by text
         and by source, over those of the recipe's sampler. Longer sources are edited in overlapping windows.
         """
-        work = heads.begin(model, self.config, source, picture)
-        conditions = heads.told(model, self.config, prompt, work.fps)
-        kind = edit or guess(prompt)
-        latents = self.edited(
-            model, work.latents, conditions, [kind], seed=seed, window=work.window, overlap=work.overlap, on_step=on_step,
+        job = heads.prepare_source(model, self.config, source, picture)
+        conditions = heads.encode_instruction(model, self.config, prompt, job.fps)
+        kind = edit or guess_task(prompt)
+        latents = self.edit_latents(
+            model, job.latents, conditions, [kind], seed=seed, window=job.window, overlap=job.overlap, on_step=on_step,
             steps=steps, guidance=guidance, source_guidance=source_guidance,
         )  # fmt: skip
         sampler = self.sampler(model, steps, guidance, source_guidance)
         said = {"edit": kind, "edit_guessed": edit is None, "seed": seed, "sampler": fields(sampler.config)}
-        return heads.end(model, work, latents, prompt, said)
+        return heads.finish(model, job, latents, prompt, said)
 
-    def edited(
+    def edit_latents(
         self, model, source: Tensor, conditions: Conditions, tasks: Sequence[str], *, seed: int = 0, window: int | None = None, overlap: int = 0,
         on_step: Callable[[int, int], None] | None = None, **guided: float | None,
     ) -> Tensor:  # fmt: skip
@@ -200,6 +200,6 @@ def _source(clip: Clip) -> Clip:
     if load is None:
         if _task(clip) != TASKS[0]:
             raise MgzooError(f"{clip.key} is an edit ({_task(clip)}) without a source", remedy="give it one, or call it text_to_video")
-        return black(clip.frames, clip.height, clip.width, clip.fps)
+        return black_source(clip.frames, clip.height, clip.width, clip.fps)
     return Clip(key=f"source of {clip.key}", digest=clip.extra["source_digest"], caption="", frames=clip.frames, height=clip.height,
                 width=clip.width, fps=clip.fps, load=load)

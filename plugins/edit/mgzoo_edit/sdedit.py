@@ -20,7 +20,7 @@ from mgzoo_edit.configs import SdeditConfig
 from mgzoo_edit.windows import over_windows
 
 
-def from_noised(
+def edit_from_noised_source(
     model, source: Tensor, conditions: Conditions, strength: float, *, seed: int = 0, window: int | None = None, overlap: int = 0,
     on_step: Callable[[int, int], None] | None = None, steps: int | None = None, guidance: float | None = None,
 ) -> Tensor:  # fmt: skip
@@ -41,7 +41,7 @@ def from_noised(
     return sampler.sample(rest, noise.shape, torch.Generator().manual_seed(spread(seed)), conditions=tuple(conditions), noise=noise, on_step=on_step)
 
 
-def check(model) -> None:
+def check_model(model) -> None:
     """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
     objective, wires = model.recipe.parts["objective"].config, contract_of(model.recipe)
     if objective.predicts() != "velocity":
@@ -63,7 +63,7 @@ class Sdedit:
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents and conditions of captioned clips."""
         latents, frozen = model.encode_clips(clips), frozen_encoders(model)
-        texts = [heads.words(self.config, clip.caption, clip.fps) for clip in clips]
+        texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
         return Example(
             latents=torch.stack(latents) if len({latent.shape for latent in latents}) == 1 else latents,
             inputs={key: texts for key in model.encoders if key not in frozen},
@@ -101,11 +101,11 @@ class Sdedit:
         strength = self.config.strength if strength is None else strength
         if not 0 < strength <= 1:
             raise MgzooError(f"strength is {strength:g}, not in (0, 1]", remedy="write --strength 0.6; the larger, the freer the edit")
-        check(model)
-        work = heads.begin(model, self.config, source, picture)
-        conditions = heads.told(model, self.config, prompt, work.fps)
-        latents = from_noised(
-            model, work.latents, conditions, strength, seed=seed, window=work.window, overlap=work.overlap, on_step=on_step, steps=steps, guidance=guidance
+        check_model(model)
+        job = heads.prepare_source(model, self.config, source, picture)
+        conditions = heads.encode_instruction(model, self.config, prompt, job.fps)
+        latents = edit_from_noised_source(
+            model, job.latents, conditions, strength, seed=seed, window=job.window, overlap=job.overlap, on_step=on_step, steps=steps, guidance=guidance
         )
         sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
-        return heads.end(model, work, latents, prompt, {"strength": strength, "seed": seed, "sampler": fields(sampler.config)})
+        return heads.finish(model, job, latents, prompt, {"strength": strength, "seed": seed, "sampler": fields(sampler.config)})

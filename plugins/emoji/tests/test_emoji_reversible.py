@@ -13,7 +13,7 @@ def test_edits_are_of_real_clips_and_their_reverse_can_be_said():
     assert {(clip.extra["task"], clip.extra["reverse_task"]) for clip in edits} == {("local", "local"), ("background", "background"), ("add", "remove")}
     for clip in edits:
         scene = clip.extra["edit"].split(" ")[1]
-        assert "|" not in scene and scene not in pairs.cast.apart, "the target must be a clip as it is, and one that may be trained on"
+        assert "|" not in scene and scene not in pairs.pool.apart, "the target must be a clip as it is, and one that may be trained on"
     assert all("white" in clip.extra["reverse_caption"] for clip in edits if clip.extra["reverse_task"] == "background")
     again = [clip.extra["reverse_caption"] for clip in islice(reversible_edits(pairs, 3), 60)]
     assert again == [clip.extra["reverse_caption"] for clip in edits]

@@ -32,8 +32,8 @@ from mgzoo.model import Input, to_pixels
 from mgzoo.parts import Clip, Condition, Example, Loss
 from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_personalize.configs import ReferenceConfig
-from mgzoo_personalize.crop import cut_out, whole
-from mgzoo_personalize.finders import FINDERS, choose
+from mgzoo_personalize.foreground import crop_subject, foreground
+from mgzoo_personalize.subject_detectors import SUBJECT_DETECTORS, choose_subject
 
 TEMPERATURE, WORDS_TEMPERATURE = 0.1, 0.2
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
@@ -63,12 +63,12 @@ class Reference:
         latents = model.encode_clips(clips)
         if len({latent.shape for latent in latents}) == 1:
             latents = torch.stack(latents)
-        words = [Input.text(self.who(clip) if self.alone(model) else self.text(clip.caption, clip.fps)) for clip in clips]
+        words = [Input.text(self.subject_text(clip) if self.is_contrastive_stage(model) else self.text(clip.caption, clip.fps)) for clip in clips]
         pictures = [self.reference_of(clip) for clip in clips]
         given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
-        if self.alone(model):  # the other picture of each pair
-            frames = [self.own(clip) for clip in clips]
-            given |= {key: pictures + frames for key in self.eyes(model)}
+        if self.is_contrastive_stage(model):  # the other picture of each pair
+            frames = [self.own_reference(clip) for clip in clips]
+            given |= {key: pictures + frames for key in self.trainable_vision_encoders(model)}
         frozen = frozen_encoders(model)
         conditions = [model.encode_inputs(key, given[key]) for key in frozen]
         return Example(
@@ -77,31 +77,31 @@ class Reference:
             conditions={condition.name: condition for condition in conditions},
         )
 
-    def alone(self, model) -> bool:
+    def is_contrastive_stage(self, model) -> bool:
         """Whether a stage trains vision encoders by themselves: its backbone rests."""
-        return model.recipe.parts["backbone"].frozen and bool(self.eyes(model))
+        return model.recipe.parts["backbone"].frozen and bool(self.trainable_vision_encoders(model))
 
-    def eyes(self, model) -> list[str]:
+    def trainable_vision_encoders(self, model) -> list[str]:
         """The encoders of pictures that train."""
         return [key for key in model.encoders if self.takes(model, key) == "image" and not model.recipe.parts[f"encoders.{key}"].frozen]
 
-    def who(self, clip: Clip) -> str:
+    def subject_text(self, clip: Clip) -> str:
         """The words for a clip's subject: ``extra["who"]``, else its caption."""
         return clip.extra.get("who") or clip.caption
 
-    def alike(self, model, example: Example) -> Tensor:
+    def contrastive_loss(self, model, example: Example) -> Tensor:
         """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
-        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `near`; less their entropy, so that 0 is the best there is.
+        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `soft_targets`; less their entropy, so that 0 is the best there is.
         """
-        losses, near = [], self.near(model, example)
+        losses, near = [], self.soft_targets(model, example)
         entropy = torch.special.entr(near).sum(1).mean()
-        for key in self.eyes(model):
+        for key in self.trainable_vision_encoders(model):
             one, other = F.normalize(model.encoders[key](example.inputs[key]).values.float().mean(1), dim=-1).chunk(2)
             logits, target = one @ other.T / TEMPERATURE, near.to(one.device)
             losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2 - entropy.to(one.device))
         return sum(losses) / len(losses)
 
-    def near(self, model, example: Example) -> Tensor:
+    def soft_targets(self, model, example: Example) -> Tensor:
         """For each sample (B, B) how much each other shows the same subject, rows summing to 1: all for itself, but for the config's share
         `words`, which goes by the frozen text encoders' mean tokens for who is shown, less the batch's mean, temperature 0.2 (our choice)."""
         itself, share = torch.eye(len(example.latents)), self.config.words
@@ -119,27 +119,27 @@ class Reference:
         if known is not None:
             return Input(value=lambda: to_pixels(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
 
-        return self.own(clip)
+        return self.own_reference(clip)
 
-    def own(self, clip: Clip) -> Input:
+    def own_reference(self, clip: Clip) -> Input:
         """The subject of a clip's middle frame."""
         digest = blake3(f"middle frame of {clip.digest} {self.config.crop}".encode()).hexdigest()
-        return Input(value=lambda: self.cropped(clip.load()[clip.frames // 2]), digest=digest)
+        return Input(value=lambda: self.crop_reference(clip.load()[clip.frames // 2]), digest=digest)
 
-    def cropped(self, picture: Tensor) -> Tensor:
+    def crop_reference(self, picture: Tensor) -> Tensor:
         """A training picture of one subject -> float (3, 1, crop, crop) in [-1, 1]; all of it where nothing stands out."""
-        subject = whole(picture) if self.config.finder == "paper" else None
+        subject = foreground(picture) if self.config.finder == "paper" else None
         size = self.config.crop
-        return to_pixels(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
+        return to_pixels(crop_subject(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance.
 
-        In a stage whose backbone rests the vision encoders learn alone, by `alike`: Movie Gen's comes trained, a small one has to begin somewhere.
+        In a stage whose backbone rests the vision encoders learn alone, by `contrastive_loss`: Movie Gen's comes trained, a small one has to begin somewhere.
         """
-        if self.alone(model):
-            total = self.alike(model, example)
-            return Loss(total=total, terms={"alike": total.detach()})
+        if self.is_contrastive_stage(model):
+            total = self.contrastive_loss(model, example)
+            return Loss(total=total, terms={"contrastive_loss": total.detach()})
         conditions = conditions_of(model, example)
         conditions = drop_conditions(conditions, model.recipe.train.condition_dropout, generator, apart=list(conditions))
         noisy, t, target = model.objective.pair(example.latents, generator)
@@ -149,17 +149,17 @@ class Reference:
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise: ``loss``; and ``without_reference``, with the pictures
-        dropped and the same noise, which a model that looks at them must do worse at. Of encoders that learn alone `alike`."""
-        if self.alone(model):
-            return {"loss": self.alike(model, example).item()}
+        dropped and the same noise, which a model that looks at them must do worse at. Of encoders that learn alone `contrastive_loss`."""
+        if self.is_contrastive_stage(model):
+            return {"loss": self.contrastive_loss(model, example).item()}
         conditions, state = conditions_of(model, example), generator.get_state()
         found = {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
-        blind = self.blinded(model, conditions)
+        blind = self.without_pictures(model, conditions)
         generator.set_state(state)
         found["without_reference"] = validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, blind), generator)
         return found
 
-    def blinded(self, model, conditions: Mapping[str, Condition]) -> dict[str, Condition]:
+    def without_pictures(self, model, conditions: Mapping[str, Condition]) -> dict[str, Condition]:
         """The conditions with those of pictures dropped."""
         pictures = {key for key in model.encoders if self.takes(model, key) == "image"}
         return {name: one.dropped() if name in pictures else one for name, one in conditions.items()}
@@ -190,28 +190,28 @@ class Reference:
             raise MgzooError("this model has no encoder that takes a reference picture", remedy="take one that was trained for it, e.g. by tiny/personalize")
         prompts = prompts_of(prompt, EXAMPLE)
         size = size_of(model, self.config.sizes()[0], frames, height, width)
-        picture = self.cut(reference, subject)
-        media = self.draw(model, prompts, [picture] * len(prompts), size=size, seed=seed, fps=fps, steps=steps, guidance=guidance, on_step=on_step)
+        picture = self.cut_reference(reference, subject)
+        media = self.generate_clips(model, prompts, [picture] * len(prompts), size=size, seed=seed, fps=fps, steps=steps, guidance=guidance, on_step=on_step)
         return media[0] if isinstance(prompt, str) else media
 
-    def cut(self, reference: Media, subject: int | None = None) -> Tensor:
+    def cut_reference(self, reference: Media, subject: int | None = None) -> Tensor:
         """The subject of a picture, uint8 (crop, crop, 3)."""
         picture = reference.video[0]
-        found = FINDERS[self.config.finder](picture)
-        chosen = choose(found, subject, self.config.smallest, "face" if self.config.finder == "faces" else "subject")
-        return cut_out(picture, chosen, self.config.crop)
+        found = SUBJECT_DETECTORS[self.config.finder](picture)
+        chosen = choose_subject(found, subject, self.config.smallest, "face" if self.config.finder == "faces" else "subject")
+        return crop_subject(picture, chosen, self.config.crop)
 
     @torch.no_grad()
-    def draw(self, model, prompts: Sequence[str], pictures: Sequence[Tensor] | None, *, size: tuple[int, int, int] | None = None, seed: int = 0,
+    def generate_clips(self, model, prompts: Sequence[str], pictures: Sequence[Tensor] | None, *, size: tuple[int, int, int] | None = None, seed: int = 0,
              fps: float | None = None, steps: int | None = None, guidance: float | None = None, on_step=None) -> list[Media]:  # fmt: skip
-        """One clip for each prompt and picture, uint8 (crop, crop, 3) as `cut` makes it; None for no picture at all, as a baseline."""
+        """One clip for each prompt and picture, uint8 (crop, crop, 3) as `cut_reference` makes it; None for no picture at all, as a baseline."""
         size, fps = size or self.config.sizes()[0], fps or self.config.fps
         words = [self.text(p, fps) for p in prompts]
         blank = torch.full((self.config.crop, self.config.crop, 3), 255, dtype=torch.uint8)
         shown = [to_pixels(picture[None]) for picture in (pictures or [blank] * len(prompts))]
         conditions = model.encode_conditions({key: words if self.takes(model, key) == "text" else shown for key in model.encoders})
         if pictures is None:
-            conditions = self.blinded(model, conditions)
+            conditions = self.without_pictures(model, conditions)
         sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), noise_of(model, size, seed, len(prompts))
         latents = sampler.sample(
             model.denoiser(conditions),

@@ -27,7 +27,8 @@ import sys
 import torch
 from common import arguments, ratios, table, take_turns, write
 from mgzoo_autoencoders.configs import TaeConfig
-from mgzoo_autoencoders.tae import Tae, TemporalConv
+from mgzoo_autoencoders.tae import Tae
+from mgzoo_autoencoders.tae_convolutions import TemporalConv
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 import mgzoo
-from mgzoo.latent_task import decode_frames
+from mgzoo.tasks import decode_frames
 from mgzoo_edit import heads
 from mgzoo_edit.configs import SdeditConfig
 from mgzoo_edit.sdedit import edit_from_noised_source

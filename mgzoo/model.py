@@ -25,6 +25,7 @@ from mgzoo import cache as caches
 from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
 from mgzoo.hub import refs
+from mgzoo.media import uint8_to_float
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
 from mgzoo.spec import MgzooError, as_seed, spread
 
@@ -122,7 +123,7 @@ class Model(nn.Module):
 
         def compute(missing: Sequence[Clip]) -> list[Tensor]:
             device = next(self.autoencoder.parameters()).device
-            media = [clip.sound().mean(0, keepdim=True) if sound else to_pixels(clip.load()) for clip in missing]
+            media = [clip.sound().mean(0, keepdim=True) if sound else uint8_to_float(clip.load()) for clip in missing]
             # Few at a time: one clip's activations are much larger than the clip.
             step = ENCODE_CLIPS if len({m.shape for m in media}) == 1 else 1
             batches = [torch.stack(media[i : i + step]).to(device) for i in range(0, len(media), step)]
@@ -252,18 +253,6 @@ class Model(nn.Module):
     def save(self, folder: str | Path, **details) -> Path:
         """Write the model as an artifact folder; see `save` below."""
         return save(self, folder, **details)
-
-
-def to_pixels(video: Tensor) -> Tensor:
-    """uint8 (F, Y, X, 3) -> float32 (3, F, Y, X) in [-1, 1]."""
-    return (video.float() / 127.5 - 1).permute(3, 0, 1, 2).contiguous()
-
-
-def to_frames(media: Tensor) -> Tensor:
-    """float (3, F, Y, X) in [-1, 1] -> uint8 (F, Y, X, 3), clipped and rounded. Raises MgzooError where a value is not finite."""
-    if not torch.isfinite(media).all():
-        raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
-    return ((media.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()
 
 
 def build(recipe, device: str = "cpu", *, weights: bool = True, cache: caches.Cache | None = None) -> Model:

@@ -19,8 +19,7 @@ import mgzoo
 from mgzoo import asks, media, sound
 from mgzoo.discovery import discover
 from mgzoo.hub import manifest as manifests
-from mgzoo.media import Media
-from mgzoo.model import to_frames, to_pixels
+from mgzoo.media import Media, float_to_uint8, uint8_to_float
 
 PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
 REFERENCES = ("woman", "superhero", "pilot", "old_woman", "farmer")
@@ -84,10 +83,10 @@ def sample(model, path: Path) -> None:
         rows = []
         for clip in data(model.recipe.data.config).held_out()[:6]:
             video = clip.load()
-            pixels = to_pixels(video)[None]
+            pixels = uint8_to_float(video)[None]
             with torch.inference_mode():
                 output = model.autoencoder.decode(model.autoencoder.encode(pixels), pixels.shape[2:])[0]
-            rows += [(clip.caption, video), ("  reconstructed", to_frames(output))]
+            rows += [(clip.caption, video), ("  reconstructed", float_to_uint8(output))]
     media.contact_sheet(rows, path)
     Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
 

@@ -5,7 +5,8 @@ import torch
 
 import mgzoo
 from mgzoo.cache import Cache
-from mgzoo.model import Input, build, load_part, to_frames, to_pixels
+from mgzoo.media import float_to_uint8, uint8_to_float
+from mgzoo.model import Input, build, load_part
 from mgzoo.parts import Clip, Condition
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 
@@ -168,10 +169,10 @@ def test_a_frozen_encoder_sees_an_input_once(model):
 
 def test_frames_become_pixels_and_come_back_unchanged():
     video = torch.randint(0, 256, (3, 4, 5, 3), dtype=torch.uint8)
-    media = to_pixels(video)
+    media = uint8_to_float(video)
     assert media.shape == (3, 3, 4, 5) and media.min() >= -1 and media.max() <= 1
-    assert torch.equal(to_frames(media), video)
-    assert torch.equal(to_frames(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))
+    assert torch.equal(float_to_uint8(media), video)
+    assert torch.equal(float_to_uint8(media * 4), (((media * 4).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -179,7 +180,7 @@ def test_values_that_are_not_finite_become_no_frames(value):
     media = torch.zeros(3, 1, 4, 4)
     media[0, 0, 1, 1] = value
     with pytest.raises(MgzooError, match="not finite"):
-        to_frames(media)
+        float_to_uint8(media)
 
 
 def test_a_request_that_the_task_cannot_answer_names_what_it_takes(tmp_path):

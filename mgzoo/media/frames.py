@@ -1,4 +1,5 @@
-"""Decoded pictures -> RGB as they are meant to be seen: upright, square pixels, SDR; and videos -> the size that is asked for."""
+"""Decoded pictures -> RGB as they are meant to be seen: upright, square pixels, SDR; and videos -> the size, or the range of
+values, that is asked for."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from mgzoo.media import color
+from mgzoo.spec import MgzooError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,3 +168,17 @@ def fit(video: Tensor, height: int, width: int) -> Tensor:
         video = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return video[:, top : top + height, left : left + width].contiguous()
+
+
+def uint8_to_float(video: Tensor) -> Tensor:
+    """uint8 (F, Y, X, 3) -> float32 (3, F, Y, X) in [-1, 1], as autoencoders take it."""
+    return (video.float() / 127.5 - 1).permute(3, 0, 1, 2).contiguous()
+
+
+def float_to_uint8(media: Tensor) -> Tensor:
+    """float (3, F, Y, X) in [-1, 1] -> uint8 (F, Y, X, 3), clipped and rounded. Raises MgzooError where a value is not finite."""
+    import torch
+
+    if not torch.isfinite(media).all():
+        raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
+    return ((media.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.media import Media
-from mgzoo.model import to_frames
+from mgzoo.media import Media, float_to_uint8
 from mgzoo.parts import Clip, Condition, Cut, Example, Loss
 from mgzoo.spec import Component
 from mgzoo.testing import uses
@@ -248,7 +247,7 @@ class Captioned:
         conditions = model.encode_conditions({name: [prompt] for name in model.encoders})
         shape, generator = (1, latent.channels, *latent.axes(*size)), torch.Generator().manual_seed(seed)
         latents = model.sampler.sample(model.denoiser(conditions), shape, generator, conditions=tuple(conditions), on_step=on_step)
-        return Media(video=to_frames(model.autoencoder.decode(latents, size)[0]), fps=8.0, caption=prompt)
+        return Media(video=float_to_uint8(model.autoencoder.decode(latents, size)[0]), fps=8.0, caption=prompt)
 
 
 class Waves:

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from mgzoo import media
-from mgzoo.latent_task import decode_frames
 from mgzoo.media import Media
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
+from mgzoo.tasks import decode_frames
 from mgzoo_edit import heads
 from mgzoo_edit.direction import Direction
 from mgzoo_edit.instruct import Instruct

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgzoo.latent_task import decode_frames, latent_axes, prompt_with_fps, size_of
 from mgzoo.media import Media
-from mgzoo.parts import Condition
+from mgzoo.parts import Condition, Conditions, Denoise
 from mgzoo.spec import MgzooError
+from mgzoo.tasks import decode_frames, latent_axes, prompt_with_fps, resolve_size, windowed_denoiser
 from mgzoo_edit.sources import FittedSource, choose_source, fit_source, source_fps
 
+AT_ONCE = 8  # windows in one forward pass
 EXAMPLE = 'mgzoo generate MODEL --source clip.mp4 "make the sky red"'
 
 
@@ -39,11 +40,19 @@ class EditJob:
 def prepare_source(model, config, source: Media | None, picture: Media | None) -> EditJob:
     """Check what was given, put it in the model's picture and encode it. config: of the head."""
     media = choose_source(source, picture)
-    size = size_of(model, (config.frames, config.height, config.width))
+    size = resolve_size(model, (config.frames, config.height, config.width))
     window = latent_axes(model, size)[0]
     fitted, fps = fit_source(media.video, *size), source_fps(media, config.fps)
     latents = torch.stack(model.encode_clips([fitted.clip(fps)]))
     return EditJob(media=media, fitted=fitted, latents=latents, fps=fps, window=window, overlap=int(config.overlap * window))
+
+
+def windowed(model, conditions: Conditions, concat: Mapping[str, Tensor], source: Tensor, window: int | None, overlap: int) -> Denoise:
+    """A denoiser of latents like the source's (B, C, T, H, W), in windows of this many latent times (default all)."""
+    length = source.shape[2]
+    return windowed_denoiser(
+        model.denoiser, conditions, concat, batch=len(source), length=length, window=window or length, overlap=overlap, weights="ramp", at_once=AT_ONCE
+    )
 
 
 def prompt_text(config, text: str, fps: float) -> str:

@@ -15,8 +15,7 @@ from mgzoo_edit.sdedit import Sdedit, edit_from_noised_source
 from PIL import Image
 
 from mgzoo import media
-from mgzoo.media import Media
-from mgzoo.model import to_pixels
+from mgzoo.media import Media, uint8_to_float
 from mgzoo.spec import MgzooError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -94,7 +93,7 @@ def test_a_transparent_picture_is_a_picture_on_white(model, tmp_path):
 
 
 def test_sdedit_at_little_strength_is_the_source_and_at_full_strength_plain_sampling(plain):
-    source = torch.stack([plain.autoencoder.encode(to_pixels(micro.shaded(0.7, frames=16, moving=True))[None])[0]])
+    source = torch.stack([plain.autoencoder.encode(uint8_to_float(micro.shaded(0.7, frames=16, moving=True))[None])[0]])
     told = plain.encode_conditions({"text": ["FPS-8 a red clip"]})
     with torch.no_grad():
         near, far = (edit_from_noised_source(plain, source, told, strength, seed=3, steps=4) for strength in (0.02, 1.0))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mgzoo_edit.heads import windowed
 from mgzoo_edit.sources import choose_source, fit_source
 from mgzoo_edit.tasks import EDITS, TASKS, guess_task
-from mgzoo_edit.windows import merge, over_windows, starts_of
 from mgzoo_emoji.instruction_templates import HELD_OUT_TEMPLATES, LOOKS, TEMPLATES, VENDORS
 from mgzoo_emoji.scenes import TASK_OF
 
@@ -216,17 +216,6 @@ def test_a_source_is_put_in_the_picture_and_taken_out_again(size):
         assert torch.equal(into.video[0, top, :, 0], into.video[0, 0, :, 0]) and torch.equal(into.video[0, :, left, 0], into.video[0, :, 0, 0])
 
 
-@pytest.mark.parametrize("length, window, overlap, starts", [(2, 2, 1, [0]), (1, 2, 1, [0]), (3, 2, 1, [0, 1]), (7, 4, 2, [0, 2, 3]), (8, 4, 0, [0, 4]), (5, 4, 0, [0, 1])])
-def test_windows_cover_the_whole(length, window, overlap, starts):
-    assert starts_of(length, window, overlap) == starts
-
-
-def test_merged_windows_of_one_thing_are_that_thing():
-    whole, starts = torch.randn(2, 3, 7, 2, 2), starts_of(7, 4, 2)
-    pieces = torch.stack([whole[:, :, start : start + 4] for start in starts], 1).flatten(0, 1)
-    torch.testing.assert_close(merge(pieces, starts, 7), whole)
-
-
 def test_windows_see_only_their_own_and_one_window_is_the_model_itself(model):
     """Each window is denoised from its own part of source and latents; where windows do not overlap, they are as if alone."""
     with torch.no_grad():
@@ -235,11 +224,11 @@ def test_windows_see_only_their_own_and_one_window_is_the_model_itself(model):
     x, source, t = torch.randn(2, 16, 4, 2, 2), torch.randn(2, 16, 4, 2, 2), torch.tensor([0.3, 0.7])
     branches = [frozenset(), frozenset({"source", "text"})]
     with torch.no_grad():
-        whole = over_windows(model, told, {"source": source}, 4, 2, 0)(x, t, branches)
+        whole = windowed(model, told, {"source": source}, source, 2, 0)(x, t, branches)
         for part in (slice(0, 2), slice(2, 4)):
             alone = model.denoiser(told, feeds={"source": source[:, :, part]})(x[:, :, part], t, branches)
             for found, expected in zip(whole, alone):
                 torch.testing.assert_close(found[:, :, part], expected, rtol=1e-4, atol=1e-5)
-        short = over_windows(model, told, {"source": source[:, :, :2]}, 2, 2, 1)(x[:, :, :2], t, branches)
+        short = windowed(model, told, {"source": source[:, :, :2]}, source[:, :, :2], 2, 1)(x[:, :, :2], t, branches)
         expected = model.denoiser(told, feeds={"source": source[:, :, :2]})(x[:, :, :2], t, branches)
     assert all(torch.equal(a, b) for a, b in zip(short, expected))

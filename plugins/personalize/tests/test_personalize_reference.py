@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 import mgzoo
-from mgzoo.latent_task import conditions_of, sampler_with
 from mgzoo.media import Media
 from mgzoo.model import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
+from mgzoo.tasks import encode_example, override_sampler
 from mgzoo.train.stages import plans
 from mgzoo_personalize.pairs import Reference as Picture
 
@@ -144,8 +144,8 @@ def learnt(model, parameters, steps, clips):
         optimiser.step()
     with torch.no_grad():
         asked = model.task.prepare(model, clips)
-        conditions, latents = conditions_of(model, asked), asked.latents
-        sampler = sampler_with(model.sampler, steps=12, guidance=1.0)
+        conditions, latents = encode_example(model, asked), asked.latents
+        sampler = override_sampler(model.sampler, steps=12, guidance=1.0)
         drawn = sampler.sample(model.denoiser(conditions), latents.shape, torch.Generator().manual_seed(0), conditions=tuple(conditions))
     return ((drawn - latents).square().flatten(1).mean(1) / (drawn - latents.flip(0)).square().flatten(1).mean(1)).tolist()
 

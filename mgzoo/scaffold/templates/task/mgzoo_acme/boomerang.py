@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mgzoo.media import Media
-from mgzoo.model import to_frames
+from mgzoo.model import float_to_uint8
 from mgzoo.parts import Clip, Condition, Example, Loss
 from mgzoo.spec import MgzooError, spread
 from mgzoo_acme.configs import BoomerangConfig
@@ -91,7 +91,7 @@ class Boomerang:
         noise = torch.randn(shape, generator=generator).to(model.device)
         latents = sampler.sample(model.denoiser(conditions), shape, generator, conditions=tuple(conditions), noise=noise, on_step=on_step)
         dtype = next(model.autoencoder.parameters()).dtype
-        video = there_and_back(to_frames(model.autoencoder.decode(latents.to(dtype), size)[0]))
+        video = there_and_back(float_to_uint8(model.autoencoder.decode(latents.to(dtype), size)[0]))
         request = {"prompt": prompt, "seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps}
         return Media(video=video, fps=fps, caption=prompt, meta={**request, "sampler": dataclasses.asdict(sampler.config)})
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CUBIC = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP  # antialiased, colour at full width
+RESIZED_AT_ONCE = 64
+"""Frames that are float at the same time: they take four times their bytes, and again as much scaled."""
 WIDEST_PIXEL = 8
 """Pixels further from square than this are a damaged header."""
 
@@ -154,18 +156,26 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
             return
 
 
-def fit(video: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (T, H, W, 3) -> uint8 (T, height, width, 3): scaled until it covers the size, then cut from the centre.
-
-    Scaling is antialiased bicubic, so that a smaller picture does not shimmer.
-    """
+def resize(video: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (T, H, W, 3) -> uint8 (T, height, width, 3), antialiased bicubic, so that a smaller picture does not shimmer; the same tensor
+    where the size is the same."""
     import torch
     from torch.nn.functional import interpolate
 
+    if tuple(video.shape[1:3]) == (height, width):
+        return video
+
+    def scale(part: Tensor) -> Tensor:
+        scaled = interpolate(part.permute(0, 3, 1, 2).float(), size=(height, width), mode="bicubic", antialias=True)
+        return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    return torch.cat([scale(part) for part in video.split(RESIZED_AT_ONCE)])
+
+
+def fit(video: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (T, H, W, 3) -> uint8 (T, height, width, 3): resized until it covers the size, then cut from the centre."""
     size = covering(*video.shape[1:3], (height, width))
-    if size != tuple(video.shape[1:3]):
-        scaled = interpolate(video.permute(0, 3, 1, 2).float(), size=size, mode="bicubic", antialias=True)
-        video = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    video = resize(video, *size)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return video[:, top : top + height, left : left + width].contiguous()
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo.media import AAC_RATES, Media
+from mgzoo.media import AAC_RATES, Media, resize
 from mgzoo.media.audio import resample
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 
-AT_ONCE = 64  # frames that are scaled together
 RATE = 48_000  # samples per second of a sound whose own rate no clip can hold
 
 
@@ -43,7 +41,7 @@ class FittedSource:
     def restore(self, edited: Tensor) -> Tensor:
         """An edited uint8 (F', Y', X', 3) in the source's frames and size."""
         (frames, height, width), (top, left) = self.size, self.corner
-        return scaled(edited[:frames, top : top + self.inner[0], left : left + self.inner[1]], height, width)
+        return resize(edited[:frames, top : top + self.inner[0], left : left + self.inner[1]], height, width)
 
 
 def fit_source(video: Tensor, frames: int, height: int, width: int) -> FittedSource:
@@ -57,25 +55,13 @@ def fit_source(video: Tensor, frames: int, height: int, width: int) -> FittedSou
     scale = min(height / size[1], width / size[2])
     inner = tuple(min(most, max(1, round(n * scale))) for n, most in zip(size[1:], (height, width)))
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    whole = scaled(video, *inner)
+    whole = resize(video, *inner)
     for axis, (most, start, n) in enumerate(((height, top, inner[0]), (width, left, inner[1])), start=1):
         if most != n:
             whole = whole.index_select(axis, (torch.arange(most) - start).clamp(0, n - 1))
     if 1 < size[0] < frames:
         whole = whole[torch.arange(frames).clamp(max=size[0] - 1)]
     return FittedSource(size=size, inner=inner, corner=(top, left), video=whole.contiguous())
-
-
-def scaled(video: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (F, Y, X, 3) -> uint8 (F, height, width, 3), antialiased bicubic; the same bits where the size is the same."""
-    if tuple(video.shape[1:3]) == (height, width):
-        return video
-
-    def scale(part: Tensor) -> Tensor:
-        found = F.interpolate(part.permute(0, 3, 1, 2).float(), size=(height, width), mode="bicubic", antialias=True)
-        return found.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-    return torch.cat([scale(part) for part in video.split(AT_ONCE)])
 
 
 def black_source(frames: int, height: int, width: int, fps: float) -> Clip:

@@ -111,8 +111,3 @@ class Material:
             elif facts["frames"] != (frames := pieces[index].facts["frames"]):
                 bad.append(MgzooError(f"its sidecar says {frames} frames, it has {facts['frames']}", remedy="make the data again", origin=pieces[index].name))
         data.raise_or_tell(bad, "raise", root, can_skip=False)
-
-
-def fitted(video: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (F, Y, X, 3) in another size; the same bits where it is the same."""
-    return video if tuple(video.shape[1:3]) == (height, width) else media.fit(video, height, width).to(torch.uint8)

@@ -27,7 +27,7 @@ from mgzoo_emoji import motion
 from mgzoo_emoji.composites import RENDER_VERSION, changed_region, render_scene, to_uint8
 from mgzoo_emoji.configs import EDITS, PairsConfig
 from mgzoo_emoji.instruction_templates import TEMPLATES, write_instruction
-from mgzoo_emoji.material import ORIGIN, Material, find_material, fitted, read_shards, read_stills, read_table
+from mgzoo_emoji.material import ORIGIN, Material, find_material, read_shards, read_stills, read_table
 from mgzoo_emoji.scenes import Edit, EditPool, Scene, stable_number
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -193,7 +193,7 @@ class Pairs(Stream):
             video = to_uint8(render_scene(scene, {key: self.material.matte(key, indices if key == scene.subject else (0,) * len(indices)) for key in scene.clips()})[0])
         if moves is not None:
             video = motion.apply_motion(video[0], motion.affine_sequence(moves, self.config.frames))
-        return fitted(video, self.config.height, self.config.width)
+        return media.fit(video, self.config.height, self.config.width)
 
     def _digest(self, scene: Scene, indices: tuple[int, ...], moves: int | None) -> str:
         shown = [self.material.digest(key) for key in sorted(scene.clips())]
@@ -207,7 +207,7 @@ class Pairs(Stream):
         video = media.read(self._back_translated_root / name).video
         if len(video) < self.config.frames:
             raise self._too_short(name, len(video))
-        return fitted(video[list(self._spread(len(video)))], self.config.height, self.config.width)
+        return media.fit(video[list(self._spread(len(video)))], self.config.height, self.config.width)
 
     # what lies on disk
 

@@ -6,7 +6,7 @@ import torch
 from mgzoo.media import Media
 from mgzoo.spec import MgzooError
 from mgzoo_personalize.configs import ReferenceConfig
-from mgzoo_personalize.foreground import bounding_box, crop_subject, foreground, foreground_mask, segment_on_paper
+from mgzoo_personalize.foreground import bounding_box, connected_components, crop_subject, foreground, foreground_mask, segment_on_paper
 from mgzoo_personalize.reference import Reference
 
 
@@ -69,6 +69,15 @@ def test_what_is_small_beside_a_subject_belongs_to_it():
     picture = disc(disc(paper(), 60, 50, 30), 110, 20, 4, (20, 150, 20))
     found = segment_on_paper(picture)
     assert len(found) == 1 and found[0].box[2] > 110
+
+
+def test_pieces_that_touch_at_a_corner_are_one_and_are_numbered_by_their_last_cell():
+    cells = torch.tensor([[1, 0, 0, 1, 1], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 1, 0, 1]]) > 0
+    assert connected_components(cells).tolist() == [[1, 0, 0, 2, 2], [0, 1, 0, 0, 2], [0, 0, 0, 0, 0], [3, 0, 4, 0, 5]]
+    ring = torch.ones(7, 7, dtype=torch.bool)
+    ring[1:-1, 1:-1] = False
+    ring[3, 3] = True
+    assert connected_components(ring)[3].tolist() == [2, 0, 0, 1, 0, 0, 2]
 
 
 def test_no_subject_is_said():

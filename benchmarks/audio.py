@@ -29,17 +29,17 @@ import mgzoo
 from mgzoo import sound
 from mgzoo.discovery import discover
 from mgzoo.media import Media
+from mgzoo.tasks import override_sampler, window_starts
 
 BATCH, CANDIDATES = 24, 8
 
 
 def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: int = 0, pictures: bool = False, words: bool = True, each: int = 1) -> list[list[Media]]:
     """`each` sounds for the caption of every one, and its clip where pictures are shown; sound i of them starts from the noise of seed + i."""
-    from mgzoo.latent_task import sampler_with
     from mgzoo_audio.footage import Footage
     from mgzoo_audio.task import Wanted
 
-    task, sampler, found = model.task, sampler_with(model.sampler, steps=steps, guidance=guidance), []
+    task, sampler, found = model.task, override_sampler(model.sampler, steps=steps, guidance=guidance), []
     times = model.autoencoder.config.latent().axes(SAMPLES)[0]
     clips = [note.clip() if pictures else None for note in notes]
     wanted = []
@@ -108,9 +108,7 @@ def seams(model, notes: Sequence[Heard], *, steps: int, guidance: float, kind: s
             whole = model.generate(note.caption, audio=Media(audio=given, rate=RATE), extend="3.2s", steps=steps, guidance=guidance).audio
             window, lead = round(config.window * RATE / hop), max(1, int(config.context * config.window * RATE / hop))
             total, overlap = lead + -(-round(3.2 * RATE) // hop), round(config.overlap * RATE / hop)
-            from mgzoo_audio.merging import starts
-
-            begins, origin = starts(total, window, overlap), SAMPLES - lead * hop
+            begins, origin = window_starts(total, window, overlap), SAMPLES - lead * hop
             ends = sorted({origin + place * hop for begin in begins for place in (begin, begin + window) if 0 < place < total and origin + place * hop > SAMPLES})
             ordinary = [p for p in range(SAMPLES + 9600, whole.shape[1] - 4800, 4800) if all(abs(p - end) > 2400 for end in ends)]
             for name, places in (("seam", ends), ("join", [SAMPLES]), ("ordinary", ordinary)):

@@ -32,7 +32,7 @@ from torch import Tensor
 
 import mgzoo
 from mgzoo import sound
-from mgzoo_autoencoders.dacvae import DacVae, Lapped, mdct
+from mgzoo_autoencoders.dacvae import MDCT, DacVae, mdct_basis
 
 RATE, SAMPLES, KINDS = 48_000, 76_800, ("note", "sample", "film")
 ROOT = Path(__file__).parents[1]
@@ -144,10 +144,10 @@ def main() -> None:
     for kbps in (6, 12, 24):
         written = float(np.mean([opus(x, 1000 * kbps)[1] for x in everything[:12]])) / 1000
         add(f"Opus at {kbps} kb/s", written, lambda x, kbps=kbps: opus(x, 1000 * kbps)[0])
-    lapped = Lapped(config)
+    lapped = MDCT(config)
     add("MDCT, the lowest coefficients", None, lambda x: lapped.synthesise(lapped.analyse(x[None]))[0])
-    whole = Lapped(dataclasses.replace(config, channels=config.hop))
-    whole._set(mdct(config.hop), torch.ones(config.hop))
+    whole = MDCT(dataclasses.replace(config, channels=config.hop))
+    whole._set(mdct_basis(config.hop), torch.ones(config.hop))
 
     def largest(x: Tensor) -> Tensor:
         found = whole.analyse(x[None])

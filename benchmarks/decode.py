@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mgzoo_autoencoders.configs import TaeConfig
-from mgzoo_autoencoders.tae import Tae, TemporalConv
+from mgzoo_autoencoders.tae import Tae
+from mgzoo_autoencoders.tae_convolutions import TemporalConv
 
 WIDTHS = (64, 128, 256, 256)
 OURS = {"ours 8x8x8": (2, 2, 2), "ours 4x8x8": (1, 2, 2)}

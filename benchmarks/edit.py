@@ -23,14 +23,14 @@ from PIL import Image
 from torch import Tensor
 
 import mgzoo
-from mgzoo.latent_task import decode_frames
+from mgzoo.tasks import decode_frames
 from mgzoo_edit import heads
 from mgzoo_edit.configs import SdeditConfig
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import SPLITS, Pairs
-from mgzoo_edit.sdedit import from_noised
-from mgzoo_edit.tasks import EDITS, guess
-from mgzoo_edit.wordings import WORDINGS, said
+from mgzoo_edit.sdedit import edit_from_noised_source
+from mgzoo_edit.tasks import EDITS, guess_task
+from mgzoo_emoji.configs import PairsConfig
+from mgzoo_emoji.instruction_templates import TEMPLATES, write_instruction
+from mgzoo_emoji.pairs import SPLITS, Pairs
 
 STRENGTHS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 TUNED = 4  # training pairs of each task that choose SDEdit's strength
@@ -55,9 +55,9 @@ def known(pairs: Pairs, items: int) -> list:
     made = []
     for task in EDITS:
         for number in range(items):
-            edit = pairs.cast.draw(task, 950_001 + number, 0)
-            kind = edit.kind if edit.kind in WORDINGS else "look"
-            made.append(pairs.pair(edit, said(kind, pairs.cast.slots(edit), number), split="trained"))
+            edit = pairs.pool.draw_edit(task, 950_001 + number, 0)
+            kind = edit.kind if edit.kind in TEMPLATES else "look"
+            made.append(pairs.pair(edit, write_instruction(kind, pairs.pool.slots(edit), number), split="trained"))
     return made
 
 
@@ -76,9 +76,9 @@ def instructed(model, steps: int) -> Callable:
     """What a model with the editing head makes."""
 
     def make(sources: Tensor, clips: Sequence, seed: int) -> Tensor:
-        texts = [heads.words(model.task.config, clip.caption, clip.fps) for clip in clips]
+        texts = [heads.prompt_text(model.task.config, clip.caption, clip.fps) for clip in clips]
         conditions = model.encode_conditions({key: texts for key in model.encoders})
-        return model.task.edited(model, sources, conditions, [guess(clip.caption) for clip in clips], seed=seed, steps=steps)
+        return model.task.edit_latents(model, sources, conditions, [guess_task(clip.caption) for clip in clips], seed=seed, steps=steps)
 
     return make
 
@@ -88,9 +88,9 @@ def noised(model, strength: float, steps: int) -> Callable:
     config = SdeditConfig(fps_token=model.task.config.fps_token)
 
     def make(sources: Tensor, clips: Sequence, seed: int) -> Tensor:
-        texts = [heads.words(config, clip.extra["output_caption"], clip.fps) for clip in clips]
+        texts = [heads.prompt_text(config, clip.extra["output_caption"], clip.fps) for clip in clips]
         conditions = model.encode_conditions({key: texts for key in model.encoders})
-        return from_noised(model, sources, conditions, strength, seed=seed, steps=steps)
+        return edit_from_noised_source(model, sources, conditions, strength, seed=seed, steps=steps)
 
     return make
 
@@ -137,7 +137,7 @@ def main() -> None:
     clips = chosen(pairs, options.items)
     found = [edits.answers(pairs, clip) for clip in clips]
     report: dict = {"models": options.models, "items": options.items, "steps": options.steps, "iou": edits.IOU,
-                    "guessed_right": {split: _share([guess(c.caption) == c.extra["task"] for c in clips if c.extra["split"] == split]) for split in SPLITS}}
+                    "guessed_right": {split: _share([guess_task(c.caption) == c.extra["task"] for c in clips if c.extra["split"] == split]) for split in SPLITS}}
     rows, made = [], {}
 
     def tell(name: str, videos: list[Tensor]) -> None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgzoo.parts import Clip
-from mgzoo_edit.composites import changed, draw
-from mgzoo_edit.pairs import Pairs
-from mgzoo_edit.scenes import Edit, Scene
-from mgzoo_edit.wordings import BACKGROUNDS, LOOKS, MARKS, OBJECTS, TEXTURES
+from mgzoo_emoji.composites import changed_region, render_scene
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, LOOKS, MARKS, OBJECTS, TEXTURES
+from mgzoo_emoji.pairs import Pairs
+from mgzoo_emoji.scenes import Edit, Scene
 
 AROUND = 4  # pixels around an edit that count neither as changed nor as unchanged: the autoencoder's reach
 IOU = 0.5
@@ -50,18 +50,18 @@ class Answers:
 
 def answers(pairs: Pairs, clip: Clip) -> Answers:
     """The answers of one held-out sample."""
-    edit, source, target = Edit.read(clip.extra["edit"]), clip.extra["source"](), clip.load()
+    edit, source, target = Edit.parse(clip.extra["edit"]), clip.extra["source"](), clip.load()
     region = clip.extra["region"]()
     widened = F.max_pool2d(region[:, None].float(), 2 * AROUND + 1, 1, AROUND)[:, 0] > 0
     said = {"clip": clip, "edit": edit, "source": source, "target": target, "outside": ~widened}
     if edit.kind == "segment":
         indices = tuple(i * pairs.material.pieces[edit.source.subject].facts["frames"] // len(source) for i in range(len(source)))
-        cut = {key: pairs.material.cut(key, indices if key == edit.source.subject else (0,) * len(source)) for key in edit.source.clips()}
-        where = draw(edit.target, cut)[1][edit.target.mark[0]]
+        cut = {key: pairs.material.matte(key, indices if key == edit.source.subject else (0,) * len(source)) for key in edit.source.clips()}
+        where = render_scene(edit.target, cut)[1][edit.target.mark[0]]
         return Answers(**said, where=where, others=target[where][None], mark=torch.tensor(MARKS[edit.target.mark[1]]) / 255)
     scenes = list(dict.fromkeys([edit.target, *others(pairs, edit)]))
     drawn = torch.stack([target, *(rendered(pairs, edit, scene) for scene in scenes[1:])])
-    where = changed(drawn.amin(0), drawn.amax(0), around=0)
+    where = changed_region(drawn.amin(0), drawn.amax(0), around=0)
     if edit.kind in ("add", "remove"):
         where = region  # the box of another object is larger, and says nothing of this one
     return Answers(**said, where=where, others=drawn[:, where])
@@ -69,9 +69,9 @@ def answers(pairs: Pairs, clip: Clip) -> Answers:
 
 def others(pairs: Pairs, edit: Edit) -> list[Scene]:
     """Every scene that the same source could have been made into by another word, the source itself among them."""
-    cast, source, target = pairs.cast, edit.source, edit.target
+    pool, source, target = pairs.pool, edit.source, edit.target
     if edit.kind in ("skintone", "gender"):
-        facts, differs = cast.facts, {"skintone": "skintone", "gender": "person"}[edit.kind]
+        facts, differs = pool.facts, {"skintone": "skintone", "gender": "person"}[edit.kind]
         same = {"concept", "skintone", "person"} - {differs}
         return [Scene(subject=key) for key in facts if all(facts[key][name] == facts[source.subject][name] for name in same)]
     if edit.kind == "background":
@@ -79,13 +79,13 @@ def others(pairs: Pairs, edit: Edit) -> list[Scene]:
     if edit.kind in ("add", "remove"):
         _, place = edit.thing()
         rest = tuple(pair for pair in source.things if pair[1] != place)
-        things = [key for key in cast.facts if cast.facts[key]["caption"] in OBJECTS and key not in {key for key, _ in rest}]
+        things = [key for key in pool.facts if pool.facts[key]["caption"] in OBJECTS and key not in {key for key, _ in rest}]
         return [replace(source, things=rest), *(replace(source, things=(*rest, (key, place))) for key in things)]
     if edit.kind == "texture":
         return [source, *(replace(source, texture=texture) for texture in TEXTURES)]
     if edit.kind == "vendor":
         code = source.subject.split("/")[1]
-        return [Scene(subject=key) for key in cast.stills if key.split("/")[1] == code]
+        return [Scene(subject=key) for key in pool.stills if key.split("/")[1] == code]
     assert edit.kind == "look", edit.kind
     return [source, *(replace(source, look=look) for look in LOOKS)]
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from mgzoo_personalize.crop import cut_out, whole
+from mgzoo_personalize.foreground import crop_subject, foreground
 
 FOLDER = Path("data/persons64")
 TONES = (None, "light", "medium-light", "medium", "medium-dark", "dark")
@@ -118,8 +118,8 @@ def floats(pictures: Tensor) -> Tensor:
 def crops(video: Tensor) -> Tensor:
     """Middle frame of each clip, its subject cut out as a reference's is: uint8 (B, 64, 64, 3)."""
     middle = video[:, video.shape[1] // 2]
-    found = [whole(picture) for picture in middle]
-    return torch.stack([cut_out(picture, one, 64) if one else picture for picture, one in zip(middle, found)])
+    found = [foreground(picture) for picture in middle]
+    return torch.stack([crop_subject(picture, one, 64) if one else picture for picture, one in zip(middle, found)])
 
 
 @torch.inference_mode()

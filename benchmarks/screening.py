@@ -24,7 +24,7 @@ from mgzoo import media
 from mgzoo.parts import Clip
 from mgzoo_personalize import faces
 from mgzoo_personalize.configs import OneIdentityConfig
-from mgzoo_personalize.screening import OneIdentity
+from mgzoo_personalize.identity_filters import OneIdentity
 
 FILMS = ("vtest.avi", "Megamind.avi")
 THRESHOLDS = (0.5, 0.9)
@@ -45,8 +45,8 @@ def pieces(file: Path, seconds: float) -> list[Clip]:
 class Once(OneIdentity):
     """The filter, with what it saw kept: number of faces of each frame looked at, and the frames."""
 
-    def looked_at(self, clip: Clip):
-        self.seen = super().looked_at(clip)
+    def detections(self, clip: Clip):
+        self.seen = super().detections(clip)
         return self.seen
 
 
@@ -73,11 +73,11 @@ def of_photographs(folder: Path) -> dict:
     known = {}
     for name in ("obama", "obama2", "obama3", "biden"):
         picture = media.read(folder / f"{name}.jpg").video[0]
-        (face,) = faces.faces(picture)
+        (face,) = faces.detect_faces(picture)
         left, top, right, bottom = face.box
         room = (right - left) // 2
         around = picture[max(0, top - room) : bottom + room, max(0, left - room) : right + room]
-        known[name] = (faces.embed(picture, face), media.fit(around[None], 480, 480)[0])
+        known[name] = (faces.embed_face(picture, face), media.fit(around[None], 480, 480)[0])
 
     def cosine(a: str, b: str) -> float:
         return float(F.cosine_similarity(known[a][0], known[b][0], dim=0))

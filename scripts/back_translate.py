@@ -20,7 +20,8 @@ from mgzoo.spec import MgzooError
 from mgzoo_edit.back_translation import back_translate
 from mgzoo_edit.configs import DirectionConfig
 from mgzoo_edit.direction import Direction
-from mgzoo_edit.pairs import Pairs
+from mgzoo_emoji.pairs import Pairs
+from mgzoo_emoji.reversible import reversible_edits
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         config = model.recipe.data.config
         pairs = Pairs(dataclasses.replace(config, mix={"edit": 1.0}, frames=model.task.config.frames), seed=model.recipe.seed)
         found = back_translate(
-            model, pairs, given.out, count=given.count, batch=given.batch, seed=given.seed, steps=given.steps,
+            model, reversible_edits(pairs, given.seed), given.out, count=given.count, batch=given.batch, seed=given.seed, steps=given.steps,
             keep=Direction(DirectionConfig(least=given.least)), report=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
     except MgzooError as error:

@@ -5,8 +5,8 @@
 
 FOLDER holds the four npm archives named in `SOURCES`; where one is missing, the command that fetches it is printed. The stills are PNG of 64x64
 on white, with captions.jsonl; people with a skin tone and flags are left out. They are not committed: editing trains without them, with the looks
-of mgzoo_edit.wordings.LOOKS alone as style. Licences: twitter CC-BY 4.0, google Apache 2.0, fluent MIT, captions (openmoji) CC-BY-SA 4.0.
-Needs mgzoo-edit and Pillow.
+of mgzoo_emoji.instruction_templates.LOOKS alone as style. Licences: twitter CC-BY 4.0, google Apache 2.0, fluent MIT, captions (openmoji) CC-BY-SA 4.0.
+Needs mgzoo-emoji and Pillow.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from PIL import Image
 from prepare_emoji import concept_of, plain
 
-from mgzoo_edit.emoji import in_shards, stills_in
-from mgzoo_edit.scenes import Cast, Edit, Scene, number_of, relatives
 from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import HELD_OUT, WORDINGS, said
+from mgzoo_emoji.instruction_templates import HELD_OUT_TEMPLATES, TEMPLATES, write_instruction
+from mgzoo_emoji.material import read_shards, read_stills
+from mgzoo_emoji.scenes import Edit, EditPool, Scene, stable_number, variant_pairs
 
 SOURCES = {
     "twitter": ("emoji-datasource-twitter-16.0.0.tgz", "emoji-datasource-twitter@16.0.0", "f64a530c63bca463", "package/img/twitter/64/"),
@@ -89,61 +89,61 @@ def stills(folder: Path, out: Path) -> None:
 
 def lists(emoji: Path, folder: Path | None, to: Path) -> None:
     """Write the held-out edits: for each task half of new subjects, half new changes of known ones, each in a known and a held-out wording."""
-    pieces = in_shards(emoji)
+    pieces = read_shards(emoji)
     facts = {key: piece.facts for key, piece in pieces.items()}
     concepts, combinations = ([line.split("\t")[0] for line in (emoji / name).read_text().splitlines() if line and line[0] != "#"] for name in LISTS)
-    known = Cast(facts, [*concepts, *combinations], {key: piece.facts for key, piece in stills_in(folder).items()} if folder else {})
-    new = Cast({key: facts[key] for key in concepts})
+    known = EditPool(facts, [*concepts, *combinations], {key: piece.facts for key, piece in read_stills(folder).items()} if folder else {})
+    new = EditPool({key: facts[key] for key in concepts})
     rows = []
     for task in EDITS:
         edits = local(known, facts, concepts, combinations) if task == "local" else composed(known, new, task)
         names = {edit.name() for edit in edits}
         assert len(names) == len(edits) == HELD, (task, len(edits), len(names))
-        pool = [edit for i in range(HELD) if (edit := known.draw(task, 900_001 + i, turn=0)).name() not in names]
+        pool = [edit for i in range(HELD) if (edit := known.draw_edit(task, 900_001 + i, turn=0)).name() not in names]
         for i, edit in enumerate(edits):
-            rows += [("pairs", edit, said(_words(edit), known.slots(edit), i)), ("both", edit, said(_words(edit), known.slots(edit), i, held_out=True))]
-        rows += [("wordings", edit, said(_words(edit), known.slots(edit), i, held_out=True)) for i, edit in enumerate(pool)]
-    rows.sort(key=lambda row: number_of("row", row[0], row[1].text()))  # mixed, so that the first n are a fair sample
+            rows += [("pairs", edit, write_instruction(template_kind(edit), known.slots(edit), i)), ("both", edit, write_instruction(template_kind(edit), known.slots(edit), i, held_out=True))]
+        rows += [("wordings", edit, write_instruction(template_kind(edit), known.slots(edit), i, held_out=True)) for i, edit in enumerate(pool)]
+    rows.sort(key=lambda row: stable_number("row", row[0], row[1].text()))  # mixed, so that the first n are a fair sample
     head = "# edits kept out of training (pairs, both) and edits asked for in held-out wordings (wordings, both): split, edit, instruction\n"
     to.write_text(head + "".join(f"{split}\t{edit.text()}\t{instruction}\n" for split, edit, instruction in rows), encoding="utf-8")
     print(f"{len(rows)} held-out samples of {len(EDITS)} tasks in {to}")
 
 
-def _words(edit: Edit) -> str:
-    return edit.kind if edit.kind in WORDINGS and edit.kind in HELD_OUT else "look"
+def template_kind(edit: Edit) -> str:
+    return edit.kind if edit.kind in TEMPLATES and edit.kind in HELD_OUT_TEMPLATES else "look"
 
 
 def _first(edits, count: int) -> list[Edit]:
     """So many of these, in a fixed shuffle, no two of one name or subject."""
     chosen: dict[str, Edit] = {}
     subjects: set[str] = set()
-    for edit in sorted(edits, key=lambda edit: number_of("held out", edit.text())):
+    for edit in sorted(edits, key=lambda edit: stable_number("held out", edit.text())):
         if edit.name() not in chosen and edit.source.subject not in subjects and len(chosen) < count:
             chosen[edit.name()] = edit
             subjects.add(edit.source.subject)
     return list(chosen.values())
 
 
-def local(known: Cast, facts: dict, concepts: list[str], combinations: list[str]) -> list[Edit]:
+def local(known: EditPool, facts: dict, concepts: list[str], combinations: list[str]) -> list[Edit]:
     """Skin tone and gender in equal parts: targets that are held-out combinations, and people never trained on."""
     made = []
     for kind in ("skintone", "gender"):
-        as_edits = [Edit(kind=kind, source=Scene(subject=x), target=Scene(subject=y)) for x, y in relatives(facts, list(facts))[kind]]
+        as_edits = [Edit(kind=kind, source=Scene(subject=x), target=Scene(subject=y)) for x, y in variant_pairs(facts, list(facts))[kind]]
         made += _first([e for e in as_edits if e.target.subject in combinations and e.source.subject in known.known], HELD // 4)
         made += _first([e for e in as_edits if e.target.subject in concepts], HELD // 4)
     return made
 
 
-def composed(known: Cast, new: Cast, task: str) -> list[Edit]:
+def composed(known: EditPool, new: EditPool, task: str) -> list[Edit]:
     """Half of subjects never trained on, with things that were; half new changes of known subjects; of style, a quarter by vendors where there are stills."""
-    vendors = 4 if task == "style" and known.redrawn else 0
-    strangers = Cast({**{key: known.facts[key] for key in known.known}, **new.facts}, [])
+    vendors = 4 if task == "style" and known.vendor_pairs else 0
+    strangers = EditPool({**{key: known.facts[key] for key in known.known}, **new.facts}, [])
     strangers.__dict__.update(subjects=new.subjects, objects=known.objects)
-    made = _first([strangers._draw(task, 500_000 + i, turn=0) for i in range(300)], HELD // 2)
+    made = _first([strangers.draw_candidate(task, 500_000 + i, turn=0) for i in range(300)], HELD // 2)
     turns = range(2) if task == "background" else range(1)
-    fresh = _first([known._draw(task, 700_000 + i, turn) for i in range(300) for turn in turns], HELD - HELD // 2 - vendors)
-    redrawn = [Edit(kind="vendor", source=Scene(subject=x), target=Scene(subject=y)) for x, y in known.redrawn]
-    return made + fresh + _first(redrawn, vendors)
+    fresh = _first([known.draw_candidate(task, 700_000 + i, turn) for i in range(300) for turn in turns], HELD - HELD // 2 - vendors)
+    vendor_pairs = [Edit(kind="vendor", source=Scene(subject=x), target=Scene(subject=y)) for x, y in known.vendor_pairs]
+    return made + fresh + _first(vendor_pairs, vendors)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mgzoo_personalize.crop import cut_out, whole
+from mgzoo_personalize.foreground import crop_subject, foreground
 
 SOURCES = {
     "twitter": ("emoji-datasource-twitter-16.0.0.tgz", "emoji-datasource-twitter@16.0.0", "f64a530c63bca463", "package/img/twitter/64/"),
@@ -76,7 +76,7 @@ def stills(path: Path, prefix: str, wanted: set[str]) -> dict[str, bytes]:
                 paper.alpha_composite(image)
                 picture = torch.from_numpy(np.asarray(paper.convert("RGB")).copy())
                 buffer = io.BytesIO()
-                Image.fromarray(cut_out(picture, whole(picture), SIZE).numpy()).save(buffer, "PNG", optimize=True)
+                Image.fromarray(crop_subject(picture, foreground(picture), SIZE).numpy()).save(buffer, "PNG", optimize=True)
                 found[key] = buffer.getvalue()
     return found
 

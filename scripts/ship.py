@@ -19,9 +19,8 @@ import mgzoo
 from mgzoo import media, sound
 from mgzoo.artifact.manifest import read_manifest
 from mgzoo.discovery import discover
-from mgzoo.media import Media
-from mgzoo.media.frames import float_to_uint8, uint8_to_float
 from mgzoo.generation.request import options_of
+from mgzoo.media import Media, float_to_uint8, uint8_to_float
 
 PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
 REFERENCES = ("woman", "superhero", "pilot", "old_woman", "farmer")

@@ -298,6 +298,13 @@ def test_cover_turns_with_the_video_and_leaves_what_it_must_not_touch(tmp_path):
     assert tuple(media.read(still, cover=(8, 8)).video.shape[1:3]) == (48, 64)
 
 
+def test_resize_gives_each_frame_the_size_alone_and_leaves_the_same_size_as_it_is():
+    video = torch.randint(0, 256, (70, 9, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    resized = media.resize(video, 6, 20)
+    assert resized.shape == (70, 6, 20, 3) and resized.dtype == torch.uint8 and media.resize(video, 9, 12) is video
+    assert torch.equal(resized, torch.cat([media.resize(frame[None], 6, 20) for frame in video]))
+
+
 def test_fit_keeps_the_aspect():
     video = torch.zeros(1, 64, 128, 3, dtype=torch.uint8)
     video[:, :, 32:96] = 255

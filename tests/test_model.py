@@ -4,11 +4,10 @@ import pytest
 import torch
 
 import mgzoo
-from mgzoo.media.frames import float_to_uint8, uint8_to_float
+from mgzoo.media import float_to_uint8, uint8_to_float
 from mgzoo.model.build import build, load_part
 from mgzoo.model.feature_cache import Cache
 from mgzoo.model.model import EncoderInput
-from mgzoo.model.save import save
 from mgzoo.parts import Clip, Condition
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
 
@@ -70,7 +69,7 @@ def test_part_names_are_those_with_weights(model):
 
 
 def test_weights_of_another_shape_are_refused_with_the_artifact_named(model, tmp_path):
-    save(model(depth=1), tmp_path / "artifact")
+    mgzoo.model.save(model(depth=1), tmp_path / "artifact")
     deeper = model(depth=2)
     with pytest.raises(MgzooError, match="weights of backbone in .* do not fit backbones.llama3.v1"):
         load_part(deeper, "backbone", str(tmp_path / "artifact"))

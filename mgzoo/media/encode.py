@@ -84,7 +84,7 @@ def _check(media: Media, path: Path, suffix: str) -> None:
     frames = height = width = None
     if media.video is not None:
         if media.video.dtype != torch.uint8 or media.video.ndim != 4 or media.video.shape[-1] != 3 or not media.video.numel():
-            raise MgzooError(f"video must be uint8 (T, H, W, 3), got {_shape(media.video)}", remedy="see mgzoo.media.frames.float_to_uint8", origin=str(path))
+            raise MgzooError(f"video must be uint8 (T, H, W, 3), got {_shape(media.video)}", remedy="see mgzoo.media.float_to_uint8", origin=str(path))
         frames, height, width, _ = media.video.shape
         if suffix not in (".png", ".wav") and not media.fps and frames > 1:
             raise MgzooError("a video needs fps", remedy="give Media(fps=…)", origin=str(path))

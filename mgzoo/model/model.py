@@ -18,7 +18,7 @@ from blake3 import blake3
 from torch import Tensor, nn
 
 from mgzoo.generation.record import LoadedFrom
-from mgzoo.media.frames import uint8_to_float
+from mgzoo.media import uint8_to_float
 from mgzoo.model.feature_cache import Cache
 from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo.media import Media
-from mgzoo.media.frames import float_to_uint8
+from mgzoo.media import Media, float_to_uint8
 from mgzoo.parts import Clip, Condition, Cut, Example, Loss
 from mgzoo.spec import Component
 from mgzoo.testing import uses

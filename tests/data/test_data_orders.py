@@ -15,8 +15,8 @@ from blake3 import blake3
 from mgzoo_audio import sounds
 from mgzoo_audio.sound_configs import SoundsConfig
 from mgzoo_audio.sounds import Sounds
-from mgzoo_edit.pair_configs import PairsConfig as EditPairsConfig
-from mgzoo_edit.pairs import Pairs as EditPairs
+from mgzoo_emoji.configs import PairsConfig as EditPairsConfig
+from mgzoo_emoji.pairs import Pairs as EditPairs
 from mgzoo_personalize import pairs
 from mgzoo_personalize.configs import PairsConfig
 from mgzoo_personalize.pairs import Pairs

@@ -9,6 +9,7 @@ Shape letters as in `mgzoo.parts`; here A channels of a sound, N samples.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
+from mgzoo import tasks
 from mgzoo.media import Media
 from mgzoo.model.model import EncoderInput
-from mgzoo.parts import Clip, Condition, Example, Latents, Loss
-from mgzoo.spec import MgzooError, as_seed, spread
-from mgzoo_audio import captions, finishing, footage, masking, merging, request
+from mgzoo.parts import Clip, Condition, Conditions, Example, Latents, Loss
+from mgzoo.spec import MgzooError, as_seed
+from mgzoo_audio import captions, finishing, footage, masking, request
 from mgzoo_audio.configs import SoundConfig
 from mgzoo_audio.footage import Footage
 from mgzoo_audio.ranking import best
@@ -82,9 +83,9 @@ class Sound:
         latents = [self._pressed(latent) for latent in model.encode_clips(clips)]
         words = [captions.of_clip(clip.caption, clip.extra) for clip in clips]
         shown = [self._footage(model, clip) for clip in clips]
-        frozen, inputs, conditions, times = frozen_encoders(model), {}, {}, tuple(latent.shape[1] for latent in latents)
+        frozen, inputs, conditions, times = tasks.frozen_encoders(model), {}, {}, tuple(latent.shape[1] for latent in latents)
         for key in model.encoders:
-            if self._takes(model, key) == "text":
+            if tasks.input_modality(model, key) == "text":
                 if key in frozen:
                     conditions[key] = model.encode_texts(key, words)
                 else:
@@ -95,11 +96,9 @@ class Sound:
                 seen = [EncoderInput(value=partial(self._pixels, one), digest=f"{one.digest}-{self.config.picture}") for one in _some(shown)]
                 conditions[key] = self._at_latents(model, model.encode_inputs(key, seen), shown, times)
         context = [torch.cat([latent, torch.ones_like(latent[:1])]) for latent in latents]
-        alike = len(set(times)) == 1
         return SoundExample(
-            latents=torch.stack(latents) if alike else latents, feeds=torch.stack(context) if alike else context,
-            inputs=inputs, conditions=conditions, footage=tuple(shown), times=times,
-        )  # fmt: skip
+            latents=tasks.stack_latents(latents), feeds=tasks.stack_latents(context), inputs=inputs, conditions=conditions, footage=tuple(shown), times=times
+        )
 
     def loss(self, model, example: SoundExample, generator: torch.Generator) -> Loss:
         """The objective's loss over the whole sound, given a random part of it, with conditions of a random share of samples dropped."""
@@ -111,10 +110,7 @@ class Sound:
         conditions = {name: condition.dropped(alone[told[name]]) for name, condition in conditions.items()}
         masks = masking.kept(example.times, config.full_mask, config.least_mask, generator)
         masks = [mask & ~gone for mask, gone in zip(masks, everything, strict=True)]
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        prediction = model.backbone(_beside(noisy, _masked(example.feeds, masks)), t.to(model.device), conditions)
-        total = model.objective.loss(prediction, target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        return tasks.training_loss(model, example.latents, self._predict(model, conditions, _masked(example.feeds, masks)), generator)
 
     @torch.no_grad()
     def validate(self, model, example: SoundExample, generator: torch.Generator) -> dict[str, float]:
@@ -125,7 +121,7 @@ class Sound:
 
         def measured(given: dict[str, Condition]) -> float:
             generator.set_state(state)  # the same noise, so that the difference is the condition's
-            return validation_loss(model, example.latents, lambda noisy, t: model.backbone(_beside(noisy, nothing), t, given), generator)
+            return tasks.validation_loss(model, example.latents, self._predict(model, given, nothing), generator)
 
         told = self._told(model)
 
@@ -133,6 +129,9 @@ class Sound:
             return {name: condition.dropped() if told[name] == what else condition for name, condition in conditions.items()}
 
         return {"loss": measured(conditions), **{f"without_{what}": measured(without(what)) for what in dict.fromkeys(told.values())}}
+
+    def _predict(self, model, conditions: Conditions, context: Latents) -> tasks.Predict:
+        return lambda noisy, t: model.backbone(tasks.concat_channels(noisy, context), t, conditions)
 
     # ---------------------------------------------------------------------------------------------------- generation
 
@@ -179,7 +178,7 @@ class Sound:
         shown = None if video is None else Footage(load=lambda: video.video, frames=len(video.video), fps=video.fps, start=begins)
         contexts = [None] if given is None else self._contexts(model, given, place)
         wanted = [Wanted(words=words, footage=shown, context=context, seed=as_seed(seed + i)) for i in range(candidates) for context in contexts]
-        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
+        sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
         made = self.sounds(model, wanted, place.times, sampler=sampler, on_step=on_step).unflatten(0, (candidates, len(contexts)))
         if given is None:
             finished = [finishing.levelled(one[:, : plan.new], rate, config.loudness, config.peak) for one in made]
@@ -191,7 +190,7 @@ class Sound:
         chosen, scores = best(config.ranking, answers) if candidates > 1 else (0, {})
         asked = {"prompt": prompt, "seed": seed, "extend": extend, "infill": infill, "seconds": seconds, "music": music, "quality": quality, "candidates": candidates}
         meta = {name: value for name, value in asked.items() if value not in (None, "")}
-        meta |= {"sampler": fields(sampler.config)} | ({"chosen": chosen, "scores": scores} if scores else {})
+        meta |= {"sampler": dataclasses.asdict(sampler.config)} | ({"chosen": chosen, "scores": scores} if scores else {})
         return Media(audio=finished[chosen], rate=rate, caption=prompt or music, meta=meta, **picture)
 
     def sounds(self, model, wanted: Sequence[Wanted], times: int, *, sampler=None, on_step=None) -> Tensor:
@@ -209,7 +208,7 @@ class Sound:
         config, shown, channels = self.config, [one.footage for one in wanted], model.autoencoder.spec.channels
         conditions = {}
         for key in model.encoders:
-            if self._takes(model, key) == "text":
+            if tasks.input_modality(model, key) == "text":
                 (condition,) = model.encode_conditions({key: [one.words or "" for one in wanted]}).values()
                 told = torch.tensor([one.words is not None for one in wanted])
             else:
@@ -220,13 +219,12 @@ class Sound:
             if told.any():
                 conditions[condition.name] = condition.dropped(~told)
         context = torch.stack([torch.zeros(channels + 1, times) if one.context is None else one.context for one in wanted]).to(model.device)
-        noise = torch.stack([torch.randn(channels, times, generator=torch.Generator().manual_seed(spread(one.seed))) for one in wanted]).to(model.device)
+        noise = tasks.initial_noise(model, [times], [one.seed for one in wanted])
         window, overlap = (max(1, round(seconds * self._rate(model) / self._hop(model))) for seconds in (config.window, config.overlap))
-        denoise = merging.windowed(model.denoiser, conditions, {CONTEXT: context}, batch=len(wanted), length=times, window=window,
-                                   overlap=min(overlap, window - 1), kind=config.merge)  # fmt: skip
+        denoise = tasks.windowed_denoiser(model.denoiser, conditions, {CONTEXT: context}, batch=len(wanted), length=times, window=window,
+                                          overlap=min(overlap, window - 1), weights=config.merge)  # fmt: skip
         names = (*conditions, *((CONTEXT,) if any(one.context is not None for one in wanted) else ()))
-        generator = torch.Generator().manual_seed(spread(wanted[0].seed))
-        return sampler.sample(denoise, noise.shape, generator, conditions=names, noise=noise, on_step=on_step)
+        return tasks.sample_latents(model, sampler, denoise, noise, conditions=names, seed=wanted[0].seed, on_step=on_step)
 
     # ------------------------------------------------------------------------------------------------------- the given
 
@@ -279,10 +277,7 @@ class Sound:
 
     def _told(self, model) -> dict[str, str]:
         """Names of the conditions -> what their encoders take: ``text`` or ``video``."""
-        return {encoder.spec.name: self._takes(model, key) for key, encoder in model.encoders.items()}
-
-    def _takes(self, model, key: str) -> str:
-        return model.recipe.parts[f"encoders.{key}"].config.takes()
+        return {encoder.spec.name: tasks.input_modality(model, key) for key, encoder in model.encoders.items()}
 
     def _footage(self, model, clip: Clip) -> Footage | None:
         """A clip's picture, made small once and then kept."""
@@ -313,10 +308,10 @@ class Sound:
 
     def _conditions(self, model, example: SoundExample) -> dict[str, Condition]:
         """Conditions by name; those that video encoders made just now are brought to the latents' times."""
-        fresh, found = set(example.inputs), conditions_of(model, example)
+        fresh, found = set(example.inputs), tasks.encode_example(model, example)
         for key in model.encoders:
             name = model.encoders[key].spec.name
-            if key in fresh and self._takes(model, key) != "text":
+            if key in fresh and tasks.input_modality(model, key) != "text":
                 found[name] = self._at_latents(model, found[name], example.footage, example.times)
         return found
 
@@ -349,10 +344,3 @@ def _masked(context: Latents, masks: Sequence[Tensor]) -> Latents:
     """Contexts (C + 1, T) with zeros where the mask is False."""
     made = [one * mask.to(one) for one, mask in zip(context, masks, strict=True)]
     return torch.stack(made) if isinstance(context, Tensor) else made
-
-
-def _beside(noisy: Latents, fed: Latents) -> Latents:
-    """Noisy latents and what is fed beside them, on channels."""
-    if isinstance(noisy, Tensor):
-        return torch.cat([noisy, fed.to(noisy)], 1)
-    return [torch.cat([x, y.to(x)]) for x, y in zip(noisy, fed, strict=True)]

@@ -1,6 +1,6 @@
 """Configs of the autoencoders plugin. No torch here.
 
-Closed forms walk the same levels as `tae.Encoder` and `tae.Decoder`: (parameters, multiply-add FLOPs) of each layer.
+Closed forms walk the same levels as `tae_encoder.Encoder` and `tae_decoder.Decoder`: (parameters, multiply-add FLOPs) of each layer.
 """
 
 from __future__ import annotations

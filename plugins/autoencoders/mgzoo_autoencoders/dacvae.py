@@ -141,7 +141,7 @@ class Decoder(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """What stands in the place of DAC's quantiser: 1x1 convolutions to mean and scale of a Gaussian, and back."""
+    """Instead of DAC's quantiser: 1x1 convolutions to mean and scale of a Gaussian, and back."""
 
     def __init__(self, config: DacVaeConfig):
         super().__init__()
@@ -149,8 +149,8 @@ class Bottleneck(nn.Module):
         self.out_proj = Conv(config.channels, config.latent_dim, 1)
 
 
-class Lapped(nn.Module):
-    """A linear codec of overlapping windows, beside the network: `analyse` and `synthesise`, each a window of 2 hops per latent.
+class MDCT(nn.Module):
+    """A linear codec of overlapping windows whose output is added to the network's: `analyse` and `synthesise`, 2 hops per latent.
 
     It starts as the MDCT (Princen and Bradley 1987; sine window), of whose hop coefficients the lowest C are kept: sound below
     C * rate / (2 * hop) Hz, the band that carries most of its power. With the network's last layers at zero, training starts from a
@@ -159,10 +159,10 @@ class Lapped(nn.Module):
 
     def __init__(self, config: DacVaeConfig):
         super().__init__()
-        self.hop, self.scale = config.hop, (2 * config.hop) ** -0.5  # Adam's steps are of the learning rate: see `tae.BlockTransform`
+        self.hop, self.scale = config.hop, (2 * config.hop) ** -0.5  # Adam's steps are of the learning rate: see `tae_block_transform`
         self.analysis = nn.Parameter(torch.empty(config.channels, 2 * config.hop))
         self.synthesis = nn.Parameter(torch.empty(config.channels, 2 * config.hop))
-        self._set(mdct(config.hop)[: config.channels], torch.ones(config.channels))
+        self._set(mdct_basis(config.hop)[: config.channels], torch.ones(config.channels))
 
     @torch.no_grad()
     def _set(self, rows_CN: Tensor, deviation_C: Tensor) -> None:
@@ -174,7 +174,7 @@ class Lapped(nn.Module):
         """Scale the coefficients to about unit power in batches of sound (B, 1, S), S a multiple of the hop.
 
         Power is averaged over nine neighbours, so that the pitches that happen to be in the batches are not what it fits."""
-        rows, power, count = mdct(self.hop)[: len(self.analysis)].to(self.analysis.device), 0.0, 0
+        rows, power, count = mdct_basis(self.hop)[: len(self.analysis)].to(self.analysis.device), 0.0, 0
         for batch in media:
             found_BTC = self._windows(batch.float()) @ rows.T
             power, count = power + found_BTC.square().sum((0, 1)), count + found_BTC.shape[0] * found_BTC.shape[1]
@@ -191,7 +191,7 @@ class Lapped(nn.Module):
         return (F.linear(self._windows(x_B1S), self.analysis) * self.scale).transpose(1, 2)
 
     def synthesise(self, z_BCT: Tensor) -> Tensor:
-        """The inverse of `analyse`, but for the coefficients that were not kept."""
+        """Raw latents -> sound: the inverse of `analyse` up to the coefficients that were not kept."""
         windows_BTN = (z_BCT.transpose(1, 2) @ self.synthesis) * self.scale
         first, second = windows_BTN.unflatten(-1, (2, self.hop)).unbind(2)
         blocks = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
@@ -199,7 +199,7 @@ class Lapped(nn.Module):
         return blocks.flatten(1)[:, None, half:-half]
 
 
-def mdct(hop: int) -> Tensor:
+def mdct_basis(hop: int) -> Tensor:
     """Orthonormal lapped basis (hop, 2 hop), one row per frequency, the lowest first; the sine window is in it."""
     n, k = torch.arange(2 * hop, dtype=torch.float64), torch.arange(hop, dtype=torch.float64)[:, None]
     window = torch.sin(torch.pi / (2 * hop) * (n + 0.5))
@@ -223,7 +223,7 @@ class DacVae(nn.Module):
         self.decoder = Decoder(config)
         self.lapped = None
         if config.linear:
-            self.lapped = Lapped(config)
+            self.lapped = MDCT(config)
             with torch.no_grad():
                 self.quantizer.in_proj.weight_g.zero_()
                 self.quantizer.in_proj.bias[config.channels :] = START_SCALE

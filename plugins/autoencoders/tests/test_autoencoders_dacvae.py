@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mgzoo import sound
 from mgzoo.spec import LatentSpec, MgzooError
 from mgzoo_autoencoders import dacvae
-from mgzoo_autoencoders.dacvae import DacVae, Lapped, chunked, mdct, to_whole
+from mgzoo_autoencoders.dacvae import MDCT, DacVae, chunked, mdct_basis, to_whole
 from mgzoo_autoencoders.dacvae_configs import DacVaeConfig
 
 SMALL = DacVaeConfig(rate=2400, channels=6, encoder_dim=4, rates=(2, 3, 8), latent_dim=10, decoder_dim=32, chunk=4, space="test")
@@ -193,14 +193,14 @@ def test_calibrated_latents_have_mean_zero_and_deviation_one():
 
 
 def test_the_mdct_is_a_lapped_orthonormal_basis():
-    rows = mdct(24)
+    rows = mdct_basis(24)
     assert torch.allclose(rows @ rows.T, torch.eye(24), atol=1e-5)
     assert torch.allclose(rows[:, :24] @ rows[:, 24:].T, torch.zeros(24, 24), atol=1e-5)  # neighbours do not see each other
 
 
 @torch.no_grad()
 def test_all_coefficients_give_the_sound_back():
-    lapped = Lapped(dataclasses.replace(LINEAR, channels=48))
+    lapped = MDCT(dataclasses.replace(LINEAR, channels=48))
     media = noise(480)
     assert torch.allclose(lapped.synthesise(lapped.analyse(media))[..., 24:-24], media[..., 24:-24], atol=1e-4)
 
@@ -217,7 +217,7 @@ def test_training_starts_from_a_codec_of_the_lower_band():
 
 @torch.no_grad()
 def test_fitted_coefficients_have_about_unit_power():
-    lapped = Lapped(DacVaeConfig(channels=32, rates=(6, 8), encoder_dim=4, decoder_dim=4, latent_dim=4, linear=True))
+    lapped = MDCT(DacVaeConfig(channels=32, rates=(6, 8), encoder_dim=4, decoder_dim=4, latent_dim=4, linear=True))
     media = noise(48 * 400).cumsum(-1)
     media = 0.1 * (media - media.mean())
     lapped.fit([media])

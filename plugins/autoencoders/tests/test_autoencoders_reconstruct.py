@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo_autoencoders.configs import ReconstructConfig, TaeConfig
-from mgzoo_autoencoders.reconstruct import Features, Reconstruct, edge_distance, outlier_penalty, psnr, to_media, to_uint8
+from mgzoo_autoencoders.reconstruct import Reconstruct, to_media, to_uint8
+from mgzoo_autoencoders.reconstruction_losses import PerceptualFeatures, adversarial_losses, edge_distance, outlier_penalty, psnr
 from mgzoo_autoencoders.tae import Tae
 
 SMALL = dict(
@@ -185,7 +186,7 @@ def test_adversarial_term_trains_both_sides_in_one_backward():
     example = model.task.prepare(model, [clip(0), clip(1)])
     output = model.autoencoder.decode(model.autoencoder.encode(example.latents), (8, 16, 16)).transpose(1, 2).flatten(0, 1)
     real = example.latents.transpose(1, 2).flatten(0, 1)
-    generator_term, hinge = model.task._adversarial(output, real)
+    generator_term, hinge = adversarial_losses(model.task.discriminator, output, real)
     net = model.task.discriminator
     assert generator_term.item() == pytest.approx(-net(output).mean().item(), rel=1e-4)
     generator_term.backward(retain_graph=True)
@@ -207,7 +208,7 @@ def test_discriminator_learns_to_tell_them_apart():
 
 def test_perceptual_term_needs_and_uses_its_network(tmp_path):
     with pytest.raises(MgzooError, match="no feature network at"):
-        Features(tmp_path)
+        PerceptualFeatures(tmp_path)
     g = generator()
     shapes = {"0.weight": (4, 3, 3, 3), "0.bias": (4,), "1.weight": (4, 4, 3, 3), "1.bias": (4,)}
     save_file({name: torch.randn(*shape, generator=g) for name, shape in shapes.items()}, tmp_path / "model.safetensors")

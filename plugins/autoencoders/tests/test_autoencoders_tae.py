@@ -10,21 +10,13 @@ import torch
 from mgzoo.parts import Autoencoder
 from mgzoo.spec import MgzooError
 from mgzoo_autoencoders.configs import FramewiseConfig, TaeConfig
-from mgzoo_autoencoders.tae import (
-    AT_ONCE,
-    BlockTransform,
-    Conv,
-    Norm,
-    Tae,
-    TemporalConv,
-    VolumeConv,
-    dct_basis,
-    from_channels,
-    inflate,
-    seams,
-    tiles,
-    to_channels,
-)
+from mgzoo_autoencoders.tae import Tae, inflate
+from mgzoo_autoencoders.tae_block_transform import BlockTransform, dct_basis
+from mgzoo_autoencoders.tae_convolutions import Conv, TemporalConv, VolumeConv
+from mgzoo_autoencoders.tae_decoder import STREAM_ABOVE
+from mgzoo_autoencoders.tae_layers import Norm
+from mgzoo_autoencoders.tae_resampling import from_channels, to_channels
+from mgzoo_autoencoders.tae_tiling import blend_weights, tiles
 
 SMALL = dict(
     widths=(8, 8, 16, 16), space_strides=(1, 2, 2), patch=2, groups=4, channels=4,
@@ -294,7 +286,7 @@ def test_weights_of_tiles_add_up_to_one(tile, overlap, scale):
     for length in range(1, 60):
         spans = tiles(length, tile, overlap)
         total = torch.zeros(length * scale)
-        for span, weight in zip(spans, seams(spans, overlap, scale)):
+        for span, weight in zip(spans, blend_weights(spans, overlap, scale)):
             assert span.stop - span.start == min(tile, length) and span.stop <= length
             total[span.start * scale : span.stop * scale] += weight
             edge = overlap * scale // 4
@@ -312,7 +304,7 @@ def test_a_video_decoded_picture_by_picture_is_the_one_decoded_at_once(frames, e
     model = tae(**extras)
     latents = torch.randn(2, 4, *model.spec.axes(frames, 24, 16))
     once = model.decode(latents, (frames, 24, 16))
-    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    monkeypatch.setitem(STREAM_ABOVE, "cpu", 0)
     torch.testing.assert_close(model.decode(latents, (frames, 24, 16)), once, atol=1e-4, rtol=1e-4)
     with torch.enable_grad():
         assert torch.equal(model.decode(latents, (frames, 24, 16)), once), "training takes the other way"
@@ -320,7 +312,7 @@ def test_a_video_decoded_picture_by_picture_is_the_one_decoded_at_once(frames, e
 
 def test_weights_that_are_whole_inside_their_own_layer_only(monkeypatch):
     """As ZeRO stage 3 keeps them while a training validates."""
-    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    monkeypatch.setitem(STREAM_ABOVE, "cpu", 0)
     model, latents = tae(shortcut=True, linear=True), torch.randn(1, 4, 2, 2, 2)
     with torch.enable_grad():
         want = model.decode(latents, (9, 16, 16))
@@ -340,7 +332,7 @@ def test_weights_that_are_whole_inside_their_own_layer_only(monkeypatch):
 
 def test_pictures_come_while_the_video_is_being_read(monkeypatch):
     """The first picture needs a few of the frames below, not all: what makes memory flat."""
-    monkeypatch.setitem(AT_ONCE, "cpu", 0)
+    monkeypatch.setitem(STREAM_ABOVE, "cpu", 0)
     model = tae(time_strides=(1, 1, 1), attention=False)
     read = []
     pictures = (read.append(f) or torch.randn(1, 1, 2, 2, 16) for f in range(100))

@@ -8,6 +8,7 @@ Shape letters as in `mgzoo.parts`; E width of a task's vector.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mgzoo.latent_task import conditions_of, fields, frozen_encoders, latent_axes, noise_of, sampler_with, validation_loss
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Condition, Conditions, Example, Latents, Loss
-from mgzoo.spec import MgzooError, spread
+from mgzoo.spec import MgzooError
+from mgzoo.tasks import (
+    concat_channels,
+    encode_example,
+    initial_noise,
+    latent_axes,
+    override_sampler,
+    prepare_conditions,
+    sample_latents,
+    stack_latents,
+    training_loss,
+    validation_loss,
+)
 from mgzoo_edit import heads
 from mgzoo_edit.configs import FED, TOKENS, InstructConfig
-from mgzoo_edit.sources import black
-from mgzoo_edit.tasks import TASKS, guess
-from mgzoo_edit.windows import over_windows
+from mgzoo_edit.sources import black_source
+from mgzoo_edit.tasks import TASKS, guess_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +80,10 @@ class Instruct(nn.Module):
         latents, feeds = both[: len(clips)], both[len(clips) :]
         if strange := [clip.key for clip, x, fed in zip(clips, latents, feeds, strict=True) if x.shape != fed.shape]:
             raise MgzooError(f"the source of {strange[0]} is not of its target's size", remedy="make both of one size and length")
-        if len({latent.shape for latent in latents}) == 1:
-            latents, feeds = torch.stack(latents), torch.stack(feeds)
-        texts = [heads.words(self.config, clip.caption, clip.fps) for clip in clips]
-        frozen = frozen_encoders(model)
+        texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
         tasks = torch.tensor([TASKS.index(_task(clip)) for clip in clips])
-        conditions = {condition.name: condition for condition in (model.encode_texts(key, texts) for key in frozen)}
-        return EditExample(
-            latents=latents,
-            feeds=feeds,
-            inputs={key: texts for key in model.encoders if key not in frozen},
-            conditions={**conditions, **self(tasks)},
-            tasks=tasks,
-        )
+        inputs, conditions = prepare_conditions(model, {key: texts for key in model.encoders})
+        return EditExample(latents=stack_latents(latents), feeds=stack_latents(feeds), inputs=inputs, conditions={**conditions, **self(tasks)}, tasks=tasks)
 
     def loss(self, model, example: EditExample, generator: torch.Generator) -> Loss:
         """The objective's loss; text, source or both are dropped in a random share of samples each, for guidance by either.
@@ -92,18 +94,16 @@ class Instruct(nn.Module):
         drawn = torch.rand(3, batch, generator=generator)
         shares = (model.recipe.train.condition_dropout, self.config.text_dropout, self.config.source_dropout)
         both, text, source = (row < share for row, share in zip(drawn, shares))
-        conditions = {name: one.dropped(both | text) for name, one in conditions_of(model, example).items() if name not in self.own}
+        conditions = {name: one.dropped(both | text) for name, one in encode_example(model, example).items() if name not in self.own}
         feeds = [fed * (not gone) for fed, gone in zip(example.feeds, (both | source).tolist(), strict=True)]
-        starts = self._places(model, example.latents, generator)
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        prediction = self._predict(model, noisy, t, {**conditions, **self(example.tasks)}, feeds, starts)
-        total = model.objective.loss(prediction, target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        starts = self._random_starts(model, example.latents, generator)
+        conditions |= self(example.tasks)
+        return training_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, feeds, starts), generator)
 
     @torch.no_grad()
     def validate(self, model, example: EditExample, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise, nothing dropped."""
-        conditions, feeds = {**conditions_of(model, example), **self(example.tasks)}, list(example.feeds)
+        conditions, feeds = {**encode_example(model, example), **self(example.tasks)}, list(example.feeds)
         return {"loss": validation_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, feeds), generator)}
 
     @property
@@ -112,11 +112,10 @@ class Instruct(nn.Module):
         return tuple(spec.name for spec in self.config.conditions())
 
     def _predict(self, model, noisy: Latents, t: Tensor, conditions: Conditions, feeds: Sequence[Tensor], starts: Tensor | None = None) -> Latents:
-        joined = [torch.cat([x, fed.to(x)]) for x, fed in zip(noisy, feeds, strict=True)]
         placed = {} if starts is None else {"starts": starts}
-        return model.backbone(joined if isinstance(noisy, list) else torch.stack(joined), t.to(model.device), conditions, **placed)
+        return model.backbone(concat_channels(noisy, feeds), t, conditions, **placed)
 
-    def _places(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
+    def _random_starts(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
         """Where along time single frames lie, drawn at random (Movie Gen Edit, stage one); None where there is nothing to draw."""
         times = latent_axes(model, (self.config.frames, self.config.height, self.config.width))[0]
         single = torch.tensor([x.shape[1] == 1 for x in latents])
@@ -142,22 +141,22 @@ class Instruct(nn.Module):
     ) -> Media:
         """The source clip, or the picture, edited as the instruction says: of its size, length, rate and sound.
 
-        prompt: the instruction. edit: one of `EDITS`, guessed from the instruction's words (`mgzoo_edit.tasks.guess`) where not given; the
+        prompt: the instruction. edit: one of `EDITS`, guessed from the instruction's words (`mgzoo_edit.tasks.guess_task`) where not given; the
         file says which. seed: of the noise. steps: override the recipe's sampler. guidance, source_guidance: scales of guidance by text
         and by source, over those of the recipe's sampler. Longer sources are edited in overlapping windows.
         """
-        work = heads.begin(model, self.config, source, picture)
-        conditions = heads.told(model, self.config, prompt, work.fps)
-        kind = edit or guess(prompt)
-        latents = self.edited(
-            model, work.latents, conditions, [kind], seed=seed, window=work.window, overlap=work.overlap, on_step=on_step,
+        job = heads.prepare_source(model, self.config, source, picture)
+        conditions = heads.encode_instruction(model, self.config, prompt, job.fps)
+        kind = edit or guess_task(prompt)
+        latents = self.edit_latents(
+            model, job.latents, conditions, [kind], seed=seed, window=job.window, overlap=job.overlap, on_step=on_step,
             steps=steps, guidance=guidance, source_guidance=source_guidance,
         )  # fmt: skip
         sampler = self.sampler(model, steps, guidance, source_guidance)
-        said = {"edit": kind, "edit_guessed": edit is None, "seed": seed, "sampler": fields(sampler.config)}
-        return heads.end(model, work, latents, prompt, said)
+        said = {"edit": kind, "edit_guessed": edit is None, "seed": seed, "sampler": dataclasses.asdict(sampler.config)}
+        return heads.finish(model, job, latents, prompt, said)
 
-    def edited(
+    def edit_latents(
         self, model, source: Tensor, conditions: Conditions, tasks: Sequence[str], *, seed: int = 0, window: int | None = None, overlap: int = 0,
         on_step: Callable[[int, int], None] | None = None, **guided: float | None,
     ) -> Tensor:  # fmt: skip
@@ -165,13 +164,11 @@ class Instruct(nn.Module):
 
         window, overlap: latent times of a window, default the whole length. guided: what `sampler` takes.
         """
-        sampler, length = self.sampler(model, **guided), source.shape[2]
-        stride = model.recipe.parts["autoencoder"].config.latent().stride
-        noise = noise_of(model, [n * s for n, s in zip(source.shape[2:], stride, strict=True)], seed, len(source)).to(model.device)
+        noise = initial_noise(model, source.shape[2:], range(seed, seed + len(source)))
         whole = {**conditions, **self(torch.tensor([TASKS.index(task) for task in tasks]))}
-        denoise = over_windows(model, whole, {FED: source.to(model.device)}, length, window or length, overlap)
+        denoise = heads.windowed(model, whole, {FED: source.to(model.device)}, source, window, overlap)
         names = (FED, *(name for name in conditions if name not in self.own))
-        return sampler.sample(denoise, noise.shape, torch.Generator().manual_seed(spread(seed)), conditions=names, noise=noise, on_step=on_step)
+        return sample_latents(model, self.sampler(model, **guided), denoise, noise, conditions=names, seed=seed, on_step=on_step)
 
     def sampler(self, model, steps: int | None = None, guidance: float | None = None, source_guidance: float | None = None):
         """The recipe's sampler with these numbers. Its ``scales`` guide by the source first, then by the text: v(nothing) +
@@ -183,8 +180,8 @@ class Instruct(nn.Module):
         if scales or source_guidance is not None:
             by_text = guidance if guidance is not None else next((scales[name] for name in texts if name in scales), own.guidance)
             by_source = source_guidance if source_guidance is not None else scales.get(FED, by_text)
-            return sampler_with(model.sampler, steps=steps, scales={FED: by_source, **{name: by_text for name in texts}})
-        return sampler_with(model.sampler, steps=steps, guidance=guidance)
+            return override_sampler(model.sampler, steps=steps, scales={FED: by_source, **{name: by_text for name in texts}})
+        return override_sampler(model.sampler, steps=steps, guidance=guidance)
 
 
 def _task(clip: Clip) -> str:
@@ -200,6 +197,6 @@ def _source(clip: Clip) -> Clip:
     if load is None:
         if _task(clip) != TASKS[0]:
             raise MgzooError(f"{clip.key} is an edit ({_task(clip)}) without a source", remedy="give it one, or call it text_to_video")
-        return black(clip.frames, clip.height, clip.width, clip.fps)
+        return black_source(clip.frames, clip.height, clip.width, clip.fps)
     return Clip(key=f"source of {clip.key}", digest=clip.extra["source_digest"], caption="", frames=clip.frames, height=clip.height,
                 width=clip.width, fps=clip.fps, load=load)

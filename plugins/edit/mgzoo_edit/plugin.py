@@ -7,11 +7,11 @@ from mgzoo.spec import Component
 @hookimpl
 def mgzoo_components():
     return [
-        Component(
+        Component(  # of mgzoo-emoji: recipes and artifacts name it by this id, which only this namespace's plugin may declare
             id="edit.pairs.v1",
             kind="data",
-            config="mgzoo_edit.pair_configs:PairsConfig",
-            target="mgzoo_edit.pairs:Pairs",
+            config="mgzoo_emoji.configs:PairsConfig",
+            target="mgzoo_emoji.pairs:Pairs",
             summary="editing pairs made of animated emoji, mixed with captioned clips",
         ),
         Component(

@@ -5,22 +5,22 @@ Shape letters as in `mgzoo.parts`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from mgzoo import tasks
 from mgzoo.contracts import contract_of
-from mgzoo.latent_task import conditions_of, fields, frozen_encoders, sampler_with, validation_loss
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Conditions, Example, Loss
 from mgzoo.spec import MgzooError, as_seed, spread
 from mgzoo_edit import heads
 from mgzoo_edit.configs import SdeditConfig
-from mgzoo_edit.windows import over_windows
 
 
-def from_noised(
+def edit_from_noised_source(
     model, source: Tensor, conditions: Conditions, strength: float, *, seed: int = 0, window: int | None = None, overlap: int = 0,
     on_step: Callable[[int, int], None] | None = None, steps: int | None = None, guidance: float | None = None,
 ) -> Tensor:  # fmt: skip
@@ -30,18 +30,18 @@ def from_noised(
     steps are spent on the way that is left. Sample i is noised with the noise of seed + i.
     """
     assert 0 < strength <= 1, f"strength {strength}"
-    first, length = 1.0 - strength, source.shape[2]
+    first = 1.0 - strength
     noised = [model.objective.pair(x[None], torch.Generator().manual_seed(spread(as_seed(seed + i))), t=torch.tensor([first]))[0] for i, x in enumerate(source.cpu())]
-    denoise = over_windows(model, conditions, {}, length, window or length, overlap)
+    denoise = heads.windowed(model, conditions, {}, source, window, overlap)
 
     def rest(latents: Tensor, u: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:
         return [strength * velocity for velocity in denoise(latents, first + strength * u, branches)]
 
-    sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), torch.cat(noised).to(model.device)
-    return sampler.sample(rest, noise.shape, torch.Generator().manual_seed(spread(seed)), conditions=tuple(conditions), noise=noise, on_step=on_step)
+    sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
+    return tasks.sample_latents(model, sampler, rest, torch.cat(noised), conditions=tuple(conditions), seed=seed, on_step=on_step)
 
 
-def check(model) -> None:
+def check_model(model) -> None:
     """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
     objective, wires = model.recipe.parts["objective"].config, contract_of(model.recipe)
     if objective.predicts() != "velocity":
@@ -62,27 +62,19 @@ class Sdedit:
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents and conditions of captioned clips."""
-        latents, frozen = model.encode_clips(clips), frozen_encoders(model)
-        texts = [heads.words(self.config, clip.caption, clip.fps) for clip in clips]
-        return Example(
-            latents=torch.stack(latents) if len({latent.shape for latent in latents}) == 1 else latents,
-            inputs={key: texts for key in model.encoders if key not in frozen},
-            conditions={condition.name: condition for condition in (model.encode_texts(key, texts) for key in frozen)},
-        )
+        texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
+        return tasks.prepare_example(model, clips, {key: texts for key in model.encoders})
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss, the text dropped in a random share of samples."""
-        rows = torch.rand(len(example.latents), generator=generator) < model.recipe.train.condition_dropout
-        conditions = {name: one.dropped(rows) for name, one in conditions_of(model, example).items()}
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        total = model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        conditions = tasks.drop_conditions(tasks.encode_example(model, example), model.recipe.train.condition_dropout, generator)
+        return tasks.training_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)
 
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times."""
-        conditions = conditions_of(model, example)
-        return {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
+        conditions = tasks.encode_example(model, example)
+        return {"loss": tasks.validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
 
     def generate(
         self,
@@ -101,11 +93,11 @@ class Sdedit:
         strength = self.config.strength if strength is None else strength
         if not 0 < strength <= 1:
             raise MgzooError(f"strength is {strength:g}, not in (0, 1]", remedy="write --strength 0.6; the larger, the freer the edit")
-        check(model)
-        work = heads.begin(model, self.config, source, picture)
-        conditions = heads.told(model, self.config, prompt, work.fps)
-        latents = from_noised(
-            model, work.latents, conditions, strength, seed=seed, window=work.window, overlap=work.overlap, on_step=on_step, steps=steps, guidance=guidance
+        check_model(model)
+        job = heads.prepare_source(model, self.config, source, picture)
+        conditions = heads.encode_instruction(model, self.config, prompt, job.fps)
+        latents = edit_from_noised_source(
+            model, job.latents, conditions, strength, seed=seed, window=job.window, overlap=job.overlap, on_step=on_step, steps=steps, guidance=guidance
         )
-        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
-        return heads.end(model, work, latents, prompt, {"strength": strength, "seed": seed, "sampler": fields(sampler.config)})
+        sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
+        return heads.finish(model, job, latents, prompt, {"strength": strength, "seed": seed, "sampler": dataclasses.asdict(sampler.config)})

@@ -8,21 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo.media import AAC_RATES, Media
+from mgzoo.media import AAC_RATES, Media, resize
 from mgzoo.media.audio import resample
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 
-AT_ONCE = 64  # frames that are scaled together
 RATE = 48_000  # samples per second of a sound whose own rate no clip can hold
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class FittedSource:
     """Where a source lies in the model's picture.
 
     size: (F, Y, X) of the source. inner: (Y, X) it was scaled to. corner: (top, left) of it in the model's picture.
@@ -40,13 +38,13 @@ class Placed:
         digest = blake3(f"{tuple(self.video.shape)}".encode() + self.video.contiguous().numpy().tobytes()).hexdigest()
         return Clip(key="source", digest=digest, caption="", frames=frames, height=height, width=width, fps=fps, load=lambda: self.video)
 
-    def back(self, edited: Tensor) -> Tensor:
+    def restore(self, edited: Tensor) -> Tensor:
         """An edited uint8 (F', Y', X', 3) in the source's frames and size."""
         (frames, height, width), (top, left) = self.size, self.corner
-        return scaled(edited[:frames, top : top + self.inner[0], left : left + self.inner[1]], height, width)
+        return resize(edited[:frames, top : top + self.inner[0], left : left + self.inner[1]], height, width)
 
 
-def placed(video: Tensor, frames: int, height: int, width: int) -> Placed:
+def fit_source(video: Tensor, frames: int, height: int, width: int) -> FittedSource:
     """A source uint8 (F, Y, X, 3) in a picture of this size: scaled to fit inside, in its middle, its border repeated around it; a clip
     shorter than `frames` holds its last frame. A picture (one frame) stays one.
 
@@ -57,34 +55,22 @@ def placed(video: Tensor, frames: int, height: int, width: int) -> Placed:
     scale = min(height / size[1], width / size[2])
     inner = tuple(min(most, max(1, round(n * scale))) for n, most in zip(size[1:], (height, width)))
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    whole = scaled(video, *inner)
+    whole = resize(video, *inner)
     for axis, (most, start, n) in enumerate(((height, top, inner[0]), (width, left, inner[1])), start=1):
         if most != n:
             whole = whole.index_select(axis, (torch.arange(most) - start).clamp(0, n - 1))
     if 1 < size[0] < frames:
         whole = whole[torch.arange(frames).clamp(max=size[0] - 1)]
-    return Placed(size=size, inner=inner, corner=(top, left), video=whole.contiguous())
+    return FittedSource(size=size, inner=inner, corner=(top, left), video=whole.contiguous())
 
 
-def scaled(video: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (F, Y, X, 3) -> uint8 (F, height, width, 3), antialiased bicubic; the same bits where the size is the same."""
-    if tuple(video.shape[1:3]) == (height, width):
-        return video
-
-    def scale(part: Tensor) -> Tensor:
-        found = F.interpolate(part.permute(0, 3, 1, 2).float(), size=(height, width), mode="bicubic", antialias=True)
-        return found.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-    return torch.cat([scale(part) for part in video.split(AT_ONCE)])
-
-
-def black(frames: int, height: int, width: int, fps: float) -> Clip:
+def black_source(frames: int, height: int, width: int, fps: float) -> Clip:
     """The source of a text-to-video sample: a black clip (Movie Gen Edit, section 5)."""
     return Clip(key="black", digest=blake3(f"black {frames} {height} {width}".encode()).hexdigest(), caption="", frames=frames, height=height,
                 width=width, fps=fps, load=lambda: torch.zeros(frames, height, width, 3, dtype=torch.uint8))
 
 
-def chosen(source: Media | None, picture: Media | None) -> Media:
+def choose_source(source: Media | None, picture: Media | None) -> Media:
     """The one of the two that a request gave, its sound at a rate that a clip can hold. Raises MgzooError where it gave none or both."""
     given = [one for one in (source, picture) if one is not None]
     if len(given) != 1:
@@ -96,6 +82,6 @@ def chosen(source: Media | None, picture: Media | None) -> Media:
     return media
 
 
-def told_fps(media: Media, otherwise: float) -> float:
+def source_fps(media: Media, otherwise: float) -> float:
     """The frame rate that the model is told."""
     return media.fps if media.fps and len(media.video) > 1 else otherwise

@@ -23,7 +23,7 @@ _RULES = (
 """In this order: a narrower word before a broader one, so that ``mark the dog in red`` is no change of colour."""
 
 
-def guess(instruction: str) -> str:
+def guess_task(instruction: str) -> str:
     """The edit that an instruction asks for: the first of `_RULES` that one of its words meets, or ``local``.
 
     Our choice: the paper has no such step in public. A person who disagrees says ``edit=``; what was taken is said in the file's meta.

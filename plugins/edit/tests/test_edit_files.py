@@ -13,11 +13,10 @@ import torch
 from PIL import Image
 
 from mgzoo import media
-from mgzoo.media import Media
-from mgzoo.media.frames import uint8_to_float
+from mgzoo.media import Media, uint8_to_float
 from mgzoo.spec import MgzooError
 from mgzoo_edit.configs import SdeditConfig
-from mgzoo_edit.sdedit import Sdedit, from_noised
+from mgzoo_edit.sdedit import Sdedit, edit_from_noised_source
 
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402
@@ -97,7 +96,7 @@ def test_sdedit_at_little_strength_is_the_source_and_at_full_strength_plain_samp
     source = torch.stack([plain.autoencoder.encode(uint8_to_float(micro.shaded(0.7, frames=16, moving=True))[None])[0]])
     told = plain.encode_conditions({"text": ["FPS-8 a red clip"]})
     with torch.no_grad():
-        near, far = (from_noised(plain, source, told, strength, seed=3, steps=4) for strength in (0.02, 1.0))
+        near, far = (edit_from_noised_source(plain, source, told, strength, seed=3, steps=4) for strength in (0.02, 1.0))
         noise = torch.randn(source.shape[1:], generator=torch.Generator().manual_seed(3))[None]
         sampled = type(plain.sampler)(type(plain.sampler.config)(steps=4, guidance=1.0)).sample(
             plain.denoiser(told), source.shape, torch.Generator(), conditions=("text",), noise=noise
@@ -116,7 +115,7 @@ def test_sdedit_goes_the_true_way_back(plain):
     own, plain.denoiser = plain.denoiser, denoiser
     try:
         for strength in (0.3, 0.8):
-            torch.testing.assert_close(from_noised(plain, source, {}, strength, steps=5), target, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(edit_from_noised_source(plain, source, {}, strength, steps=5), target, rtol=1e-3, atol=1e-3)
     finally:
         del plain.denoiser
     assert plain.denoiser == own

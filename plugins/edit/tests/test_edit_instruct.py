@@ -10,11 +10,11 @@ import torch
 from mgzoo.media import Media
 from mgzoo.model.build import build
 from mgzoo.spec import MgzooError
-from mgzoo_edit.scenes import TASK_OF
-from mgzoo_edit.sources import chosen, placed
-from mgzoo_edit.tasks import EDITS, TASKS, guess
-from mgzoo_edit.windows import merge, over_windows, starts_of
-from mgzoo_edit.wordings import HELD_OUT, LOOKS, VENDORS, WORDINGS
+from mgzoo_edit.heads import windowed
+from mgzoo_edit.sources import choose_source, fit_source
+from mgzoo_edit.tasks import EDITS, TASKS, guess_task
+from mgzoo_emoji.instruction_templates import HELD_OUT_TEMPLATES, LOOKS, TEMPLATES, VENDORS
+from mgzoo_emoji.scenes import TASK_OF
 
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402
@@ -99,11 +99,11 @@ def test_text_source_or_both_are_dropped_each_in_its_share_and_the_task_never(mo
 
 
 def test_a_single_frame_lies_anywhere_in_time_and_a_clip_at_the_start(model):
-    draw = [model.task._places(model, torch.zeros(8, 16, 1, 2, 2), torch.Generator().manual_seed(i)) for i in range(8)]
+    draw = [model.task._random_starts(model, torch.zeros(8, 16, 1, 2, 2), torch.Generator().manual_seed(i)) for i in range(8)]
     assert set(torch.cat(draw).tolist()) == {0, 1}
-    assert model.task._places(model, torch.zeros(8, 16, 2, 2, 2), torch.Generator()) is None
+    assert model.task._random_starts(model, torch.zeros(8, 16, 2, 2, 2), torch.Generator()) is None
     mixed = [torch.zeros(16, 2, 2, 2), torch.zeros(16, 1, 2, 2)]
-    assert {tuple(model.task._places(model, mixed, torch.Generator().manual_seed(i)).tolist()) for i in range(8)} == {(0, 0), (0, 1)}
+    assert {tuple(model.task._random_starts(model, mixed, torch.Generator().manual_seed(i)).tolist()) for i in range(8)} == {(0, 0), (0, 1)}
 
 
 def test_a_batch_may_mix_tasks_and_sizes(model):
@@ -181,9 +181,9 @@ def test_a_request_that_cannot_be_met_says_why(model, request_, message):
 
 
 def test_a_sound_that_no_clip_could_hold_is_known_before_the_work(tmp_path):
-    surround = chosen(clip(audio=torch.full((6, 8000), 0.1), rate=8000), None)
+    surround = choose_source(clip(audio=torch.full((6, 8000), 0.1), rate=8000), None)
     assert torch.equal(surround.audio, torch.full((6, 8000), 0.1)), "mixed down as it is written"
-    odd = chosen(clip(audio=torch.zeros(1, 11_000), rate=11_000), None)
+    odd = choose_source(clip(audio=torch.zeros(1, 11_000), rate=11_000), None)
     assert odd.rate == 48_000 and odd.audio.shape == (1, 48_000)
     for one in (surround, odd):
         one.save(tmp_path / "a.mp4")
@@ -194,11 +194,11 @@ def test_a_sound_that_no_clip_could_hold_is_known_before_the_work(tmp_path):
 def test_the_task_is_guessed_from_the_words():
     slots = dict(tone="dark", was="man", person="woman", name="fox", back="red stripes", a_thing="a tiger", thing="tiger", place="top left", texture="blue",
                  marked="fox", mark="red")
-    for kind, templates in [*WORDINGS.items(), *HELD_OUT.items()]:
+    for kind, templates in [*TEMPLATES.items(), *HELD_OUT_TEMPLATES.items()]:
         for look in [*LOOKS.values(), *VENDORS.values()] if kind == "look" else [""]:
             for template in templates:
-                assert guess(template.format(**slots, look=look)) == TASK_OF[kind], template
-    assert guess("make the sky red") == "background" and guess("let it snow") == "local" and guess("") in EDITS
+                assert guess_task(template.format(**slots, look=look)) == TASK_OF[kind], template
+    assert guess_task("make the sky red") == "background" and guess_task("let it snow") == "local" and guess_task("") in EDITS
 
 
 # ----------------------------------------------------------------------------------------- size and windows
@@ -208,23 +208,12 @@ def test_the_task_is_guessed_from_the_words():
 def test_a_source_is_put_in_the_picture_and_taken_out_again(size):
     """Whole, in the middle, its border repeated; where nothing is scaled the same bits come back."""
     video = torch.arange(size[1] * size[2]).remainder(251).view(1, size[1], size[2], 1).expand(size[0], -1, -1, 3).to(torch.uint8)
-    into = placed(video, 16, 64, 64)
-    assert into.video.shape == (16, 64, 64, 3) and into.back(into.video).shape == video.shape
+    into = fit_source(video, 16, 64, 64)
+    assert into.video.shape == (16, 64, 64, 3) and into.restore(into.video).shape == video.shape
     if max(size[1:]) == 64:
-        assert torch.equal(into.back(into.video), video)
+        assert torch.equal(into.restore(into.video), video)
         top, left = into.corner
         assert torch.equal(into.video[0, top, :, 0], into.video[0, 0, :, 0]) and torch.equal(into.video[0, :, left, 0], into.video[0, :, 0, 0])
-
-
-@pytest.mark.parametrize("length, window, overlap, starts", [(2, 2, 1, [0]), (1, 2, 1, [0]), (3, 2, 1, [0, 1]), (7, 4, 2, [0, 2, 3]), (8, 4, 0, [0, 4]), (5, 4, 0, [0, 1])])
-def test_windows_cover_the_whole(length, window, overlap, starts):
-    assert starts_of(length, window, overlap) == starts
-
-
-def test_merged_windows_of_one_thing_are_that_thing():
-    whole, starts = torch.randn(2, 3, 7, 2, 2), starts_of(7, 4, 2)
-    pieces = torch.stack([whole[:, :, start : start + 4] for start in starts], 1).flatten(0, 1)
-    torch.testing.assert_close(merge(pieces, starts, 7), whole)
 
 
 def test_windows_see_only_their_own_and_one_window_is_the_model_itself(model):
@@ -235,11 +224,11 @@ def test_windows_see_only_their_own_and_one_window_is_the_model_itself(model):
     x, source, t = torch.randn(2, 16, 4, 2, 2), torch.randn(2, 16, 4, 2, 2), torch.tensor([0.3, 0.7])
     branches = [frozenset(), frozenset({"source", "text"})]
     with torch.no_grad():
-        whole = over_windows(model, told, {"source": source}, 4, 2, 0)(x, t, branches)
+        whole = windowed(model, told, {"source": source}, source, 2, 0)(x, t, branches)
         for part in (slice(0, 2), slice(2, 4)):
             alone = model.denoiser(told, feeds={"source": source[:, :, part]})(x[:, :, part], t, branches)
             for found, expected in zip(whole, alone):
                 torch.testing.assert_close(found[:, :, part], expected, rtol=1e-4, atol=1e-5)
-        short = over_windows(model, told, {"source": source[:, :, :2]}, 2, 2, 1)(x[:, :, :2], t, branches)
+        short = windowed(model, told, {"source": source[:, :, :2]}, source[:, :, :2], 2, 1)(x[:, :, :2], t, branches)
         expected = model.denoiser(told, feeds={"source": source[:, :, :2]})(x[:, :, :2], t, branches)
     assert all(torch.equal(a, b) for a, b in zip(short, expected))

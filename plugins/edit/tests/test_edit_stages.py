@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 import mgzoo
-from mgzoo.model.build import build
 from mgzoo.spec import MgzooError
 from mgzoo.train.loop import Loop
-from mgzoo_edit.back_translation import back_translate, requests
+from mgzoo_edit.back_translation import back_translate
 from mgzoo_edit.configs import DirectionConfig
 from mgzoo_edit.direction import Direction
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import Pairs
+from mgzoo_emoji.configs import PairsConfig
+from mgzoo_emoji.pairs import Pairs
+from mgzoo_emoji.reversible import reversible_edits
 
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402
@@ -85,18 +85,6 @@ def test_stage_three_makes_real_targets_of_made_sources(stills, tmp_path):
 PAIRS = dict(frames=16, height=16, width=16, scenes=4, texts=4, stills="", keep_mb=60)
 
 
-def test_requests_are_real_clips_whose_reverse_can_be_said():
-    pairs = Pairs(PairsConfig(**PAIRS), seed=0)
-    asked = [one for one, _ in zip(requests(pairs, 3), range(60))]
-    assert {(one.clip.extra["task"], one.task) for one in asked} == {("local", "local"), ("background", "background"), ("add", "remove")}
-    for one in asked:
-        scene = one.clip.extra["edit"].split(" ")[1]
-        assert "|" not in scene and scene not in pairs.cast.apart, "the target must be a clip as it is, and one that may be trained on"
-    assert all("white" in one.instruction for one in asked if one.task == "background")
-    again = [one.instruction for one, _ in zip(requests(pairs, 3), range(60))]
-    assert again == [one.instruction for one in asked]
-
-
 def test_the_filter_wants_a_change_in_the_right_place_and_nowhere_else():
     keep, real = Direction(DirectionConfig()), torch.full((2, 16, 16, 3), 200, dtype=torch.uint8)
     region = torch.zeros(2, 16, 16, dtype=torch.bool)
@@ -139,12 +127,12 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
     mgzoo.train(mgzoo.compose("one.yaml"), "run")
     run = mgzoo.train(mgzoo.compose("two.yaml"), "run", resume=True)
     made = mgzoo.load(run.artifact)
-    pairs = Pairs(PairsConfig(**PAIRS), seed=0)
-    said = back_translate(made, pairs, "back", count=4, batch=2, steps=1, keep=Direction(DirectionConfig(least=0.0)))
+    edits = reversible_edits(Pairs(PairsConfig(**PAIRS), seed=0))
+    said = back_translate(made, edits, "back", count=4, batch=2, steps=1, keep=Direction(DirectionConfig(least=0.0)))
     rows = [json.loads(line) for line in Path("back/captions.jsonl").read_text().splitlines()]
     assert said["kept"] == 4 == len(rows) and all(Path("back", row["source"]).is_file() for row in rows)
     with pytest.raises(MgzooError, match="holds pairs already"):
-        back_translate(made, pairs, "back", count=4, keep=Direction(DirectionConfig()))
+        back_translate(made, edits, "back", count=4, keep=Direction(DirectionConfig()))
 
     heard, enter = [], Loop.enter
     monkeypatch.setattr(Loop, "enter", lambda loop, span: (heard.append(span.name), enter(loop, span)))
@@ -154,11 +142,11 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
     one, other = weights(resumed), weights(whole)
     assert one.keys() == other.keys() and {"task/model.safetensors", "backbone/model.safetensors", "encoders.text/model.safetensors"} <= one.keys()
     assert all(torch.equal(one[file][key], other[file][key]) for file in one for key in one[file])
-    untrained = build(mgzoo.compose("three.yaml"))
+    untrained = mgzoo.model.build(mgzoo.compose("three.yaml"))
     assert not torch.equal(one["task/model.safetensors"]["vectors.weight"], untrained.task.vectors.weight)
 
 
 def test_a_model_that_makes_nothing_of_use_is_said(tmp_path):
     made = micro.model(tmp_path)
     with pytest.raises(MgzooError, match="the filter keeps none of 4 made pairs"):
-        back_translate(made, Pairs(PairsConfig(**PAIRS), seed=0), tmp_path / "back", count=1, batch=2, steps=1, keep=Direction(DirectionConfig(least=1.0)))
+        back_translate(made, reversible_edits(Pairs(PairsConfig(**PAIRS))), tmp_path / "back", count=1, batch=2, steps=1, keep=Direction(DirectionConfig(least=1.0)))

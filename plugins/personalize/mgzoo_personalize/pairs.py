@@ -24,7 +24,7 @@ from mgzoo.data.sampler import EpochOrder, Stream, derived_seed
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo_personalize.configs import PairsConfig
-from mgzoo_personalize.crop import cut_out, whole
+from mgzoo_personalize.foreground import crop_subject, foreground
 
 ORIGIN = "personalize.pairs.v1"
 JITTERS = 64  # ways to zoom, move and mirror a reference
@@ -203,8 +203,8 @@ class Pairs(Stream):
         row = self.rows[index]
         at = min((2 * moment + 1) * row.facts["frames"] // (2 * self.config.moments), row.facts["frames"] - 1)
         picture = media.read_bytes(row.bytes(), row.name, [at]).video[0]
-        subject = whole(picture)
-        return cut_out(picture, subject, self.config.crop) if subject else media.fit(picture[None], self.config.crop, self.config.crop)[0]
+        subject = foreground(picture)
+        return crop_subject(picture, subject, self.config.crop) if subject else media.fit(picture[None], self.config.crop, self.config.crop)[0]
 
     def _still(self, name: str) -> Tensor:
         def read() -> Tensor:

@@ -25,14 +25,14 @@ def mgzoo_components():
             id="personalize.faces.v1",
             kind="filter",
             config="mgzoo_personalize.configs:FacesConfig",
-            target="mgzoo_personalize.screening:Faces",
+            target="mgzoo_personalize.identity_filters:Faces",
             summary="how large the one face or subject of a clip is, looked at once a second",
         ),
         Component(
             id="personalize.one_identity.v1",
             kind="filter",
             config="mgzoo_personalize.configs:OneIdentityConfig",
-            target="mgzoo_personalize.screening:OneIdentity",
+            target="mgzoo_personalize.identity_filters:OneIdentity",
             summary="least likeness of the one face or subject between neighbouring seconds",
         ),
     ]

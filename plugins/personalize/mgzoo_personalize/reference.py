@@ -6,6 +6,7 @@ cross-attention. Shape letters as in `mgzoo.parts`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -13,28 +14,14 @@ import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo import media
-from mgzoo.latent_task import (
-    conditions_of,
-    decode_frames,
-    drop_conditions,
-    fields,
-    frozen_encoders,
-    noise_of,
-    prompt_with_fps,
-    prompts_of,
-    sampler_with,
-    size_of,
-    validation_loss,
-)
-from mgzoo.media import Media
-from mgzoo.media.frames import uint8_to_float
+from mgzoo import media, tasks
+from mgzoo.media import Media, uint8_to_float
 from mgzoo.model.model import EncoderInput
 from mgzoo.parts import Clip, Condition, Example, Loss
-from mgzoo.spec import MgzooError, as_seed, spread
+from mgzoo.spec import MgzooError, as_seed
 from mgzoo_personalize.configs import ReferenceConfig
-from mgzoo_personalize.crop import cut_out, whole
-from mgzoo_personalize.finders import FINDERS, choose
+from mgzoo_personalize.foreground import crop_subject, foreground
+from mgzoo_personalize.subject_detectors import SUBJECT_DETECTORS, choose_subject
 
 TEMPERATURE, WORDS_TEMPERATURE = 0.1, 0.2
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
@@ -52,61 +39,48 @@ class Reference:
 
     def text(self, prompt: str, fps: float) -> str:
         """The words that the encoders see for a prompt at a frame rate."""
-        return prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
-
-    def takes(self, model, key: str) -> str:
-        """What an encoder is given: ``text`` or ``image``."""
-        return model.recipe.parts[f"encoders.{key}"].config.takes()
+        return tasks.prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents and frozen encoders' conditions through the cache; the other encoders' inputs. A clip without a reference of its own
         (``extra["reference"]``) is its own: the subject of its middle frame."""
-        latents = model.encode_clips(clips)
-        if len({latent.shape for latent in latents}) == 1:
-            latents = torch.stack(latents)
-        words = [EncoderInput.text(self.who(clip) if self.alone(model) else self.text(clip.caption, clip.fps)) for clip in clips]
+        words = [EncoderInput.text(self.subject_text(clip) if self.is_contrastive_stage(model) else self.text(clip.caption, clip.fps)) for clip in clips]
         pictures = [self.reference_of(clip) for clip in clips]
-        given = {key: words if self.takes(model, key) == "text" else pictures for key in model.encoders}
-        if self.alone(model):  # the other picture of each pair
-            frames = [self.own(clip) for clip in clips]
-            given |= {key: pictures + frames for key in self.eyes(model)}
-        frozen = frozen_encoders(model)
-        conditions = [model.encode_inputs(key, given[key]) for key in frozen]
-        return Example(
-            latents=latents,
-            inputs={key: [one.value() if callable(one.value) else one.value for one in given[key]] for key in model.encoders if key not in frozen},
-            conditions={condition.name: condition for condition in conditions},
-        )
+        given = {key: words if tasks.input_modality(model, key) == "text" else pictures for key in model.encoders}
+        if self.is_contrastive_stage(model):  # the other picture of each pair
+            frames = [self.own_reference(clip) for clip in clips]
+            given |= {key: pictures + frames for key in self.trainable_vision_encoders(model)}
+        return tasks.prepare_example(model, clips, given)
 
-    def alone(self, model) -> bool:
+    def is_contrastive_stage(self, model) -> bool:
         """Whether a stage trains vision encoders by themselves: its backbone rests."""
-        return model.recipe.parts["backbone"].frozen and bool(self.eyes(model))
+        return model.recipe.parts["backbone"].frozen and bool(self.trainable_vision_encoders(model))
 
-    def eyes(self, model) -> list[str]:
+    def trainable_vision_encoders(self, model) -> list[str]:
         """The encoders of pictures that train."""
-        return [key for key in model.encoders if self.takes(model, key) == "image" and not model.recipe.parts[f"encoders.{key}"].frozen]
+        return [key for key in tasks.encoders_of(model, "image") if not model.recipe.parts[f"encoders.{key}"].frozen]
 
-    def who(self, clip: Clip) -> str:
+    def subject_text(self, clip: Clip) -> str:
         """The words for a clip's subject: ``extra["who"]``, else its caption."""
         return clip.extra.get("who") or clip.caption
 
-    def alike(self, model, example: Example) -> Tensor:
+    def contrastive_loss(self, model, example: Example) -> Tensor:
         """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
-        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `near`; less their entropy, so that 0 is the best there is.
+        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `soft_targets`; less their entropy, so that 0 is the best there is.
         """
-        losses, near = [], self.near(model, example)
+        losses, near = [], self.soft_targets(model, example)
         entropy = torch.special.entr(near).sum(1).mean()
-        for key in self.eyes(model):
+        for key in self.trainable_vision_encoders(model):
             one, other = F.normalize(model.encoders[key](example.inputs[key]).values.float().mean(1), dim=-1).chunk(2)
             logits, target = one @ other.T / TEMPERATURE, near.to(one.device)
             losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2 - entropy.to(one.device))
         return sum(losses) / len(losses)
 
-    def near(self, model, example: Example) -> Tensor:
+    def soft_targets(self, model, example: Example) -> Tensor:
         """For each sample (B, B) how much each other shows the same subject, rows summing to 1: all for itself, but for the config's share
         `words`, which goes by the frozen text encoders' mean tokens for who is shown, less the batch's mean, temperature 0.2 (our choice)."""
         itself, share = torch.eye(len(example.latents)), self.config.words
-        told = [example.conditions[name] for key in model.encoders if self.takes(model, key) == "text" and (name := model.encoders[key].spec.name) in example.conditions]
+        told = [example.conditions[name] for key in tasks.encoders_of(model, "text") if (name := model.encoders[key].spec.name) in example.conditions]
         tokens = [one for one in told if one.values.ndim == 3]
         if not share or not tokens:
             return itself
@@ -120,49 +94,47 @@ class Reference:
         if known is not None:
             return EncoderInput(value=lambda: uint8_to_float(media.fit(known.load()[None], size, size)), digest=blake3(f"{known.digest} {size}".encode()).hexdigest())
 
-        return self.own(clip)
+        return self.own_reference(clip)
 
-    def own(self, clip: Clip) -> EncoderInput:
+    def own_reference(self, clip: Clip) -> EncoderInput:
         """The subject of a clip's middle frame."""
         digest = blake3(f"middle frame of {clip.digest} {self.config.crop}".encode()).hexdigest()
-        return EncoderInput(value=lambda: self.cropped(clip.load()[clip.frames // 2]), digest=digest)
+        return EncoderInput(value=lambda: self.crop_reference(clip.load()[clip.frames // 2]), digest=digest)
 
-    def cropped(self, picture: Tensor) -> Tensor:
+    def crop_reference(self, picture: Tensor) -> Tensor:
         """A training picture of one subject -> float (3, 1, crop, crop) in [-1, 1]; all of it where nothing stands out."""
-        subject = whole(picture) if self.config.finder == "paper" else None
+        subject = foreground(picture) if self.config.finder == "paper" else None
         size = self.config.crop
-        return uint8_to_float(cut_out(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
+        return uint8_to_float(crop_subject(picture, subject, size)[None] if subject else media.fit(picture[None], size, size))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss; of a random share of samples all conditions are dropped, and each alone of as many more, for guidance.
 
-        In a stage whose backbone rests the vision encoders learn alone, by `alike`: Movie Gen's comes trained, a small one has to begin somewhere.
+        In a stage whose backbone rests the vision encoders learn alone, by `contrastive_loss`: Movie Gen's comes trained, a small one has to begin somewhere.
         """
-        if self.alone(model):
-            total = self.alike(model, example)
-            return Loss(total=total, terms={"alike": total.detach()})
-        conditions = conditions_of(model, example)
-        conditions = drop_conditions(conditions, model.recipe.train.condition_dropout, generator, apart=list(conditions))
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        total = model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        if self.is_contrastive_stage(model):
+            total = self.contrastive_loss(model, example)
+            return Loss(total=total, terms={"contrastive_loss": total.detach()})
+        conditions = tasks.encode_example(model, example)
+        conditions = tasks.drop_conditions(conditions, model.recipe.train.condition_dropout, generator, independently=list(conditions))
+        return tasks.training_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)
 
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise: ``loss``; and ``without_reference``, with the pictures
-        dropped and the same noise, which a model that looks at them must do worse at. Of encoders that learn alone `alike`."""
-        if self.alone(model):
-            return {"loss": self.alike(model, example).item()}
-        conditions, state = conditions_of(model, example), generator.get_state()
-        found = {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
-        blind = self.blinded(model, conditions)
+        dropped and the same noise, which a model that looks at them must do worse at. Of encoders that learn alone `contrastive_loss`."""
+        if self.is_contrastive_stage(model):
+            return {"loss": self.contrastive_loss(model, example).item()}
+        conditions, state = tasks.encode_example(model, example), generator.get_state()
+        found = {"loss": tasks.validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
+        blind = self.without_pictures(model, conditions)
         generator.set_state(state)
-        found["without_reference"] = validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, blind), generator)
+        found["without_reference"] = tasks.validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, blind), generator)
         return found
 
-    def blinded(self, model, conditions: Mapping[str, Condition]) -> dict[str, Condition]:
+    def without_pictures(self, model, conditions: Mapping[str, Condition]) -> dict[str, Condition]:
         """The conditions with those of pictures dropped."""
-        pictures = {key for key in model.encoders if self.takes(model, key) == "image"}
+        pictures = tasks.encoders_of(model, "image")
         return {name: one.dropped() if name in pictures else one for name, one in conditions.items()}
 
     def generate(
@@ -187,43 +159,37 @@ class Reference:
         picture of several raises MgzooError, as one of none and one that is too small do. The rest as in text to video: clip i of a
         list starts from the noise of seed + i.
         """
-        if not any(self.takes(model, key) == "image" for key in model.encoders):  # it would be drawn, and the reference ignored
+        if not tasks.encoders_of(model, "image"):  # it would be drawn, and the reference ignored
             raise MgzooError("this model has no encoder that takes a reference picture", remedy="take one that was trained for it, e.g. by tiny/personalize")
-        prompts = prompts_of(prompt, EXAMPLE)
-        size = size_of(model, self.config.sizes()[0], frames, height, width)
-        picture = self.cut(reference, subject)
-        media = self.draw(model, prompts, [picture] * len(prompts), size=size, seed=seed, fps=fps, steps=steps, guidance=guidance, on_step=on_step)
+        prompts = tasks.as_prompts(prompt, EXAMPLE)
+        size = tasks.resolve_size(model, self.config.sizes()[0], frames, height, width)
+        picture = self.cut_reference(reference, subject)
+        media = self.generate_clips(model, prompts, [picture] * len(prompts), size=size, seed=seed, fps=fps, steps=steps, guidance=guidance, on_step=on_step)
         return media[0] if isinstance(prompt, str) else media
 
-    def cut(self, reference: Media, subject: int | None = None) -> Tensor:
+    def cut_reference(self, reference: Media, subject: int | None = None) -> Tensor:
         """The subject of a picture, uint8 (crop, crop, 3)."""
         picture = reference.video[0]
-        found = FINDERS[self.config.finder](picture)
-        chosen = choose(found, subject, self.config.smallest, "face" if self.config.finder == "faces" else "subject")
-        return cut_out(picture, chosen, self.config.crop)
+        found = SUBJECT_DETECTORS[self.config.finder](picture)
+        chosen = choose_subject(found, subject, self.config.smallest, "face" if self.config.finder == "faces" else "subject")
+        return crop_subject(picture, chosen, self.config.crop)
 
     @torch.no_grad()
-    def draw(self, model, prompts: Sequence[str], pictures: Sequence[Tensor] | None, *, size: tuple[int, int, int] | None = None, seed: int = 0,
+    def generate_clips(self, model, prompts: Sequence[str], pictures: Sequence[Tensor] | None, *, size: tuple[int, int, int] | None = None, seed: int = 0,
              fps: float | None = None, steps: int | None = None, guidance: float | None = None, on_step=None) -> list[Media]:  # fmt: skip
-        """One clip for each prompt and picture, uint8 (crop, crop, 3) as `cut` makes it; None for no picture at all, as a baseline."""
+        """One clip for each prompt and picture, uint8 (crop, crop, 3) as `cut_reference` makes it; None for no picture at all, as a baseline."""
         size, fps = size or self.config.sizes()[0], fps or self.config.fps
         words = [self.text(p, fps) for p in prompts]
         blank = torch.full((self.config.crop, self.config.crop, 3), 255, dtype=torch.uint8)
         shown = [uint8_to_float(picture[None]) for picture in (pictures or [blank] * len(prompts))]
-        conditions = model.encode_conditions({key: words if self.takes(model, key) == "text" else shown for key in model.encoders})
+        conditions = model.encode_conditions({key: words if tasks.input_modality(model, key) == "text" else shown for key in model.encoders})
         if pictures is None:
-            conditions = self.blinded(model, conditions)
-        sampler, noise = sampler_with(model.sampler, steps=steps, guidance=guidance), noise_of(model, size, seed, len(prompts))
-        latents = sampler.sample(
-            model.denoiser(conditions),
-            noise.shape,
-            torch.Generator().manual_seed(spread(seed)),
-            conditions=tuple(conditions),
-            noise=noise.to(model.device),
-            on_step=on_step,
-        )
-        request = {"frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
+            conditions = self.without_pictures(model, conditions)
+        sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
+        noise = tasks.initial_noise(model, tasks.latent_axes(model, size), range(seed, seed + len(prompts)))
+        latents = tasks.sample_latents(model, sampler, model.denoiser(conditions), noise, conditions=tuple(conditions), seed=seed, on_step=on_step)
+        request = {"frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": dataclasses.asdict(sampler.config)}
         return [
-            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
+            Media(video=tasks.decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
             for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
         ]

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 import mgzoo
-from mgzoo.latent_task import conditions_of, sampler_with
 from mgzoo.media import Media
 from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
+from mgzoo.tasks import encode_example, override_sampler
 from mgzoo.train.stages import plans
 from mgzoo_personalize.pairs import Reference as Picture
 
@@ -107,13 +107,13 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
         noise = torch.Generator().manual_seed(seed)
         return dataclasses.replace(example, inputs={"reference": [x + 0.1 * torch.randn(x.shape, generator=noise) for x in example.inputs["reference"]]})
 
-    before = model.task.alike(model, shaken(1000)).item()
+    before = model.task.contrastive_loss(model, shaken(1000)).item()
     optimiser = torch.optim.AdamW(model.encoders["reference"].parameters(), lr=1e-3)
     for step in range(40):
         optimiser.zero_grad()
         model.task.loss(model, shaken(step), torch.Generator()).total.backward()
         optimiser.step()
-    assert model.task.alike(model, shaken(1000)).item() < 0.1 < before / 5
+    assert model.task.contrastive_loss(model, shaken(1000)).item() < 0.1 < before / 5
 
 
 def test_pictures_are_taught_to_be_as_near_as_their_words(file):
@@ -124,14 +124,14 @@ def test_pictures_are_taught_to_be_as_near_as_their_words(file):
     model.recipe = recipe.at_stage(0)
     words = ("a tall man with red hair", "a tall man with red hair", "green", "blue")
     example = model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption=one) for one in words])
-    near = model.task.near(model, example)
+    near = model.task.soft_targets(model, example)
     torch.testing.assert_close(near.sum(1), torch.ones(4))
     assert near[0, 1] > near[0, 2] + 0.1 and near[0, 0] > near[0, 1]
-    alike = model.task.near(model, model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption="the same")] * 4))
+    alike = model.task.soft_targets(model, model.task.prepare(model, [clip(RED, frames=1, reference=BLUE, caption="the same")] * 4))
     torch.testing.assert_close(alike, 0.5 * torch.eye(4) + 0.125)
     plain = build(mgzoo.compose(file))
     plain.recipe = plain.recipe.at_stage(0)
-    torch.testing.assert_close(plain.task.near(plain, example), torch.eye(4))
+    torch.testing.assert_close(plain.task.soft_targets(plain, example), torch.eye(4))
 
 
 def learnt(model, parameters, steps, clips):
@@ -144,8 +144,8 @@ def learnt(model, parameters, steps, clips):
         optimiser.step()
     with torch.no_grad():
         asked = model.task.prepare(model, clips)
-        conditions, latents = conditions_of(model, asked), asked.latents
-        sampler = sampler_with(model.sampler, steps=12, guidance=1.0)
+        conditions, latents = encode_example(model, asked), asked.latents
+        sampler = override_sampler(model.sampler, steps=12, guidance=1.0)
         drawn = sampler.sample(model.denoiser(conditions), latents.shape, torch.Generator().manual_seed(0), conditions=tuple(conditions))
     return ((drawn - latents).square().flatten(1).mean(1) / (drawn - latents.flip(0)).square().flatten(1).mean(1)).tolist()
 
@@ -177,7 +177,7 @@ def test_the_picture_changes_what_is_drawn(model):
     torch.nn.init.normal_(model.backbone.output.weight, std=0.1)
     torch.nn.init.normal_(model.backbone.modulation.weight, std=0.1)
     red, blue = (model.generate("a person", reference=Media(video=still(c)[None])).video for c in (RED, BLUE))
-    none = model.task.draw(model, ["a person"], None)[0].video
+    none = model.task.generate_clips(model, ["a person"], None)[0].video
     assert not torch.equal(red, blue) and not torch.equal(red, none)
 
 
@@ -205,7 +205,7 @@ def test_a_request_that_cannot_be_met_says_why(model, request_, message):
 def test_of_two_the_chosen_one_is_drawn_from(model):
     both = Media(video=torch.cat([still(RED), still(BLUE)], 1)[None])
     for number, colour in ((1, RED), (2, BLUE)):
-        assert model.task.cut(both, number)[16, 16].tolist() == list(colour)
+        assert model.task.cut_reference(both, number)[16, 16].tolist() == list(colour)
 
 
 def test_a_picture_with_transparency_and_odd_sizes_is_read_from_its_file(model, tmp_path):
@@ -215,7 +215,7 @@ def test_a_picture_with_transparency_and_odd_sizes_is_read_from_its_file(model, 
     Image.fromarray(rgba.numpy(), "RGBA").crop((0, 2, 45, 43)).save(tmp_path / "odd.png")
     media = model.generate("a person", reference=tmp_path / "odd.png")
     assert media.video.shape == (8, 32, 32, 3)
-    crop = model.task.cut(mgzoo.media.read(tmp_path / "odd.png"))
+    crop = model.task.cut_reference(mgzoo.media.read(tmp_path / "odd.png"))
     assert (crop[0] == 255).all() and crop[16, 16].tolist() == list(RED)
 
 

@@ -5,26 +5,15 @@ Shape letters as in `mgzoo.parts`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from mgzoo.latent_task import (
-    conditions_of,
-    decode_frames,
-    drop_conditions,
-    fields,
-    frozen_encoders,
-    noise_of,
-    prompt_with_fps,
-    prompts_of,
-    sampler_with,
-    size_of,
-    validation_loss,
-)
+from mgzoo import tasks
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Example, Loss
-from mgzoo.spec import as_seed, spread
+from mgzoo.spec import as_seed
 from mgzoo_video.configs import TextToVideoConfig
 
 
@@ -40,35 +29,23 @@ class TextToVideo:
 
     def text(self, prompt: str, fps: float) -> str:
         """The words that the encoders see for a prompt at a frame rate."""
-        return prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
+        return tasks.prompt_with_fps(prompt, fps) if self.config.fps_token else prompt
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents from the frozen autoencoder and conditions from frozen encoders, through the cache; the other encoders' inputs."""
-        latents = model.encode_clips(clips)
-        if len({latent.shape for latent in latents}) == 1:
-            latents = torch.stack(latents)
-        words = [self.text(clip.caption, clip.fps) for clip in clips]
-        frozen = frozen_encoders(model)
-        conditions = [model.encode_texts(key, words) for key in frozen]
-        return Example(
-            latents=latents,
-            inputs={key: words for key in model.encoders if key not in frozen},
-            conditions={condition.name: condition for condition in conditions},
-        )
+        texts = [self.text(clip.caption, clip.fps) for clip in clips]
+        return tasks.prepare_example(model, clips, {key: texts for key in model.encoders})
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss with the conditions of a random share of samples dropped for guidance."""
-        conditions = drop_conditions(conditions_of(model, example), model.recipe.train.condition_dropout, generator)
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        prediction = model.backbone(noisy, t.to(model.device), conditions)
-        total = model.objective.loss(prediction, target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        conditions = tasks.drop_conditions(tasks.encode_example(model, example), model.recipe.train.condition_dropout, generator)
+        return tasks.training_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)
 
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise (section 4: it falls in step with ratings)."""
-        conditions = conditions_of(model, example)
-        return {"loss": validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
+        conditions = tasks.encode_example(model, example)
+        return {"loss": tasks.validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
 
     def generate(
         self,
@@ -91,23 +68,16 @@ class TextToVideo:
         autoencoder's stride times the backbone's patch. frames = 1 makes an image. fps: told to the model and written to
         the file. steps, guidance: override the recipe's sampler.
         """
-        prompts = prompts_of(prompt)
-        size, fps = size_of(model, self.config.sizes()[0], frames, height, width), fps or self.config.fps
-        noise = noise_of(model, size, seed, len(prompts))
-        words = [self.text(p, fps) for p in prompts]
-        conditions = model.encode_conditions({key: words for key in model.encoders})
-        sampler = sampler_with(model.sampler, steps=steps, guidance=guidance)
-        latents = sampler.sample(
-            model.denoiser(conditions),
-            noise.shape,
-            torch.Generator().manual_seed(spread(seed)),
-            conditions=tuple(conditions),
-            noise=noise.to(model.device),
-            on_step=on_step,
-        )
-        request = {"seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": fields(sampler.config)}
+        prompts = tasks.as_prompts(prompt)
+        size, fps = tasks.resolve_size(model, self.config.sizes()[0], frames, height, width), fps or self.config.fps
+        noise = tasks.initial_noise(model, tasks.latent_axes(model, size), range(seed, seed + len(prompts)))
+        texts = [self.text(p, fps) for p in prompts]
+        conditions = model.encode_conditions({key: texts for key in model.encoders})
+        sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
+        latents = tasks.sample_latents(model, sampler, model.denoiser(conditions), noise, conditions=tuple(conditions), seed=seed, on_step=on_step)
+        request = {"seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "sampler": dataclasses.asdict(sampler.config)}
         media = [
-            Media(video=decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
+            Media(video=tasks.decode_frames(model, latent, size), fps=fps, caption=p, meta={"prompt": p, **request, "seed": as_seed(seed + i)})
             for i, (latent, p) in enumerate(zip(latents, prompts, strict=True))
         ]
         return media[0] if isinstance(prompt, str) else media

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import mgzoo
-from mgzoo.latent_task import conditions_of, drop_conditions, prompt_with_fps
 from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
+from mgzoo.tasks import drop_conditions, encode_example, prompt_with_fps
 
 RECIPE = """
 schema: 1
@@ -97,7 +97,7 @@ def test_dropped_captions_make_the_loss_blind_to_them(model):
         out = []
         for words in ("a cat", "something else entirely"):
             example = task.prepare(model, [clip(words, 90), clip(words, 90)])
-            conditions = drop_conditions(conditions_of(model, example), share, torch.Generator().manual_seed(1))
+            conditions = drop_conditions(encode_example(model, example), share, torch.Generator().manual_seed(1))
             noisy, t, target = model.objective.pair(example.latents, torch.Generator().manual_seed(2))
             out.append(model.objective.loss(model.backbone(noisy, t, conditions), target, t).item())
         return out

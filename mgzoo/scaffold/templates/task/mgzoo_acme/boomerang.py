@@ -9,8 +9,7 @@ import torch
 from mgzoo_acme.configs import BoomerangConfig
 from torch import Tensor
 
-from mgzoo.media import Media
-from mgzoo.media.frames import float_to_uint8
+from mgzoo.media import Media, float_to_uint8
 from mgzoo.parts import Clip, Condition, Example, Loss
 from mgzoo.spec import MgzooError, spread
 

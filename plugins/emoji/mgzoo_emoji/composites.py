@@ -8,37 +8,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
-from mgzoo_edit.scenes import Scene
-from mgzoo_edit.wordings import COLOURS, MARKS, PATTERNS
+from mgzoo_emoji.instruction_templates import COLOURS, MARKS, PATTERNS
+from mgzoo_emoji.scenes import Scene
 
-DRAWN = "scenes 1"  # part of every digest; raise it when the same scene comes out as other pixels
+RENDER_VERSION = "scenes 1"  # part of every digest; raise it when the same scene comes out as other pixels
 WHITE = 244  # a pixel whose darkest channel is lighter is paper; the coded clips' paper stays above it
 THING = 0.42  # the longer side of a small thing, of the picture's
 MARGIN = 2  # pixels between a thing and the border
 CHANGED = 12  # a channel differs by more than this where an edit is seen
 LUMA = torch.tensor([0.299, 0.587, 0.114])
+WITHIN_FRAMES = np.pad(ndimage.generate_binary_structure(2, 1)[None], ((1, 1), (0, 0), (0, 0)))
+"""Neighbours above, below and beside a pixel, none in the frames before and after."""
 
 
 def silhouette(video: Tensor, white: int = WHITE) -> Tensor:
     """bool (F, Y, X): all but the white that is connected with the border (4-neighbours). video: uint8 (F, Y, X, 3)."""
-    paper = (video.amin(-1) > white).numpy()
-    filled = np.zeros_like(paper)
-    for side in (np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
-        filled[side] = paper[side]
-    before = -1
-    while (now := int(filled.sum())) != before:
-        before = now
-        for axis in (1, 2):
-            for flipped in (False, True):
-                view, open_ = (np.moveaxis(array, axis, 0)[:: -1 if flipped else 1] for array in (filled, paper))
-                for i in range(1, len(view)):
-                    view[i] |= view[i - 1] & open_[i]
-    return torch.from_numpy(~filled)
+    paper = np.pad((video.amin(-1) > white).numpy(), ((0, 0), (1, 1), (1, 1)), constant_values=True)  # a ring joins all that reaches the border
+    pieces, _ = ndimage.label(paper, structure=WITHIN_FRAMES)
+    return torch.from_numpy((pieces != pieces[:, :1, :1])[:, 1:-1, 1:-1].copy())
 
 
-def cut_out(video: Tensor) -> tuple[Tensor, Tensor]:
+def extract_matte(video: Tensor) -> tuple[Tensor, Tensor]:
     """A clip on white -> colours float (F, Y, X, 3) with the paper taken out of the rim, and coverage float (F, Y, X) in [0, 1].
 
     A rim pixel is a mix of paper and of what lies beside it inside: its coverage is how far its least channel is from white, over the
@@ -55,7 +48,7 @@ def cut_out(video: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def background(name: str, height: int, width: int) -> Tensor:
-    """float (Y, X, 3) of a name in `mgzoo_edit.wordings.BACKGROUNDS`; patterns repeat every eighth of the picture."""
+    """float (Y, X, 3) of a name in `mgzoo_emoji.instruction_templates.BACKGROUNDS`; patterns repeat every eighth of the picture."""
     colour, _, pattern = name.partition(" ")
     ink, paper = _rgb(COLOURS[colour]), torch.ones(3)
     if not pattern:
@@ -73,7 +66,7 @@ def _rgb(colour: tuple[int, int, int]) -> Tensor:
     return torch.tensor(colour, dtype=torch.float32) / 255
 
 
-def textured(colours: Tensor, texture: str) -> Tensor:
+def apply_texture(colours: Tensor, texture: str) -> Tensor:
     """A subject's colours float (F, Y, X, 3) in another texture: every shade kept, the hue that of the name; or darkened stripes or dots."""
     if texture in ("striped", "dotted"):
         ink = background(f"black {'stripes' if texture == 'striped' else 'dots'}", *colours.shape[1:3])
@@ -84,8 +77,8 @@ def textured(colours: Tensor, texture: str) -> Tensor:
     return torch.where(shade < middle, ink * (0.15 + 0.85 * dark), ink + (1 - ink) * 0.75 * light).clamp(0, 1)
 
 
-def looked(video: Tensor, look: str) -> Tensor:
-    """A clip float (F, Y, X, 3) in one of `mgzoo_edit.wordings.LOOKS`, each frame by itself."""
+def apply_look(video: Tensor, look: str) -> Tensor:
+    """A clip float (F, Y, X, 3) in one of `mgzoo_emoji.instruction_templates.LOOKS`, each frame by itself."""
     grey = (video @ LUMA)[..., None]
     if look == "monochrome":
         return grey.expand_as(video).clone()
@@ -105,7 +98,7 @@ def looked(video: Tensor, look: str) -> Tensor:
     return (1 - (2.2 * steep).clamp(0, 0.9)).permute(0, 2, 3, 1).expand_as(video).clone()
 
 
-def small(colours: Tensor, covered: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def small_object(colours: Tensor, covered: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The first frame of a cut-out, cropped to what it shows and scaled so that its longer side is `THING` of the picture.
 
     Returns colours float (y, x, 3) and coverage (y, x).
@@ -121,22 +114,22 @@ def small(colours: Tensor, covered: Tensor, height: int, width: int) -> tuple[Te
     return (scaled[..., :3] / mask[..., None].clamp_min(1e-3)).clamp(0, 1), mask
 
 
-def corner(place: str, size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+def corner_position(place: str, size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     """(top, left) of a thing of this size at a place."""
     down, right = place.split(" ")
     return MARGIN if down == "top" else height - MARGIN - size[0], MARGIN if right == "left" else width - MARGIN - size[1]
 
 
-def draw(scene: Scene, cut: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """A scene -> float (F, Y, X, 3), and what shows of each clip in it: key -> bool (F, Y, X). cut: `cut_out` of each clip it shows."""
+def render_scene(scene: Scene, cut: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """A scene -> float (F, Y, X, 3), and what shows of each clip in it: key -> bool (F, Y, X). cut: `extract_matte` of each clip it shows."""
     colours, covered = cut[scene.subject]
     frames, height, width = covered.shape
     if scene.texture:
-        colours = textured(colours, scene.texture)
+        colours = apply_texture(colours, scene.texture)
     layers = [(scene.subject, colours, covered)]
     for key, place in scene.things:
-        picture, mask = small(*cut[key], height, width)
-        top, left = corner(place, tuple(mask.shape), height, width)
+        picture, mask = small_object(*cut[key], height, width)
+        top, left = corner_position(place, tuple(mask.shape), height, width)
         whole, alpha = torch.zeros(height, width, 3), torch.zeros(height, width)
         whole[top : top + mask.shape[0], left : left + mask.shape[1]], alpha[top : top + mask.shape[0], left : left + mask.shape[1]] = picture, mask
         layers.append((key, whole.expand(frames, -1, -1, -1), alpha.expand(frames, -1, -1)))
@@ -146,15 +139,15 @@ def draw(scene: Scene, cut: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, d
             picture = _rgb(MARKS[scene.mark[1]]).expand_as(picture)
         video = video + alpha[..., None] * (picture - video)
         shown = {name: mask & (alpha < 0.5) for name, mask in shown.items()} | {key: alpha >= 0.5}
-    return (looked(video, scene.look) if scene.look else video), shown
+    return (apply_look(video, scene.look) if scene.look else video), shown
 
 
-def to_bytes(video: Tensor) -> Tensor:
+def to_uint8(video: Tensor) -> Tensor:
     """float in [0, 1] -> uint8."""
     return (video * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
-def changed(source: Tensor, target: Tensor, around: int = 2) -> Tensor:
+def changed_region(source: Tensor, target: Tensor, around: int = 2) -> Tensor:
     """Where an edit shows: bool (F, Y, X), widened by `around` pixels, of two uint8 (F, Y, X, 3)."""
     differs = (source.int() - target.int()).abs().amax(-1) > CHANGED
     return F.max_pool2d(differs[:, None].float(), 2 * around + 1, 1, around)[:, 0] > 0

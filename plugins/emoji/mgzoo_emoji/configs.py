@@ -1,13 +1,15 @@
-"""What the data of this plugin may be told; no torch."""
+"""The options of `edit.pairs.v1`; no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mgzoo.spec import option
-from mgzoo_edit.tasks import EDITS, TASKS
 
-MIXED = (*TASKS, "edit", "animated", "back_translated")
+EDITS = ("local", "add", "remove", "background", "style", "texture", "segment")
+"""Tasks of the pairs, as ``extra["task"]`` names them: those that `edit.instruct.v1` knows, in its order."""
+
+MIXED = ("text_to_video", *EDITS, "edit", "animated", "back_translated")
 """What `PairsConfig.mix` may name: a task; all edits alike; all edits alike as stills that move; the pairs of a folder."""
 
 

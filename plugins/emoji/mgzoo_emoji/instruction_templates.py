@@ -1,6 +1,6 @@
-"""What an edit can be about, and how it is said: colours, backgrounds, places, looks, and several wordings of each; no torch.
+"""The vocabulary of edits (colours, backgrounds, places, looks) and several instruction templates for each kind of edit; no torch.
 
-A wording is a template. Those of `HELD_OUT` are never said while training: benchmarks/edit.py asks with them. All of it is our own.
+Training never uses those of `HELD_OUT_TEMPLATES`: benchmarks/edit.py asks with them. All of it is our own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OBJECTS = (
 )  # fmt: skip
 """Captions of the emoji that are added and removed: short names, silhouettes that stand out from white."""
 
-WORDINGS: dict[str, tuple[str, ...]] = {
+TEMPLATES: dict[str, tuple[str, ...]] = {
     "skintone": ("make the skin tone {tone}", "change the skin tone to {tone}", "give it {tone} skin", "turn the skin {tone}", "{tone} skin tone"),
     "gender": ("make it a {person}", "change it to a {person}", "turn the {was} into a {person}", "show a {person} instead of the {was}"),
     "background": (
@@ -53,9 +53,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "segment": ("mark the {marked} in {mark}", "highlight the {marked} in {mark}", "segment the {marked} in {mark}", "cover the {marked} with a {mark} mask"),
     "look": ("turn it into the style of {look}", "redraw it as {look}", "render it as {look}", "change the style to {look}", "in the style of {look}"),
 }  # fmt: skip
-"""Kind of edit -> the wordings that training says."""
+"""Kind of edit -> the templates that training uses."""
 
-HELD_OUT: dict[str, tuple[str, ...]] = {
+HELD_OUT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "skintone": ("let the skin be {tone}", "recolor the skin: {tone} tone"),
     "gender": ("swap the {was} for a {person}", "it should be a {person}"),
     "background": ("set the backdrop to {back}", "everything behind it should be {back}"),
@@ -65,21 +65,21 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "segment": ("show where the {marked} is in {mark}", "outline and fill the {marked} with {mark}"),
     "look": ("make it look like {look}", "give the whole clip the look of {look}"),
 }
-"""Kind of edit -> wordings that only the benchmark says: some of new words, some of known words in a new order."""
+"""Kind of edit -> templates that only the benchmark uses: some of new words, some of known words in a new order."""
 
 
-def a(name: str) -> str:
+def with_article(name: str) -> str:
     """``a rabbit``, ``an owl``."""
     article = "an" if name[0].lower() in "aeio" or name.startswith(("umbrella", "unamused")) else "a"
     return f"{article} {name}"
 
 
-def plain(caption: str) -> str:
-    """A caption without what is said of skin and hair: ``man surfing: dark skin tone`` -> ``man surfing``."""
+def base_caption(caption: str) -> str:
+    """A caption without its skin tone and hair: ``man surfing: dark skin tone`` -> ``man surfing``."""
     return caption.split(":")[0].strip()
 
 
-def said(kind: str, slots: dict[str, str], choice: int, held_out: bool = False) -> str:
-    """The instruction of an edit in one of its wordings; any whole number is a choice."""
-    templates = (HELD_OUT if held_out else WORDINGS)[kind]
+def write_instruction(kind: str, slots: dict[str, str], choice: int, held_out: bool = False) -> str:
+    """The instruction of an edit from one of its templates; any whole number is a choice."""
+    templates = (HELD_OUT_TEMPLATES if held_out else TEMPLATES)[kind]
     return templates[choice % len(templates)].format(**slots)

@@ -16,12 +16,12 @@ from torch import Tensor
 from mgzoo.parts import Clip
 from mgzoo_personalize import faces
 from mgzoo_personalize.configs import FacesConfig, OneIdentityConfig
-from mgzoo_personalize.crop import Found, cut_out, subjects_on_paper
+from mgzoo_personalize.foreground import Detection, crop_subject, segment_on_paper
 
 THUMB = 16  # pixels along a side of a crop that is compared as it is
 
 
-def moments(frames: int, fps: float, every: float) -> list[int]:
+def sample_times(frames: int, fps: float, every: float) -> list[int]:
     """Indices of the frames on screen at 0, `every`, 2 `every` … seconds; the first alone of a picture."""
     if frames < 2 or not fps:
         return [0]
@@ -29,13 +29,13 @@ def moments(frames: int, fps: float, every: float) -> list[int]:
     return [min(frames - 1, int(i * every * fps + 1e-6)) for i in range(count)]
 
 
-def by_pixels(picture: Tensor, found: Found) -> Tensor:
+def embed_pixels(picture: Tensor, found: Detection) -> Tensor:
     """The crop's pixels (16x16), less each channel's mean: no recogniser, but enough to notice a cut."""
-    thumb = cut_out(picture, found, THUMB).float()
+    thumb = crop_subject(picture, found, THUMB).float()
     return (thumb - thumb.mean((0, 1))).flatten()
 
 
-RECOGNISERS: dict[str, Callable[[Tensor, Found], Tensor]] = {"dlib": faces.embed, "pixels": by_pixels}
+RECOGNISERS: dict[str, Callable[[Tensor, Detection], Tensor]] = {"dlib": faces.embed_face, "pixels": embed_pixels}
 """A picture and one subject in it -> its embedding (D,), by the name that a config gives it."""
 
 
@@ -46,25 +46,25 @@ class Faces:
     def __init__(self, config: FacesConfig):
         self.config = config
 
-    def find(self, picture: Tensor) -> list[Found]:
+    def detect(self, picture: Tensor) -> list[Detection]:
         """The subjects of a picture, from left to right."""
-        return faces.faces(picture) if self.config.finder == "faces" else subjects_on_paper(picture, self.config.white)
+        return faces.detect_faces(picture) if self.config.finder == "faces" else segment_on_paper(picture, self.config.white)
 
-    def looked_at(self, clip: Clip) -> list[tuple[Tensor, list[Found]]]:
+    def detections(self, clip: Clip) -> list[tuple[Tensor, list[Detection]]]:
         """(picture, its subjects) of each moment."""
         video = clip.load()
-        return [(video[i], self.find(video[i])) for i in moments(len(video), clip.fps, self.config.every)]
+        return [(video[i], self.detect(video[i])) for i in sample_times(len(video), clip.fps, self.config.every)]
 
     def __call__(self, clips: Sequence[Clip]) -> list[float]:
         return [self.score(clip) for clip in clips]
 
     def score(self, clip: Clip) -> float:
         shares = []
-        for picture, found in self.looked_at(clip):
+        for picture, found in self.detections(clip):
             if len(found) > 1:
                 shares.append(1.0 - len(found))
             else:
-                shares.append(sum(share(picture, one) for one in found))
+                shares.append(sum(area_share(picture, one) for one in found))
         return float(min(shares))
 
 
@@ -75,7 +75,7 @@ class OneIdentity(Faces):
     config: OneIdentityConfig
 
     def score(self, clip: Clip) -> float:
-        looked = self.looked_at(clip)
+        looked = self.detections(clip)
         if any(len(found) != 1 for _, found in looked):
             return -1.0
         embed = RECOGNISERS[self.config.recogniser]
@@ -83,7 +83,7 @@ class OneIdentity(Faces):
         return min((float(F.cosine_similarity(a, b, dim=0)) for a, b in pairwise(known)), default=1.0)
 
 
-def share(picture: Tensor, found: Found) -> float:
+def area_share(picture: Tensor, found: Detection) -> float:
     """Of the picture, what a subject takes: its mask's pixels, or its box's."""
     left, top, right, bottom = found.box
     pixels = found.mask.sum().item() if isinstance(found.mask, torch.Tensor) else (right - left) * (bottom - top)

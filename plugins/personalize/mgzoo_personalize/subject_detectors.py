@@ -7,33 +7,33 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mgzoo.spec import MgzooError
-from mgzoo_personalize.crop import WHITE, Found, ink, subjects_on_paper
-from mgzoo_personalize.faces import faces
+from mgzoo_personalize.faces import detect_faces
+from mgzoo_personalize.foreground import WHITE, Detection, foreground_mask, segment_on_paper
 
 BORDER = 0.9  # share of a picture's border that, covered, means there is no paper
-Finder = Callable[[Tensor], list[Found]]
+SubjectDetector = Callable[[Tensor], list[Detection]]
 """A picture uint8 (Y, X, 3) -> its subjects from left to right."""
 
 
-def on_paper(picture: Tensor, white: int = WHITE) -> list[Found]:
+def detect_on_paper(picture: Tensor, white: int = WHITE) -> list[Detection]:
     """Subjects on white paper. Raises MgzooError for a picture without paper: a photograph is one piece from edge to edge."""
-    mask = ink(picture, white)
+    mask = foreground_mask(picture, white)
     border = float((mask[0].float().mean() + mask[-1].float().mean() + mask[:, 0].float().mean() + mask[:, -1].float().mean()) / 4)
     if border > BORDER:
         raise MgzooError("the reference has no white background, so its subject cannot be told from it",
                          remedy="cut the subject out first (transparency counts as white), or use a model whose finder is `faces`")  # fmt: skip
-    return subjects_on_paper(picture, white)
+    return segment_on_paper(picture, white)
 
 
-def all_of_it(picture: Tensor) -> list[Found]:
+def detect_whole_picture(picture: Tensor) -> list[Detection]:
     """The whole picture as one subject: a reference that is cut out already."""
-    return [Found(box=(0, 0, picture.shape[1], picture.shape[0]))]
+    return [Detection(box=(0, 0, picture.shape[1], picture.shape[0]))]
 
 
-FINDERS: dict[str, Finder] = {"paper": on_paper, "faces": faces, "whole": all_of_it}
+SUBJECT_DETECTORS: dict[str, SubjectDetector] = {"paper": detect_on_paper, "faces": detect_faces, "whole": detect_whole_picture}
 
 
-def choose(found: list[Found], which: int | None, smallest: int, what: str, origin: str = "the reference") -> Found:
+def choose_subject(found: list[Detection], which: int | None, smallest: int, what: str, origin: str = "the reference") -> Detection:
     """The one subject, or number `which` from the left. Raises MgzooError for none, several without a choice, and one that is too small:
     a crop is never made silently.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo_edit.emoji import located
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import Pairs
 from mgzoo_edit.tasks import EDITS
+from mgzoo_emoji.configs import PairsConfig
+from mgzoo_emoji.material import find_material
+from mgzoo_emoji.pairs import Pairs
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import edits  # noqa: E402
@@ -20,7 +20,7 @@ import edits  # noqa: E402
 @pytest.fixture(scope="module")
 def found() -> list[edits.Answers]:
     """One held-out edit of each task, two frames long."""
-    pairs = Pairs(PairsConfig(path=str(located("data/emoji64", "path", "data")), frames=2))
+    pairs = Pairs(PairsConfig(path=str(find_material("data/emoji64", "path", "data")), frames=2))
     chosen = {clip.extra["task"]: clip for clip in reversed(pairs.held_out()) if clip.extra["split"] == "pairs" and "with=" not in clip.extra["edit"].split(" ")[0]}
     return [edits.answers(pairs, chosen[task]) for task in EDITS]
 

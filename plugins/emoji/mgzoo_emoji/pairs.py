@@ -23,15 +23,14 @@ from mgzoo import data, media
 from mgzoo.data.sampler import Stream
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
-from mgzoo_edit import motion
-from mgzoo_edit.composites import DRAWN, changed, draw, to_bytes
-from mgzoo_edit.emoji import ORIGIN, Material, fitted, in_shards, in_table, located, stills_in
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.scenes import Cast, Edit, Scene, number_of
-from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import WORDINGS, said
+from mgzoo_emoji import motion
+from mgzoo_emoji.composites import RENDER_VERSION, changed_region, render_scene, to_uint8
+from mgzoo_emoji.configs import EDITS, PairsConfig
+from mgzoo_emoji.instruction_templates import TEMPLATES, write_instruction
+from mgzoo_emoji.material import ORIGIN, Material, find_material, read_shards, read_stills, read_table
+from mgzoo_emoji.scenes import Edit, EditPool, Scene, stable_number
 
-GOLDEN = 0.6180339887498949
+GOLDEN_RATIO = 0.6180339887498949
 FRAMES_SEEN = 3  # different stills that one emoji gives, so that source and target of different pairs find each other again
 SPLITS = ("pairs", "wordings", "both")
 """What is new in a held-out sample: the pair, the wording, or both."""
@@ -42,21 +41,21 @@ class Pairs(Stream):
     """A stream of editing pairs and captioned clips, `mgzoo.parts.Data`. seed: of the order. rank, world: this process and how many there are.
 
     A sample's ``load()`` is the target and ``digest`` names exactly that; ``caption`` is the instruction, or what the clip shows. ``extra``:
-    ``task`` (of `mgzoo_edit.tasks.TASKS`), ``source`` (a function giving uint8 (F, Y, X, 3), None for text to video) and ``source_digest``,
+    ``task`` (``text_to_video``, or of `mgzoo_emoji.configs.EDITS`), ``source`` (a function giving uint8 (F, Y, X, 3), None for text to video) and ``source_digest``,
     ``output_caption`` and ``input_caption``, ``region`` (a function giving bool (F, Y, X): what should change, or None), ``edit`` (the text of
-    a `mgzoo_edit.scenes.Edit`, or empty), ``kind`` (of `mgzoo_edit.wordings.WORDINGS`), and for held-out samples ``split`` (of `SPLITS`).
+    a `mgzoo_emoji.scenes.Edit`, or empty), ``kind`` (of `mgzoo_emoji.instruction_templates.TEMPLATES`), and for held-out samples ``split`` (of `SPLITS`).
     """
 
     def __init__(self, config: PairsConfig, seed: int = 0, rank: int = 0, world: int = 1):
         super().__init__(rank, world)
         self.config, self.seed = config, seed
-        self.root = located(config.path, "path", "data at")
-        emoji = in_shards(self.root)
+        self.root = find_material(config.path, "path", "data at")
+        emoji = read_shards(self.root)
         apart = data.held_out_keys(config.held_out, self.root, emoji, beside=__file__, origin=ORIGIN)
         stills = self._stills()
         self.material = Material({**emoji, **stills}, config.keep_mb * 1_000_000)
         self.list = self._held_out_list()
-        self.cast = Cast(
+        self.pool = EditPool(
             facts={key: piece.facts for key, piece in emoji.items()}, apart=apart, stills={key: piece.facts for key, piece in stills.items()},
             held_out=[edit for split, edit, _ in self.list if split != "wordings"],
         )  # fmt: skip
@@ -80,16 +79,16 @@ class Pairs(Stream):
             self._looked = True
             self.material.look(data.Inspections(self.root), self.root)
             if self.shares.get("back_translated"):
-                self._look_at_returned()
+                self._inspect_back_translated()
 
-    def _look_at_returned(self) -> None:
+    def _inspect_back_translated(self) -> None:
         """Decode every back-translated clip once. Raises MgzooError that names those that cannot be used."""
-        names = sorted({name for fields, _, _ in self.returned for name in (fields["file"], fields["source"])})
-        samples = [data.Sample(key=name, name=str(file), file=file, offset=0, size=file.stat().st_size, caption="") for name in names for file in [self._returned_root / name]]
-        found = data.look_at(data.Inspections(self._returned_root), "pictures", samples, lambda index: data.decode_whole(samples[index].bytes(), samples[index].name))
+        names = sorted({name for fields, _, _ in self.back_translated_rows for name in (fields["file"], fields["source"])})
+        samples = [data.Sample(key=name, name=str(file), file=file, offset=0, size=file.stat().st_size, caption="") for name in names for file in [self._back_translated_root / name]]
+        found = data.look_at(data.Inspections(self._back_translated_root), "pictures", samples, lambda index: data.decode_whole(samples[index].bytes(), samples[index].name))
         bad = [facts for facts in found.values() if isinstance(facts, MgzooError)]
         bad += [self._too_short(samples[i].name, facts["frames"]) for i, facts in found.items() if isinstance(facts, dict) and facts["frames"] < self.config.frames]
-        data.raise_or_tell(bad, "raise", self._returned_root, can_skip=False)
+        data.raise_or_tell(bad, "raise", self._back_translated_root, can_skip=False)
 
     def _too_short(self, name: str, frames: int) -> MgzooError:
         return MgzooError(f"{name} has {frames} frames, {self.config.frames} are asked for", remedy="lower data.config.frames", origin=ORIGIN)
@@ -99,29 +98,29 @@ class Pairs(Stream):
 
         batch: number of its micro-batch where text to video takes whole ones, in the same sequence.
         """
-        u, kind, shares = (0.5 + number * GOLDEN) % 1, "", self.shares
+        u, kind, shares = (0.5 + number * GOLDEN_RATIO) % 1, "", self.shares
         if batch is not None and (apart := shares.get("text_to_video")):
-            texts = (0.5 + batch * GOLDEN) % 1 < apart
+            texts = (0.5 + batch * GOLDEN_RATIO) % 1 < apart
             shares = {"text_to_video": 1.0} if texts else {name: share / (1 - apart) for name, share in shares.items() if name != "text_to_video"}
         for kind, share in shares.items():
             u -= share
             if u < 0:
                 break
-        dice = random.Random(number_of("sample", self.seed, number))
+        dice = random.Random(stable_number("sample", self.seed, number))
         if kind == "text_to_video":
             return self._text_to_video(dice)
         if kind == "back_translated":
-            return self._returned(dice.choice(self.returned))
+            return self._back_translated(dice.choice(self.back_translated_rows))
         task, animated = kind.removeprefix("animated."), kind.startswith("animated.")
         item = dice.randrange(self.config.scenes * (2 if task == "local" else 1))
-        edit = self.cast.draw(task, item, turn=dice.randrange(2))
-        return self.pair(edit, said(_words(edit), self.cast.slots(edit), dice.randrange(2**16)), item=item, animated=animated)
+        edit = self.pool.draw_edit(task, item, turn=dice.randrange(2))
+        return self.pair(edit, write_instruction(template_kind(edit), self.pool.slots(edit), dice.randrange(2**16)), item=item, animated=animated)
 
     def held_out(self) -> list[Clip]:
         """Every edit of the held-out list, in its order, which is mixed. Those of vendors' stills only where the stills are."""
         made = []
         for split, text, instruction in self.list:
-            edit = Edit.read(text)
+            edit = Edit.parse(text)
             if edit.source.clips() | edit.target.clips() <= set(self.material.pieces):
                 made.append(self.pair(edit, instruction, split=split))
         return made
@@ -133,17 +132,17 @@ class Pairs(Stream):
         first = self.material.pieces[edit.source.subject].facts
         frames, moves = self.config.frames, None
         if frames == 1 or animated or edit.kind == "vendor":
-            still = number_of("frame", first["concept"], item % FRAMES_SEEN) % first["frames"]
+            still = stable_number("frame", first["concept"], item % FRAMES_SEEN) % first["frames"]
             indices = (still,)
             if frames > 1:
-                moves = number_of("motion", item)
+                moves = stable_number("motion", item)
         else:
             indices = self._spread(first["frames"])
         source, target = (partial(self._render, scene, indices, moves) for scene in (edit.source, edit.target))
         digests = [self._digest(scene, indices, moves) for scene in (edit.source, edit.target)]
         extra = {
             "task": edit.task, "source": source, "source_digest": digests[0], "region": partial(_region, source, target, edit.task == "style"),
-            "output_caption": self.cast.caption(edit.target), "input_caption": self.cast.caption(edit.source), "edit": edit.text(), "kind": _words(edit),
+            "output_caption": self.pool.caption(edit.target), "input_caption": self.pool.caption(edit.source), "edit": edit.text(), "kind": template_kind(edit),
             "split": split,
         }  # fmt: skip
         return self._clip(f"{edit.text()} {indices[0]} {moves}: {instruction}", digests[1], instruction, first["fps"], target, extra)
@@ -152,7 +151,7 @@ class Pairs(Stream):
         key = dice.choice(self._texts)
         facts = self.material.pieces[key].facts
         item, frames = dice.randrange(FRAMES_SEEN), self.config.text_frames or self.config.frames
-        indices = (number_of("frame", facts["concept"], item) % facts["frames"],) if frames == 1 else self._spread(facts["frames"], frames)
+        indices = (stable_number("frame", facts["concept"], item) % facts["frames"],) if frames == 1 else self._spread(facts["frames"], frames)
         scene = Scene(subject=key)
         extra = {
             "task": "text_to_video", "source": None, "source_digest": "", "region": None, "output_caption": facts["caption"], "input_caption": "",
@@ -160,15 +159,15 @@ class Pairs(Stream):
         }  # fmt: skip
         return self._clip(f"{key} {indices[0]}", self._digest(scene, indices, None), facts["caption"], facts["fps"], partial(self._render, scene, indices, None), extra, frames)
 
-    def _returned(self, row: tuple[dict, str, str]) -> Clip:
+    def _back_translated(self, row: tuple[dict, str, str]) -> Clip:
         """A back-translated pair: (fields of its line, digests of its target and source)."""
         fields, target, source = row
         load, before = partial(self._read, fields["file"]), partial(self._read, fields["source"])
         extra = {
-            "task": fields["task"], "source": before, "source_digest": self._cut(source), "region": partial(_region, before, load, fields["task"] == "style"),
+            "task": fields["task"], "source": before, "source_digest": self._file_digest(source), "region": partial(_region, before, load, fields["task"] == "style"),
             "output_caption": fields.get("output_caption", ""), "input_caption": fields.get("input_caption", ""), "edit": "", "kind": "", "split": "",
         }  # fmt: skip
-        return self._clip(f"{fields['file']} from {fields['source']}", self._cut(target), fields["caption"], float(fields["fps"]), load, extra)
+        return self._clip(f"{fields['file']} from {fields['source']}", self._file_digest(target), fields["caption"], float(fields["fps"]), load, extra)
 
     def _clip(self, key: str, digest: str, caption: str, fps: float, load, extra: dict, frames: int = 0) -> Clip:
         c = self.config
@@ -180,7 +179,7 @@ class Pairs(Stream):
 
     @cached_property
     def _texts(self) -> list[str]:
-        known = sorted(self.cast.known, key=lambda key: number_of("text", key))
+        known = sorted(self.pool.known, key=lambda key: stable_number("text", key))
         return known[: self.config.texts] if self.config.texts else known
 
     # pixels
@@ -191,24 +190,24 @@ class Pairs(Stream):
         if scene == Scene(subject=scene.subject):  # as it is: nothing is cut out and laid back
             video = self.material.video(scene.subject)[[i % frames for i in indices]]
         else:
-            video = to_bytes(draw(scene, {key: self.material.cut(key, indices if key == scene.subject else (0,) * len(indices)) for key in scene.clips()})[0])
+            video = to_uint8(render_scene(scene, {key: self.material.matte(key, indices if key == scene.subject else (0,) * len(indices)) for key in scene.clips()})[0])
         if moves is not None:
-            video = motion.moved(video[0], motion.sequence(moves, self.config.frames))
-        return fitted(video, self.config.height, self.config.width)
+            video = motion.apply_motion(video[0], motion.affine_sequence(moves, self.config.frames))
+        return media.fit(video, self.config.height, self.config.width)
 
     def _digest(self, scene: Scene, indices: tuple[int, ...], moves: int | None) -> str:
         shown = [self.material.digest(key) for key in sorted(scene.clips())]
         c = self.config
-        return blake3(json.dumps([DRAWN, scene.text(), shown, indices, moves and [moves, c.frames], c.height, c.width]).encode()).hexdigest()
+        return blake3(json.dumps([RENDER_VERSION, scene.text(), shown, indices, moves and [moves, c.frames], c.height, c.width]).encode()).hexdigest()
 
-    def _cut(self, digest: str) -> str:
-        return blake3(json.dumps([DRAWN, digest, self.config.frames, self.config.height, self.config.width]).encode()).hexdigest()
+    def _file_digest(self, digest: str) -> str:
+        return blake3(json.dumps([RENDER_VERSION, digest, self.config.frames, self.config.height, self.config.width]).encode()).hexdigest()
 
     def _read(self, name: str) -> Tensor:
-        video = media.read(self._returned_root / name).video
+        video = media.read(self._back_translated_root / name).video
         if len(video) < self.config.frames:
             raise self._too_short(name, len(video))
-        return fitted(video[list(self._spread(len(video)))], self.config.height, self.config.width)
+        return media.fit(video[list(self._spread(len(video)))], self.config.height, self.config.width)
 
     # what lies on disk
 
@@ -216,32 +215,32 @@ class Pairs(Stream):
         if not self.config.stills:
             log.info("no stills are named: styles are the looks of the package, vendors' are left out (scripts/prepare_edits.py makes them)")
             return {}
-        return stills_in(located(self.config.stills, "stills", "folder of stills"))
+        return read_stills(find_material(self.config.stills, "stills", "folder of stills"))
 
     @cached_property
-    def _returned_root(self):
-        return located(self.config.back_translated, "back_translated", "folder of back-translated pairs")
+    def _back_translated_root(self):
+        return find_material(self.config.back_translated, "back_translated", "folder of back-translated pairs")
 
     @cached_property
-    def returned(self) -> list[tuple[dict, str, str]]:
+    def back_translated_rows(self) -> list[tuple[dict, str, str]]:
         """The back-translated pairs, with the digests of their files."""
         rows = []
-        for fields, file in in_table(self._returned_root, ("file", "source", "task", "caption")):
+        for fields, file in read_table(self._back_translated_root, ("file", "source", "task", "caption")):
             if fields["task"] not in EDITS:
-                raise MgzooError(f"{fields['file']} is of the task {fields['task']!r}", remedy=f"name one of {', '.join(EDITS)}", origin=str(self._returned_root))
-            source = self._returned_root / fields["source"]
+                raise MgzooError(f"{fields['file']} is of the task {fields['task']!r}", remedy=f"name one of {', '.join(EDITS)}", origin=str(self._back_translated_root))
+            source = self._back_translated_root / fields["source"]
             if not source.is_file():
-                raise MgzooError(f"there is no file {fields['source']}", remedy="make the pairs again", origin=str(self._returned_root))
+                raise MgzooError(f"there is no file {fields['source']}", remedy="make the pairs again", origin=str(self._back_translated_root))
             fields.setdefault("fps", media.probe(file)["fps"])
             rows.append((fields, blake3(file.read_bytes()).hexdigest(), blake3(source.read_bytes()).hexdigest()))
         if not rows:
-            raise MgzooError("there is no back-translated pair", remedy="make some, or take back_translated out of mix", origin=str(self._returned_root))
+            raise MgzooError("there is no back-translated pair", remedy="make some, or take back_translated out of mix", origin=str(self._back_translated_root))
         return rows
 
     def _held_out_list(self) -> list[tuple[str, str, str]]:
         if not self.config.held_out_pairs:
             return []
-        file = located(self.config.held_out_pairs, "held_out_pairs", "held-out list")
+        file = find_material(self.config.held_out_pairs, "held_out_pairs", "held-out list")
         rows = [tuple(line.split("\t")) for line in data.read_list(file)]
         for row in rows:
             if len(row) != 3 or row[0] not in SPLITS:
@@ -250,12 +249,12 @@ class Pairs(Stream):
         return rows
 
 
-def _words(edit: Edit) -> str:
-    """The kind of `WORDINGS` that says an edit."""
-    return edit.kind if edit.kind in WORDINGS else "look"
+def template_kind(edit: Edit) -> str:
+    """The kind of `TEMPLATES` that says an edit."""
+    return edit.kind if edit.kind in TEMPLATES else "look"
 
 
 def _region(source, target, whole: bool) -> Tensor:
     """bool (F, Y, X): everything for a change of style, otherwise where the two differ."""
     before, after = source(), target()
-    return torch.ones(after.shape[:3], dtype=torch.bool) if whole else changed(before, after)
+    return torch.ones(after.shape[:3], dtype=torch.bool) if whole else changed_region(before, after)

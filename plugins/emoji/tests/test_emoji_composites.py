@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgzoo_edit.composites import background, changed, cut_out, draw, looked, silhouette, small, textured, to_bytes
-from mgzoo_edit.scenes import Scene
-from mgzoo_edit.wordings import BACKGROUNDS, COLOURS, LOOKS, MARKS, TEXTURES
+from mgzoo_emoji.composites import apply_look, apply_texture, background, changed_region, extract_matte, render_scene, silhouette, small_object, to_uint8
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, COLOURS, LOOKS, MARKS, TEXTURES
+from mgzoo_emoji.scenes import Scene
 
 
 def disc(height: int = 32, hole: bool = False, open_hole: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,7 +26,7 @@ def disc(height: int = 32, hole: bool = False, open_hole: bool = False) -> tuple
 def smooth() -> torch.Tensor:
     """The disc with a rim of one mixed pixel, as a scaled picture has."""
     video, _ = disc(64)
-    return to_bytes(torch.nn.functional.avg_pool2d(video.permute(0, 3, 1, 2).float() / 255, 2).permute(0, 2, 3, 1))
+    return to_uint8(torch.nn.functional.avg_pool2d(video.permute(0, 3, 1, 2).float() / 255, 2).permute(0, 2, 3, 1))
 
 
 def test_a_silhouette_is_all_but_the_white_that_reaches_the_border():
@@ -49,13 +49,13 @@ def test_white_that_winds_its_way_in_is_paper_all_the_way():
 
 def test_what_is_cut_out_and_laid_back_on_white_is_the_clip_itself():
     soft = smooth()
-    shown, _ = draw(Scene(subject="disc"), {"disc": cut_out(soft)})
-    assert (to_bytes(shown).int() - soft.int()).abs().max() <= 3
+    shown, _ = render_scene(Scene(subject="disc"), {"disc": extract_matte(soft)})
+    assert (to_uint8(shown).int() - soft.int()).abs().max() <= 3
 
 
 def test_a_soft_rim_takes_the_background_and_leaves_no_white_fringe():
     soft = smooth()
-    dark, _ = draw(Scene(subject="disc", back="black"), {"disc": cut_out(soft)})
+    dark, _ = render_scene(Scene(subject="disc", back="black"), {"disc": extract_matte(soft)})
     assert dark.amin(-1).max() < 0.35, "no pixel is pale"
     hard = torch.where(silhouette(soft)[..., None], soft.float() / 255, torch.zeros(()))
     assert hard.amin(-1).max() > 0.6, "a hard mask leaves some, so the test can tell"
@@ -63,11 +63,11 @@ def test_a_soft_rim_takes_the_background_and_leaves_no_white_fringe():
 
 def test_a_new_background_changes_the_background_alone():
     video, inside = disc()
-    cut = {"disc": cut_out(video)}
+    cut = {"disc": extract_matte(video)}
     for name in BACKGROUNDS:
-        shown, where = draw(Scene(subject="disc", back=name), cut)
+        shown, where = render_scene(Scene(subject="disc", back=name), cut)
         assert torch.equal(where["disc"][0], inside)
-        assert torch.equal(to_bytes(shown)[:, inside], video[:, inside]), name
+        assert torch.equal(to_uint8(shown)[:, inside], video[:, inside]), name
         assert torch.allclose(shown[0][~inside], background(name, 32, 32)[~inside], atol=1e-6), name
 
 
@@ -81,11 +81,11 @@ def test_backgrounds_differ():
 def test_a_thing_lies_in_its_corner_in_front_of_the_subject():
     video, inside = disc()
     blue = torch.where((video == 255).all(-1, keepdim=True), video, torch.tensor([20, 20, 220], dtype=torch.uint8))
-    cut = {"disc": cut_out(video), "ball": cut_out(blue)}
-    bare, _ = draw(Scene(subject="disc"), cut)
+    cut = {"disc": extract_matte(video), "ball": extract_matte(blue)}
+    bare, _ = render_scene(Scene(subject="disc"), cut)
     for place, rows, columns in (("top left", slice(0, 16), slice(0, 16)), ("bottom right", slice(16, 32), slice(16, 32)), ("top right", slice(0, 16), slice(16, 32))):
-        shown, where = draw(Scene(subject="disc", things=(("ball", place),)), cut)
-        region = changed(to_bytes(bare), to_bytes(shown), around=0)
+        shown, where = render_scene(Scene(subject="disc", things=(("ball", place),)), cut)
+        region = changed_region(to_uint8(bare), to_uint8(shown), around=0)
         outside = region.clone()
         outside[:, rows, columns] = False
         assert region.any() and not outside.any(), place
@@ -95,7 +95,7 @@ def test_a_thing_lies_in_its_corner_in_front_of_the_subject():
 
 def test_a_small_thing_keeps_its_shape_and_loses_its_margin():
     video, _ = disc(64)
-    picture, mask = small(*cut_out(video), 64, 64)
+    picture, mask = small_object(*extract_matte(video), 64, 64)
     assert picture.shape[:2] == mask.shape == (27, 27) and mask[13].min() > 0.9 and mask[0, 0] < 0.3
     assert torch.allclose(picture[13, 13], torch.tensor([200, 30, 30]) / 255, atol=0.01)
 
@@ -103,7 +103,7 @@ def test_a_small_thing_keeps_its_shape_and_loses_its_margin():
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_a_texture_has_the_hue_of_its_name_and_keeps_the_order_of_shades(texture):
     ramp = torch.linspace(0, 1, 50)[None, None, :, None].expand(1, 24, 50, 3)
-    made = textured(ramp, texture)
+    made = apply_texture(ramp, texture)
     assert ((made >= 0) & (made <= 1)).all() and not torch.allclose(made, ramp, atol=0.02) or texture == "gray"
     if texture in COLOURS:
         assert (made[0, 0].sum(-1).diff() >= -1e-4).all(), "lighter stays lighter"
@@ -117,11 +117,11 @@ def test_a_texture_has_the_hue_of_its_name_and_keeps_the_order_of_shades(texture
 def test_a_mark_fills_what_shows_of_its_object_and_nothing_else():
     video, inside = disc()
     blue = torch.where((video == 255).all(-1, keepdim=True), video, torch.tensor([20, 20, 220], dtype=torch.uint8))
-    cut, scene = {"disc": cut_out(video), "ball": cut_out(blue)}, Scene(subject="disc", things=(("ball", "top left"),))
-    plain, where = draw(scene, cut)
+    cut, scene = {"disc": extract_matte(video), "ball": extract_matte(blue)}, Scene(subject="disc", things=(("ball", "top left"),))
+    plain, where = render_scene(scene, cut)
     for colour, rgb in MARKS.items():
-        shown, _ = draw(Scene(subject="disc", things=scene.things, mark=("disc", colour)), cut)
-        filled = (to_bytes(shown) == torch.tensor(rgb, dtype=torch.uint8)).all(-1)
+        shown, _ = render_scene(Scene(subject="disc", things=scene.things, mark=("disc", colour)), cut)
+        filled = (to_uint8(shown) == torch.tensor(rgb, dtype=torch.uint8)).all(-1)
         # the rim of the ball mixes with what is behind it
         assert (filled & ~where["disc"]).sum() == 0 and (where["disc"] & ~filled).sum() <= 0.1 * where["disc"].sum(), colour
         assert torch.equal(shown[:, ~inside], plain[:, ~inside])
@@ -130,9 +130,9 @@ def test_a_mark_fills_what_shows_of_its_object_and_nothing_else():
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_is_a_function_of_each_frame_and_changes_it(look):
     video = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
-    made = looked(video, look)
+    made = apply_look(video, look)
     assert made.shape == video.shape and ((made >= 0) & (made <= 1)).all()
-    assert torch.allclose(made[1:2], looked(video[1:2], look), atol=1e-6), "of that frame alone"
+    assert torch.allclose(made[1:2], apply_look(video[1:2], look), atol=1e-6), "of that frame alone"
     assert (made - video).abs().mean() > 0.03
 
 
@@ -141,5 +141,5 @@ def test_changed_finds_where_two_clips_differ_and_widens_it():
     target = source.clone()
     target[1, 8, 8, 2] = 200
     target[0, 3, 3] = 5  # less than an edit
-    region = changed(source, target, around=2)
+    region = changed_region(source, target, around=2)
     assert not region[0].any() and region[1].sum() == 25 and region[1, 6:11, 6:11].all()

@@ -15,8 +15,8 @@ from functools import cached_property
 from blake3 import blake3
 
 from mgzoo.spec import MgzooError
-from mgzoo_edit.tasks import EDITS
-from mgzoo_edit.wordings import BACKGROUNDS, COLOURS, LOOKS, MARKS, OBJECTS, PLACES, TEXTURES, VENDORS, a, plain
+from mgzoo_emoji.configs import EDITS
+from mgzoo_emoji.instruction_templates import BACKGROUNDS, COLOURS, LOOKS, MARKS, OBJECTS, PLACES, TEXTURES, VENDORS, base_caption, with_article
 
 TASK_OF = {
     "skintone": "local", "gender": "local", "background": "background", "add": "add", "remove": "remove", "texture": "texture", "segment": "segment",
@@ -42,13 +42,13 @@ class Scene:
 
     def text(self) -> str:
         """The scene as one word, e.g. ``1f98a|on=blue_stripes|with=1f430@top_left``."""
-        said = [self.subject]
-        said += [f"on={self.back}"] * (self.back != "white") + [f"with={key}@{place}" for key, place in self.things]
-        said += [f"texture={self.texture}"] * bool(self.texture) + [f"mark={self.mark[0]}@{self.mark[1]}"] * bool(self.mark[0]) + [f"look={self.look}"] * bool(self.look)
-        return "|".join(said).replace(" ", "_")
+        words = [self.subject]
+        words += [f"on={self.back}"] * (self.back != "white") + [f"with={key}@{place}" for key, place in self.things]
+        words += [f"texture={self.texture}"] * bool(self.texture) + [f"mark={self.mark[0]}@{self.mark[1]}"] * bool(self.mark[0]) + [f"look={self.look}"] * bool(self.look)
+        return "|".join(words).replace(" ", "_")
 
     @classmethod
-    def read(cls, text: str) -> Scene:
+    def parse(cls, text: str) -> Scene:
         """What `text` wrote."""
         subject, *rest = text.replace("_", " ").split("|")
         found: dict = {"things": ()}
@@ -76,18 +76,18 @@ class Edit:
 
     @property
     def task(self) -> str:
-        """One of `mgzoo_edit.tasks.EDITS`."""
+        """One of `mgzoo_emoji.configs.EDITS`."""
         return TASK_OF[self.kind]
 
     def text(self) -> str:
-        """The edit as one line; `read` takes it back."""
+        """The edit as one line; `parse` takes it back."""
         return f"{self.kind} {self.source.text()} {self.target.text()}"
 
     @classmethod
-    def read(cls, text: str) -> Edit:
+    def parse(cls, text: str) -> Edit:
         """What `text` wrote."""
         kind, source, target = text.split(" ")
-        return cls(kind=kind, source=Scene.read(source), target=Scene.read(target))
+        return cls(kind=kind, source=Scene.parse(source), target=Scene.parse(target))
 
     def thing(self) -> tuple[str, str]:
         """(clip key, place) of what is added or removed."""
@@ -109,7 +109,7 @@ class Edit:
         return " ".join([label, *(sorted([subject, self.target.subject]) if what is None else [subject, *what()])])
 
 
-class Cast:
+class EditPool:
     """What may be drawn: the emoji and their facts, without a pixel.
 
     facts: clip key -> caption, concept, skintone, person. apart: keys that the text-to-video data holds out. stills: keys ``VENDOR/CODE`` ->
@@ -118,7 +118,7 @@ class Cast:
 
     def __init__(self, facts: Mapping[str, Mapping], apart: Sequence[str] = (), stills: Mapping[str, Mapping] | None = None, held_out: Sequence[str] = ()):
         self.facts, self.apart, self.stills = facts, frozenset(apart), stills or {}
-        self.names = frozenset(Edit.read(text).name() for text in held_out)
+        self.names = frozenset(Edit.parse(text).name() for text in held_out)
         self.apart_concepts = frozenset(facts[key]["concept"] for key in self.apart) - frozenset(facts[key]["concept"] for key in facts if key not in self.apart)
 
     @cached_property
@@ -131,7 +131,7 @@ class Cast:
         """Those fit for composites, by concept, so that people with all their skin tones do not crowd the rest out."""
         found: dict[str, list[str]] = {}
         for key in self.known:
-            if fit(self.facts[key]["caption"]):
+            if stands_out(self.facts[key]["caption"]):
                 found.setdefault(self.facts[key]["concept"], []).append(key)
         return [found[concept] for concept in sorted(found)]
 
@@ -141,12 +141,12 @@ class Cast:
         return [key for key in self.known if self.facts[key]["caption"] in OBJECTS]
 
     @cached_property
-    def relatives(self) -> dict[str, list[tuple[str, str]]]:
+    def variant_pairs(self) -> dict[str, list[tuple[str, str]]]:
         """``skintone`` and ``gender`` -> every (source, target) that may be trained on."""
-        return relatives(self.facts, self.known)
+        return variant_pairs(self.facts, self.known)
 
     @cached_property
-    def redrawn(self) -> list[tuple[str, str]]:
+    def vendor_pairs(self) -> list[tuple[str, str]]:
         """(source, target) of stills of one code by two vendors."""
         codes: dict[str, list[str]] = {}
         for key in sorted(self.stills):
@@ -154,13 +154,13 @@ class Cast:
                 codes.setdefault(key.split("/")[1], []).append(key)
         return [(x, y) for keys in codes.values() for x in keys for y in keys if x != y]
 
-    def free(self, edit: Edit) -> bool:
+    def is_trainable(self, edit: Edit) -> bool:
         """Whether it may be trained on: it shows nothing that is held out, and is no held-out change."""
         return edit.name() not in self.names and not (edit.source.clips() | edit.target.clips()) & self.apart
 
     def scene(self, number: int) -> tuple[Scene, random.Random]:
         """Scene `number` before any edit, and the dice for the rest of it."""
-        dice = random.Random(number_of("scene", number))
+        dice = random.Random(stable_number("scene", number))
         subject = dice.choice(dice.choice(self.subjects))
         back = "white" if dice.random() < 0.6 else another_back(dice, "white")
         things = ()
@@ -168,20 +168,20 @@ class Cast:
             things = ((dice.choice([key for key in self.objects if key != subject]), dice.choice(PLACES)),)
         return Scene(subject=subject, back=back, things=things), dice
 
-    def draw(self, task: str, number: int, turn: int) -> Edit:
+    def draw_edit(self, task: str, number: int, turn: int) -> Edit:
         """Edit `number` of a task, the same for ever; turn: which of its variants. Held-out ones give way to the next number."""
         for step in range(1000):
-            edit = self._draw(task, number + step * 1_000_003, turn)
-            if self.free(edit):
+            edit = self.draw_candidate(task, number + step * 1_000_003, turn)
+            if self.is_trainable(edit):
                 return edit
         raise MgzooError(f"no edit of the task {task} is left to train on", remedy="hold out fewer, or leave the task out of data.config.mix", origin="edit.pairs.v1")
 
-    def _draw(self, task: str, number: int, turn: int) -> Edit:
+    def draw_candidate(self, task: str, number: int, turn: int) -> Edit:
         assert task in EDITS, task
         if task == "local":
-            dice = random.Random(number_of("local", number))
-            kind = dice.choice([kind for kind in ("skintone", "gender") if self.relatives[kind]])
-            source, target = dice.choice(self.relatives[kind])
+            dice = random.Random(stable_number("local", number))
+            kind = dice.choice([kind for kind in ("skintone", "gender") if self.variant_pairs[kind]])
+            source, target = dice.choice(self.variant_pairs[kind])
             return Edit(kind=kind, source=Scene(subject=source), target=Scene(subject=target))
         base, dice = self.scene(number)
         taken = {key for key, _ in base.things} | {base.subject}
@@ -203,8 +203,8 @@ class Cast:
         if task == "segment":
             source = (base, both, both)[which]
             return Edit(kind=task, source=source, target=replace(source, mark=(thing if which == 2 else base.subject, mark)))
-        if self.redrawn and turn % 2:
-            source, target = dice.choice(self.redrawn)
+        if self.vendor_pairs and turn % 2:
+            source, target = dice.choice(self.vendor_pairs)
             return Edit(kind="vendor", source=Scene(subject=source), target=Scene(subject=target))
         return Edit(kind="look", source=base, target=replace(base, look=look))
 
@@ -214,31 +214,31 @@ class Cast:
         return (self.stills if "/" in key else self.facts)[key]["caption"]
 
     def slots(self, edit: Edit) -> dict[str, str]:
-        """What the wordings of an edit may say."""
-        source, target, name = edit.source, edit.target, plain(self.caption_of(edit.source.subject))
+        """The values that fill an edit's instruction templates."""
+        source, target, name = edit.source, edit.target, base_caption(self.caption_of(edit.source.subject))
         if edit.kind == "skintone":
             return {"tone": self.facts[target.subject]["skintone"], "name": name}
         if edit.kind == "gender":
             return {"was": self.facts[source.subject]["person"], "person": self.facts[target.subject]["person"], "name": name}
         if edit.kind in ("add", "remove"):
             key, place = edit.thing()
-            thing = plain(self.caption_of(key))
-            return {"thing": thing, "a_thing": a(thing), "place": place, "name": name}
+            thing = base_caption(self.caption_of(key))
+            return {"thing": thing, "a_thing": with_article(thing), "place": place, "name": name}
         look = VENDORS[target.subject.split("/")[0]] if edit.kind == "vendor" else LOOKS.get(target.look, "")
-        marked = plain(self.caption_of(target.mark[0])) if target.mark[0] else ""
+        marked = base_caption(self.caption_of(target.mark[0])) if target.mark[0] else ""
         return {"back": target.back, "texture": target.texture, "marked": marked, "mark": target.mark[1], "look": look, "name": name}
 
     def caption(self, scene: Scene) -> str:
         """What a scene shows, as the text-to-video model would be told."""
-        said = self.caption_of(scene.subject)
-        said = f"{scene.texture} {said}" if scene.texture else said
+        text = self.caption_of(scene.subject)
+        text = f"{scene.texture} {text}" if scene.texture else text
         if "/" in scene.subject:
-            said += f", {VENDORS[scene.subject.split('/')[0]]}"
-        said += "".join(f" with {a(plain(self.caption_of(key)))} at the {place}" for key, place in scene.things)
+            text += f", {VENDORS[scene.subject.split('/')[0]]}"
+        text += "".join(f" with {with_article(base_caption(self.caption_of(key)))} at the {place}" for key, place in scene.things)
         if scene.back != "white":
-            said += f" on {a(scene.back)} background" if scene.back in COLOURS else f" on {scene.back}"
-        said += f", the {plain(self.caption_of(scene.mark[0]))} marked in {scene.mark[1]}" if scene.mark[0] else ""
-        return f"{said}, {LOOKS[scene.look]}" if scene.look else said
+            text += f" on {with_article(scene.back)} background" if scene.back in COLOURS else f" on {scene.back}"
+        text += f", the {base_caption(self.caption_of(scene.mark[0]))} marked in {scene.mark[1]}" if scene.mark[0] else ""
+        return f"{text}, {LOOKS[scene.look]}" if scene.look else text
 
 
 def another_back(dice: random.Random, back: str) -> str:
@@ -247,7 +247,7 @@ def another_back(dice: random.Random, back: str) -> str:
     return dice.choice([name for name in names if name != back])
 
 
-def relatives(facts: Mapping[str, Mapping], keys: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+def variant_pairs(facts: Mapping[str, Mapping], keys: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     """``skintone`` and ``gender`` -> every ordered pair of these clips that differs in nothing else."""
     found: dict[str, dict[tuple, list[str]]] = {"skintone": {}, "gender": {}}
     for key in sorted(keys):
@@ -266,11 +266,11 @@ def relatives(facts: Mapping[str, Mapping], keys: Sequence[str]) -> dict[str, li
 PALE = ("white", "ghost", "cloud", "fog", "milky way", "snow", "dove", "swan", "ZZZ", "spider web", "tooth", "bone", "face exhaling", "footprints", "paw prints")
 
 
-def fit(caption: str) -> bool:
+def stands_out(caption: str) -> bool:
     """Whether the silhouette of this emoji stands out from white; found by looking at all of them."""
     return not any(word in caption for word in PALE)
 
 
-def number_of(*words) -> int:
+def stable_number(*words) -> int:
     """A fixed number of these words, the same in every process."""
     return int.from_bytes(blake3(json.dumps(words).encode()).digest(length=7), "little")

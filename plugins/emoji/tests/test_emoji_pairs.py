@@ -15,12 +15,12 @@ import torch
 
 from mgzoo import media
 from mgzoo.spec import MgzooError
-from mgzoo_edit.emoji import in_shards, located
-from mgzoo_edit.pair_configs import PairsConfig
-from mgzoo_edit.pairs import SPLITS, Pairs
-from mgzoo_edit.scenes import Cast, Edit, Scene
-from mgzoo_edit.tasks import EDITS, guess
-from mgzoo_edit.wordings import HELD_OUT, MARKS, OBJECTS, WORDINGS, said
+from mgzoo_edit.tasks import TASKS, guess_task
+from mgzoo_emoji.configs import EDITS, PairsConfig
+from mgzoo_emoji.instruction_templates import HELD_OUT_TEMPLATES, MARKS, OBJECTS, TEMPLATES, write_instruction
+from mgzoo_emoji.material import find_material, read_shards
+from mgzoo_emoji.pairs import SPLITS, Pairs
+from mgzoo_emoji.scenes import Edit, EditPool, Scene
 
 THINGS = ("rabbit", "fox", "wolf", "taxi", "star")
 
@@ -28,7 +28,7 @@ THINGS = ("rabbit", "fox", "wolf", "taxi", "star")
 @pytest.fixture(scope="session")
 def real() -> dict:
     """Every emoji of the repository, not decoded."""
-    return in_shards(located("data/emoji64", "path", "data"))
+    return read_shards(find_material("data/emoji64", "path", "data"))
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +86,10 @@ def test_ranks_share_one_stream_and_may_change_in_number(folder):
         stream.load_state_dict(alone.state_dict())  # at 7, which 2 does not divide
     assert take(streams[0], 2) + take(streams[1], 2) == [whole[7], whole[9], whole[8], whole[10]]
     assert streams[0].state_dict() == streams[1].state_dict()
+
+
+def test_its_edits_are_those_that_the_task_head_knows():
+    assert TASKS == ("text_to_video", *EDITS)
 
 
 def test_kinds_come_in_their_ratio_in_every_stretch(folder):
@@ -150,7 +154,7 @@ def test_text_to_video_has_no_source(folder):
 
 def test_an_animated_pair_is_one_still_pair_under_one_motion(folder):
     stream = pairs(folder, frames=8, height=64, width=64, mix={"animated": 1})
-    edit = stream.cast.draw("background", 2, 0)
+    edit = stream.pool.draw_edit("background", 2, 0)
     clip = stream.pair(edit, "x", item=2, animated=True)
     source, target, region = clip.extra["source"](), clip.load(), clip.extra["region"]()
     assert (source[1:].int() - source[:-1].int()).abs().float().mean() > 0.5, "it moves"
@@ -162,7 +166,7 @@ def test_an_animated_pair_is_one_still_pair_under_one_motion(folder):
 
 def test_both_directions_of_a_change_share_their_clips(folder):
     stream = pairs(folder)
-    added, removed = (stream.pair(stream.cast.draw(task, 4, 0), "x") for task in ("add", "remove"))
+    added, removed = (stream.pair(stream.pool.draw_edit(task, 4, 0), "x") for task in ("add", "remove"))
     assert (added.digest, added.extra["source_digest"]) == (removed.extra["source_digest"], removed.digest)
     assert added.extra["task"] == "add" and removed.extra["task"] == "remove"
 
@@ -214,20 +218,20 @@ def stream(real) -> Pairs:
 
 
 def test_training_never_draws_a_held_out_clip_or_edit(stream):
-    apart, names = stream.cast.apart, {Edit.read(text).name() for split, text, _ in stream.list if split != "wordings"}
+    apart, names = stream.pool.apart, {Edit.parse(text).name() for split, text, _ in stream.list if split != "wordings"}
     assert len(apart) > 200 and len(names) > 100
     for task in EDITS:
         for number in range(400):
-            edit = stream.cast.draw(task, number, number % 2)
+            edit = stream.pool.draw_edit(task, number, number % 2)
             assert edit.name() not in names and not (edit.source.clips() | edit.target.clips()) & apart
 
 
 def test_an_edit_that_is_held_out_gives_way_and_another_does_not(stream):
-    cast = stream.cast
-    first = cast.draw("add", 5, 0)
-    strict = Cast(cast.facts, cast.apart, held_out=[first.text()])
-    assert strict.draw("add", 5, 0) != first and strict.draw("remove", 5, 0).name() != first.name(), "in either direction"
-    assert strict.draw("add", 6, 0) == cast.draw("add", 6, 0)
+    pool = stream.pool
+    first = pool.draw_edit("add", 5, 0)
+    strict = EditPool(pool.facts, pool.apart, held_out=[first.text()])
+    assert strict.draw_edit("add", 5, 0) != first and strict.draw_edit("remove", 5, 0).name() != first.name(), "in either direction"
+    assert strict.draw_edit("add", 6, 0) == pool.draw_edit("add", 6, 0)
 
 
 def test_training_never_says_a_held_out_wording(stream):
@@ -235,24 +239,24 @@ def test_training_never_says_a_held_out_wording(stream):
     for number in range(1500):
         clip = stream.sample(number)
         if clip.extra["edit"]:
-            edit = Edit.read(clip.extra["edit"])
-            apart = {said(clip.extra["kind"], stream.cast.slots(edit), i, held_out=True) for i in range(len(HELD_OUT[clip.extra["kind"]]))}
+            edit = Edit.parse(clip.extra["edit"])
+            apart = {write_instruction(clip.extra["kind"], stream.pool.slots(edit), i, held_out=True) for i in range(len(HELD_OUT_TEMPLATES[clip.extra["kind"]]))}
             assert clip.caption not in apart
-    kind = dice.choice(list(WORDINGS))
-    assert not set(WORDINGS[kind]) & set(HELD_OUT[kind])
+    kind = dice.choice(list(TEMPLATES))
+    assert not set(TEMPLATES[kind]) & set(HELD_OUT_TEMPLATES[kind])
 
 
 def test_the_committed_list_is_what_it_says(stream):
     counted = Counter()
-    trained = Cast(stream.cast.facts, stream.cast.apart, held_out=[text for split, text, _ in stream.list if split != "wordings"])
+    trained = EditPool(stream.pool.facts, stream.pool.apart, held_out=[text for split, text, _ in stream.list if split != "wordings"])
     for split, text, instruction in stream.list:
-        edit = Edit.read(text)
+        edit = Edit.parse(text)
         if edit.kind == "vendor":
             continue
-        kind = edit.kind if edit.kind in WORDINGS else "look"
-        known, new = ({said(kind, stream.cast.slots(edit), i, held) for i in range(8)} for held in (False, True))
+        kind = edit.kind if edit.kind in TEMPLATES else "look"
+        known, new = ({write_instruction(kind, stream.pool.slots(edit), i, held) for i in range(8)} for held in (False, True))
         assert instruction in (known if split == "pairs" else new), instruction
-        assert trained.free(edit) == (split == "wordings"), text
+        assert trained.is_trainable(edit) == (split == "wordings"), text
         counted[split, edit.task] += 1
     assert set(counted) == {(split, task) for split in SPLITS for task in EDITS} and min(counted.values()) >= 12
 
@@ -270,9 +274,9 @@ def test_every_held_out_sample_is_given_in_a_fixed_order(stream):
 def test_edits_and_scenes_are_read_back_as_they_were_written(stream):
     for task in EDITS:
         for number in range(40):
-            edit = stream.cast.draw(task, number, number % 2)
-            assert Edit.read(edit.text()) == edit
-    assert Scene.read(Scene(subject="a", mark=("b", "red"), look="pencil").text()) != Scene(subject="a", mark=("b", "blue"), look="pencil")
+            edit = stream.pool.draw_edit(task, number, number % 2)
+            assert Edit.parse(edit.text()) == edit
+    assert Scene.parse(Scene(subject="a", mark=("b", "red"), look="pencil").text()) != Scene(subject="a", mark=("b", "blue"), look="pencil")
 
 
 def test_objects_are_emoji_of_the_data(real):
@@ -289,8 +293,8 @@ def test_what_training_says_is_taken_for_its_task(stream):
     wrong = Counter()
     for task in EDITS:
         for number in range(100):
-            edit = stream.cast.draw(task, number, number % 2)
-            instruction = said(edit.kind if edit.kind in WORDINGS else "look", stream.cast.slots(edit), number)
-            wrong[task] += guess(instruction) != task
+            edit = stream.pool.draw_edit(task, number, number % 2)
+            instruction = write_instruction(edit.kind if edit.kind in TEMPLATES else "look", stream.pool.slots(edit), number)
+            wrong[task] += guess_task(instruction) != task
     assert all(count <= 5 for count in wrong.values()), wrong
     assert len(MARKS) == 5

@@ -32,7 +32,7 @@ class ReferenceConfig:
     )
     crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
     smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
-    words: float = option(0.0, "where vision encoders learn alone: share of the target that goes by how alike the words for two subjects are, not by who is who")
+    words: float = option(0.0, "weight of text-similarity soft targets in the contrastive loss (0: one-hot identities); used in stages that train only vision encoders")
 
     def __post_init__(self):
         at_least(self, 1, "frames", "height", "width", "crop", "smallest")

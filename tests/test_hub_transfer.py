@@ -103,7 +103,7 @@ def test_what_is_not_there_is_named_with_what_is(model):
 def test_the_circle_of_push_pull_and_verify_keeps_every_byte(model):
     commit = hub.push(model, "some/hub/tae@v1")
     assert json.loads(Path("some/hub/tae/refs.json").read_text()) == {"main": commit, "v1": commit}
-    assert sorted(path.name for path in Path("some/hub/tae").iterdir()) == [commit, "refs.json"]
+    assert sorted(path.name for path in Path("some/hub/tae").iterdir()) == [".lock", commit, "refs.json"]
     pulled = hub.pull("some/hub/tae@v1", "pulled")
     assert pulled == Path("pulled") and tree("pulled") == tree(model) and hub.verify(pulled) == []
     for ref in ("some/hub/tae", "some/hub/tae@v1", f"some/hub/tae@{commit}"):
@@ -157,7 +157,7 @@ def test_of_two_pushes_made_on_one_parent_the_later_is_refused(model):
         folder.publish("hub", "tae", fill)
     winner = manifests.commit_of(rival)
     assert caught.value.what == f"hub/tae has moved: main is {winner}, this push was made on {first}"
-    assert sorted(os.listdir("hub/tae")) == sorted([first, winner, "refs.json"])
+    assert sorted(os.listdir("hub/tae")) == sorted([".lock", first, winner, "refs.json"])
     with pytest.raises(MgzooError, match="has moved"):
         hub.push(mine, "./hub/tae", parent=first, probe=False)
     assert hub.push(mine, "./hub/tae", parent=winner, probe=False) == manifests.commit_of(mine)
@@ -180,7 +180,7 @@ def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
     for thread in threads:
         thread.join()
     assert done and len(done) + len(refused) == len(sources)
-    assert sorted(os.listdir("hub/tae")) == sorted([*done, "refs.json"]) and folder.find("hub", "tae").name in done
+    assert sorted(os.listdir("hub/tae")) == sorted([".lock", *done, "refs.json"]) and folder.find("hub", "tae").name in done
 
 
 @pytest.mark.parametrize("name", ["zero_to_fp32.py", "optimizer.pt", "backbone/model.bin", "weights.pkl", "train.log", "token", ".env", "scheduler.safetensors",
@@ -247,7 +247,7 @@ def test_a_push_or_a_pull_that_is_cut_short_anywhere_leaves_nothing_half_written
                 else:
                     break
             assert not [path for path in Path(".").rglob(".*.mgzoo-*")]
-            assert set(os.listdir("hub/tae")) == {"refs.json", *folder.read_refs("hub", "tae").values()} | {first}
+            assert set(os.listdir("hub/tae")) - {".lock"} == {"refs.json", *folder.read_refs("hub", "tae").values()} | {first}
             assert folder.find("hub", "tae").name in commits and hub.verify("hub/tae", probe=False) == []
             if Path("pulled").exists():
                 assert hub.verify("pulled", probe=False) == []
@@ -368,3 +368,20 @@ def test_an_endpoint_that_cannot_be_reached_is_an_error_with_a_remedy(model, cod
 
 def test_the_file_names_and_the_licence_text_of_an_artifact_pass_the_secret_scan(model):
     assert leaks.find(model, manifests.read(model)) == []
+
+
+def test_a_push_waits_for_that_of_another_process_and_for_no_dead_one(model):
+    """The lock is a file that any account may open, beside refs.json: file systems that machines share lock files, not folders."""
+    first = hub.push(model, "./hub/tae", probe=False)
+    assert Path("hub/tae/.lock").stat().st_mode & 0o666 == 0o666
+    holds = "from filelock import FileLock\nwith FileLock('hub/tae/.lock'):\n    print('in', flush=True)\n    input()"
+    other = subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "in\n"
+    pushing = threading.Thread(target=hub.push, args=(described(model, Path("other"), "newer"), "./hub/tae"), kwargs={"probe": False})
+    pushing.start()
+    pushing.join(1.0)
+    assert pushing.is_alive() and folder.find("hub", "tae").name == first
+    other.kill()
+    pushing.join()
+    other.communicate()
+    assert folder.find("hub", "tae").name != first

@@ -6,7 +6,6 @@ a commit names its content. ``refs.json`` maps ``main`` and tags to commits.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from mgzoo.hub import manifest as manifests
 from mgzoo.spec import MgzooError
 
 REFS = "refs.json"
+LOCK = ".lock"
 _COMMIT = re.compile(r"[0-9a-f]{12}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
@@ -83,8 +83,10 @@ def publish(
 
     parent: the commit that main must still name when this one is done; default: what it names now. A push that raced
     another is refused, and a tag is never moved. A damaged copy of the same commit is repaired. Nothing is left behind when
-    anything fails.
+    anything fails. One push to ``HUB/NAME`` is published at a time, also by machines that share the hub.
     """
+    from filelock import FileLock  # slow to import
+
     from mgzoo.hub import checking
 
     check_tag(tag)
@@ -96,7 +98,7 @@ def publish(
         with storage.staging_folder(base / "new") as staging:
             fill(staging)
             commit = manifests.commit_of(staging)
-            with _locked(base):
+            with FileLock(base / LOCK, mode=0o666):  # by anybody who may push
                 refs = read_refs(hub, name)
                 if refs.get("main") != expected:
                     raise MgzooError(
@@ -119,8 +121,8 @@ def publish(
                     raise
         return commit
     finally:
-        if not any(base.iterdir()):
-            base.rmdir()
+        if {path.name for path in base.iterdir()} <= {LOCK}:
+            shutil.rmtree(base)
 
 
 @contextmanager
@@ -133,13 +135,3 @@ def staging_folder(target: Path) -> Iterator[Path]:
 
 def _write_refs(base: Path, refs: dict[str, str]) -> None:
     storage.atomic_write(base / REFS, json.dumps(refs, indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    handle = os.open(base, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 from blake3 import blake3
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from mgzoo import adapters
@@ -148,26 +148,24 @@ def use_own_ninja() -> None:
 def building() -> Iterator[None]:
     """While inside, no other process of ours builds DeepSpeed's CPUAdam, or loads it for the first time.
 
-    The kernel lets this lock go when its owner dies, which torch's own does not; what is written in it says that one did.
+    The kernel lets this lock go when its owner dies, which torch's own does not; the file ``.unfinished`` beside it says that one did.
     """
     root = build_root()
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".mgzoo-cpu-adam", "a+") as own:
+    own, unfinished = FileLock(root / ".mgzoo-cpu-adam"), root / ".mgzoo-cpu-adam.unfinished"
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(own.acquire(timeout=0))
+        except Timeout:
             with signals.at_once():
                 print("waiting for another process to build DeepSpeed's CPUAdam", file=sys.stderr, flush=True)
-                fcntl.flock(own, fcntl.LOCK_EX)
-        own.seek(0)
-        release_stale_build(0.0 if own.read() else 900.0)
-        own.truncate(0)
-        own.write("building")
-        own.flush()
+                held.enter_context(own.acquire())
+        release_stale_build(0.0 if unfinished.exists() else 900.0)
+        unfinished.touch()
         if not any(root.rglob("cpu_adam*.so")):
             print("compiling DeepSpeed's CPU optimizer, once, about two minutes", file=sys.stderr, flush=True)
         yield
-        own.truncate(0)
+        unfinished.unlink()
 
 
 def build_root() -> Path:

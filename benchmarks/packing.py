@@ -30,11 +30,12 @@ import statistics
 import torch
 import torch.nn.functional as F
 from common import arguments, ratios, table, take_turns, write
+from mgzoo_backbones.adaln import modulate, sinusoid
 from mgzoo_backbones.attention import Segments
+from mgzoo_backbones.chunked_attention import ChunkedAttention
 from mgzoo_backbones.configs import Llama3Config
 from mgzoo_backbones.llama3 import Llama3
-from mgzoo_backbones.transformer import modulate, patchify, sinusoid, unpatchify
-from mgzoo_backbones.written_out import WrittenOut
+from mgzoo_backbones.transformer import patchify, unpatchify
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
@@ -103,7 +104,7 @@ def our_attention(q_BSD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int, given
     bias_BL = torch.zeros(given_BL.shape, dtype=q_BSD.dtype).masked_fill(~given_BL, -torch.inf)
     packed = (x.flatten(0, 1).unflatten(-1, (heads, -1)) for x in (q_BSD, k_BLD, v_BLD))
     lengths = ((x.shape[1],) * len(x) for x in (q_BSD, k_BLD))
-    return WrittenOut.apply(*packed, *lengths, bias_BL).view(q_BSD.shape)
+    return ChunkedAttention.apply(*packed, *lengths, bias_BL).view(q_BSD.shape)
 
 
 def run(forward, model: nn.Module, given, backward: bool) -> list[Tensor]:

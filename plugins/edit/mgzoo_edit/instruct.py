@@ -112,14 +112,14 @@ class Instruct(nn.Module):
         return tuple(spec.name for spec in self.config.conditions())
 
     def _predict(self, model, noisy: Latents, t: Tensor, conditions: Conditions, feeds: Sequence[Tensor], starts: Tensor | None = None) -> Latents:
-        placed = {} if starts is None else {"starts": starts}
+        placed = {} if starts is None else {"time_offset": starts}
         return model.backbone(concat_channels(noisy, feeds), t, conditions, **placed)
 
     def _random_starts(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
         """Where along time single frames lie, drawn at random (Movie Gen Edit, stage one); None where there is nothing to draw."""
         times = latent_axes(model, (self.config.frames, self.config.height, self.config.width))[0]
         single = torch.tensor([x.shape[1] == 1 for x in latents])
-        if not self.config.anywhere or times == 1 or not single.any() or "starts" not in inspect.signature(model.backbone.forward).parameters:
+        if not self.config.anywhere or times == 1 or not single.any() or "time_offset" not in inspect.signature(model.backbone.forward).parameters:
             return None
         return torch.randint(times, single.shape, generator=generator) * single
 

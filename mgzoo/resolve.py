@@ -19,7 +19,7 @@ from typing import Any
 from mgzoo.discovery import current_id, discover
 from mgzoo.errors import suggest
 from mgzoo.guard import guarded
-from mgzoo.layers import MISSING, Node, References, leaf_over, leaves, merge, node_of
+from mgzoo.layers import MISSING, Node, References, current_keys, leaf_over, leaves, merge, node_of
 from mgzoo.overrides import as_text
 from mgzoo.schema import SCHEMA, Adapter, PartRef, Schema
 from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
@@ -165,6 +165,7 @@ class _Resolution:
             self.problem(f"{_show(node)} is not a map", remedy, key, node, "type")
         if told:
             node = Node({}, node.origin)
+        node = current_keys(cls, node)
         self.unknown_keys(known, node, key)
         children = {}
         for f in dataclasses.fields(cls):
@@ -255,7 +256,7 @@ class _Resolution:
             self.problem(f"{_show(written)} is not a map of settings", "write {key: value}", key, written, "type")
             written = Node({}, written.origin)
         known = {f.name for f in dataclasses.fields(cls)}
-        children = {name: as_text(child, _hints(cls).get(name)) for name, child in written.value.items()}
+        children = {name: as_text(child, _hints(cls).get(name)) for name, child in current_keys(cls, written).value.items()}
         base = Node({f.name: _default(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
         if (size := children.get("size")) is not None:
             self.references.fill(size, f"{key}.size")
@@ -270,7 +271,7 @@ class _Resolution:
                 tiny = {f: value for f, value in start.items() if value != base.value[f].plain()}
                 base = merge(base, node_of(tiny, Origin(source=f"{cls.__name__}.tiny()")))
         elif isinstance(weights, str) and (inherited := self.inherited(name, node, weights)):
-            base = merge(base, inherited)
+            base = merge(base, current_keys(cls, inherited))
         joined = merge(base, Node(children, written.origin))
         self.unknown_keys(sorted(known), joined, key)
         for child in joined.value.values():

@@ -150,7 +150,10 @@ class Contract:
 
 
 def option(default=dataclasses.MISSING, help: str = "", **metadata):
-    """A documented config field: `help` says what it is, with unit and shape; lists and dicts are copied per instance."""
+    """A documented config field. Lists and dicts are copied per instance.
+
+    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load.
+    """
     metadata = {"help": help, **metadata}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

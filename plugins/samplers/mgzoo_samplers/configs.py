@@ -63,13 +63,14 @@ class VDiffusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """What every sampler can be told: the number of steps, and classifier-free guidance."""
+    """Fields of every sampler: the number of steps, and classifier-free guidance."""
 
     steps: int = option(50, "solver steps from noise to data")
     guidance: float = option(7.5, "classifier-free guidance scale of all conditions together; 1 switches it off")
-    scales: dict[str, float] = option(
-        {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped"
-    )
+    guidance_scales: dict[str, float] = option(
+        {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped",
+        formerly=("scales",),
+    )  # fmt: skip
     guidance_from: float = option(0.0, "guide only where t is at least this, in [0, 1]")
     guidance_to: float = option(1.0, "guide only where t is at most this, in [0, 1]")
     shift: float = option(1.0, "spend more steps near noise: noise level s becomes shift s / (1 + (shift - 1) s); 1 leaves it")
@@ -107,15 +108,16 @@ class MidpointConfig(SamplerConfig):
 class LinearQuadraticConfig(SamplerConfig):
     """Movie Gen's inference (arXiv 2410.13720): the first half of the steps linear, the second quadratic."""
 
-    emulates: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each")
-    join: Literal["slope", "square"] = option(
-        "slope", "how the quadratic half starts: with the linear steps' size (slope), or from rest (square); the paper names neither"
-    )
+    linear_steps: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each", formerly=("emulates",))
+    continuity: Literal["slope", "square"] = option(
+        "slope", "first quadratic step: as long as the linear steps (slope), or starting from zero speed (square); the paper names neither",
+        formerly=("join",),
+    )  # fmt: skip
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.emulates >= self.steps, f"emulates ({self.emulates}) must be at least steps ({self.steps})")
-        require(self.join in ("slope", "square"), f"join must be slope or square, not {self.join!r}")
+        require(self.linear_steps >= self.steps, f"linear_steps ({self.linear_steps}) must be at least steps ({self.steps})")
+        require(self.continuity in ("slope", "square"), f"continuity must be slope or square, not {self.continuity!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 from common import arguments, table, write
-from plain import few_clips
+from plain_torch import few_clips
 
 RANKS, CLIPS, STEPS, SETTLED = 2, 16, 5, 2
 MB = 2**20

@@ -12,8 +12,8 @@ import common
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "figures.md"
-LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "screening", "codec", "audio")
-SPEED = ("startup", "precision", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
+LEARNT = ("reconstruction", "prompt_alignment", "sampling_steps", "ablations", "edit", "personalize", "screening", "codec", "audio")
+SPEED = ("startup", "precision", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler_overhead", "hub", "mfu")
 SHIPPED_EDITOR = "registry/edit"
 TOP = """\
 # Figures
@@ -73,7 +73,7 @@ def evaluations() -> dict[str, list[dict]]:
              "baseline": f"{rows[f'emoji {what}: PCA'][key]:.{digits}f} (principal components, same rate)", "command": result["command"]}
             for what in ("video", "picture") for key, digits in (("psnr", 2), ("ssim", 3))
         ]
-    if (path := common.RESULTS / "obedience.json").is_file():
+    if (path := common.RESULTS / "prompt_alignment.json").is_file():
         result = json.loads(path.read_text())
         names = {"r1": "prompted clip is the nearest of 2,109", "r10": "prompted clip among the 10 nearest", "skin_tone": "right skin tone", "gender": "right gender"}
         splits = {"trained": "prompts it was trained on", "combinations": "unseen combinations of skin tone and person", "concepts": "concepts never seen"}

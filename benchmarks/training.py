@@ -4,7 +4,7 @@
 
 The model is tiny/emoji_t2v's (18 M parameters are trained: backbone and text encoder; 16 frames of 64x64), its latents cached. Ours
 is `mgzoo.train.loop`, whole, as that recipe has it: DeepSpeed ZeRO 1 on one process with its CPUAdam, clipping, moving average,
-journal every ten steps, the clip stream. Plain (benchmarks/plain.py) has the same weights, loss, clipping and average in one page
+journal every ten steps, the clip stream. Plain (benchmarks/plain_torch.py) has the same weights, loss, clipping and average in one page
 around torch's fused AdamW, and takes its batches from one tensor of latents. Bfloat16 with float32 masters in both (`masters`), beside the
 common alternative for the plain loop (`autocast`); float32 apart. Blocks of steps take turns in one run, one thread. A ratio is of
 one round: theirs / ours, so that 0.95 means that ours takes 5 % longer; of CPU seconds too, since wall time has the machine's other work in it.
@@ -28,7 +28,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import torch
 from common import arguments, ratios, spread, table, write
-from plain import Plain, few_clips
+from plain_torch import Plain, few_clips
 
 import mgzoo
 from mgzoo.cache import Cache

@@ -63,7 +63,7 @@ def engine(recipe, stage: int, micro: int, place) -> Callable[[], None]:
 
 def ddp(recipe, scheme: str, micro: int, place) -> Callable[[], None]:
     """A step of torch's DistributedDataParallel."""
-    from plain import Plain
+    from plain_torch import Plain
     from torch.nn.parallel import DistributedDataParallel
 
     import mgzoo

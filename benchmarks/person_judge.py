@@ -12,7 +12,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-import emoji
+import clip_judge
 import numpy
 import torch
 import torch.nn.functional as F
@@ -42,18 +42,18 @@ def stills(style: str) -> dict[str, Tensor]:
 
 @cache
 def rows_by_key() -> dict[str, int]:
-    """Row of `emoji.clips` by key: they are in the order of their keys."""
+    """Row of `clip_judge.clips` by key: they are in the order of their keys."""
     keys = []
     for shard in sorted(Path("data/emoji64").glob("*.tar")):
         with tarfile.open(shard) as tar:
             keys += [name.removesuffix(".mp4") for name in tar.getnames() if name.endswith(".mp4")]
-    assert len(keys) == len(emoji.clips().captions)
+    assert len(keys) == len(clip_judge.clips().captions)
     return {key: i for i, key in enumerate(sorted(keys))}
 
 
 def traits(row: int) -> tuple[int, int]:
     """(skin tone, gender) of a clip, as numbers."""
-    facts = emoji.clips().facts[row]
+    facts = clip_judge.clips().facts[row]
     return TONES.index(facts["skintone"]), PERSONS.index(facts["person"])
 
 

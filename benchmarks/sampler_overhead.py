@@ -1,6 +1,6 @@
 """What a sampler itself costs: host time per step with a model that does nothing.
 
-    python benchmarks/sampler.py [--runs 7] [--steps 50]
+    python benchmarks/sampler_overhead.py [--runs 7] [--steps 50]
 
 Each sampler takes `steps` steps with guidance: two predictions a step, given without computing. The latents are float32, (1, 16, 2, 32, 32)
 for 16 frames of 256 px (128 KB) and (1, 16, 16, 48, 48) for 128 frames of 384 px (2.4 MB), where what is left is passes over memory.
@@ -105,7 +105,7 @@ def main() -> None:
                 f"< {TARGET_MS:g} ms": "" if "diffusers" in name else "met" if shown["median"] < TARGET_MS else "MISSED",
             })  # fmt: skip
     print(table(rows))
-    print(write(options.out, "sampler", {"runs": options.runs, "steps": options.steps, "rows": rows, "figures": figures}, ("latents", "sampler", "cpu ms/step")))
+    print(write(options.out, "sampler_overhead", {"runs": options.runs, "steps": options.steps, "rows": rows, "figures": figures}, ("latents", "sampler", "cpu ms/step")))
 
 
 if __name__ == "__main__":

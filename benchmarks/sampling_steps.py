@@ -1,6 +1,6 @@
 """How many evaluations does a clip need? Schedules and solvers from the same noise, against 1,000 linear Euler steps.
 
-    python benchmarks/sampling.py [MODEL] [--prompts 16]         (registry/emoji-t2v: about ten minutes on one core)
+    python benchmarks/sampling_steps.py [MODEL] [--prompts 16]         (registry/emoji-t2v: about ten minutes on one core)
 
 50 linear-quadratic steps against 50, 250 and 1,000 linear ones; Euler against midpoint at equal evaluations of the model. For each: the root
 mean square difference of pixels (0 to 1) to the 1,000-step result from the same noise, and whether the
@@ -9,8 +9,8 @@ prompted clip is the nearest of all 2,109. Prompts: as many held-out combination
 
 from __future__ import annotations
 
+import clip_judge
 import common
-import emoji
 import torch
 
 import mgzoo
@@ -37,22 +37,22 @@ def main() -> None:
     from mgzoo.discovery import discover
 
     model, registry = mgzoo.load(options.model), discover()
-    asked = emoji.evenly(emoji.clips().split["combinations"], options.prompts)
+    asked = clip_judge.evenly(clip_judge.clips().split["combinations"], options.prompts)
     guidance = model.sampler.config.guidance
     found, rows = {}, []
     for name, (part, steps) in ARMS.items():
         config = registry.config_class(part)(steps=steps, guidance=guidance)
         model.sampler = registry.build_class(part)(config)
-        video = emoji.generate(model, asked, seed=options.seed)
+        video = clip_judge.generate(model, asked, seed=options.seed)
         found[name] = video
         distance = (video.float() - found["euler, linear, 1000"].float()).div(255).square().flatten(1).mean(1).sqrt()
-        scored = emoji.score(video, asked)
+        scored = clip_judge.score(video, asked)
         rows.append({"sampler": name, "evaluations": steps * (2 if "midpoint" in part else 1), "rms_to_1000": distance.mean().item(), "largest": distance.max().item(), "r1": scored["r1"], "r10": scored["r10"]})
         print(common.table(rows[-1:]), flush=True)
     print(common.table(rows))
     groups = {row["sampler"]: {"rms": row["rms_to_1000"]} for row in rows[1:]}
-    common.bars(options.out, "sampling", groups, unit="root mean square difference of pixels to 1,000 linear Euler steps (0 to 1)", title=f"Schedules and solvers, {options.model}, guidance {guidance:g}")
-    print(common.write(options.out, "sampling", {"model": options.model, "guidance": guidance, "prompts": len(asked), "rows": rows}))
+    common.bars(options.out, "sampling_steps", groups, unit="root mean square difference of pixels to 1,000 linear Euler steps (0 to 1)", title=f"Schedules and solvers, {options.model}, guidance {guidance:g}")
+    print(common.write(options.out, "sampling_steps", {"model": options.model, "guidance": guidance, "prompts": len(asked), "rows": rows}))
 
 
 if __name__ == "__main__":

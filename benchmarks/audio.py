@@ -23,10 +23,10 @@ import audio_judge
 import common
 import torch
 from audio_judge import RATE, SAMPLES, Heard
+from mgzoo_autoencoders.dacvae_codec import codec_round_trip
 from torch import Tensor
 
 import mgzoo
-from mgzoo import sound
 from mgzoo.discovery import discover
 from mgzoo.media import Media
 from mgzoo.tasks import override_sampler, window_starts
@@ -36,8 +36,8 @@ BATCH, CANDIDATES = 24, 8
 
 def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: int = 0, pictures: bool = False, words: bool = True, each: int = 1) -> list[list[Media]]:
     """`each` sounds for the caption of every one, and its clip where pictures are shown; sound i of them starts from the noise of seed + i."""
-    from mgzoo_audio.footage import Footage
-    from mgzoo_audio.task import Wanted
+    from mgzoo_audio.task import SampleSpec
+    from mgzoo_audio.video_features import Footage
 
     task, sampler, found = model.task, override_sampler(model.sampler, steps=steps, guidance=guidance), []
     times = model.autoencoder.config.latent().axes(SAMPLES)[0]
@@ -45,7 +45,7 @@ def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: in
     wanted = []
     for place, (note, clip) in enumerate(zip(notes, clips)):
         shown = clip and Footage(load=lambda clip=clip: clip.video, frames=len(clip.video), fps=clip.fps)
-        wanted += [Wanted(words=note.caption if words else None, footage=shown, seed=seed + 100 * place + i) for i in range(each)]
+        wanted += [SampleSpec(words=note.caption if words else None, footage=shown, seed=seed + 100 * place + i) for i in range(each)]
     for start in range(0, len(wanted), BATCH):
         found += [*task.sounds(model, wanted[start : start + BATCH], times, sampler=sampler)[:, None, :SAMPLES]]
     media = [
@@ -78,11 +78,11 @@ def of_hits(audio: Sequence[Tensor], hits: Sequence[Heard]) -> dict[str, float]:
 
 def ranked(eight: Sequence[Sequence[Media]], asked: Sequence[Heard], metrics: Sequence[str], measure) -> dict[str, dict[str, float]]:
     """The best ranked of the candidates, and the mean over all of them, for the same requests."""
-    from mgzoo_audio.ranking import best
+    from mgzoo_audio.ranking import choose_best
 
     every = [measure([some[i].audio for some in eight], asked) for i in range(CANDIDATES)]
     mean = {key: statistics.fmean(one[key] for one in every) for key in every[0]}
-    return {"one of 8": mean, "best of 8": measure([some[best(metrics, some)[0]].audio for some in eight], asked)}
+    return {"one of 8": mean, "best of 8": measure([some[choose_best(metrics, some)[0]].audio for some in eight], asked)}
 
 
 def steps_at(audio: Tensor, places: Sequence[int], window: float = 0.04) -> tuple[list[float], list[float]]:
@@ -136,7 +136,7 @@ def main() -> None:
         print(common.table(rows[-1:]), flush=True)
 
     real = [note.audio() for note in notes]
-    coded = [sound.coded(model.autoencoder, one, RATE) for one in real]
+    coded = [codec_round_trip(model.autoencoder, one, RATE) for one in real]
     # a random permutation of the instruments is right by chance; of the pitches, how far those asked for lie apart
     apart = [abs(100 * (a.labels["pitch"] - b.labels["pitch"])) for a in notes for b in notes]
 
@@ -152,7 +152,7 @@ def main() -> None:
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, each=CANDIDATES)
     report["notes"] |= ranked(eight, few, metrics, heard)
     real_hits = [hit.audio() for hit in hits]
-    report["hits"] = {"real": of_hits(real_hits, hits), "through the codec": of_hits([sound.coded(model.autoencoder, one, RATE) for one in real_hits], hits)}
+    report["hits"] = {"real": of_hits(real_hits, hits), "through the codec": of_hits([codec_round_trip(model.autoencoder, one, RATE) for one in real_hits], hits)}
     report["hits"]["generated"] = of_hits([some[0].audio for some in made(model, hits, steps=steps, guidance=guidance, seed=options.seed, pictures=True)], hits)
     few = audio_judge.evenly(hits, options.ranked)
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, pictures=True, each=CANDIDATES)

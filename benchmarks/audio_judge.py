@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy
 import torch
+from mgzoo_autoencoders.dacvae_codec import codec_round_trip
 from torch import Tensor
 
-from mgzoo import media, sound
+from mgzoo import media
+from mgzoo.media.audio import mono, resample, slice_padded
+from mgzoo.media.spectrogram import mel_spectrogram
 
 DATA = Path(__file__).parents[1] / "data" / "sounds48"
 COMBINATIONS = DATA.parent / "sounds48_held_out_combinations.txt"
@@ -40,7 +43,7 @@ class Heard:
     def audio(self) -> Tensor:
         """(1, 76800) float32."""
         found = media.read(DATA / self.labels["file"])
-        return sound.cut(sound.resample(sound.mono(found.audio), found.rate, RATE), 0, SAMPLES)
+        return slice_padded(resample(mono(found.audio), found.rate, RATE), 0, SAMPLES)
 
     def clip(self) -> media.Media:
         return media.read(DATA / self.labels["file"])
@@ -124,7 +127,7 @@ def timbre(audio: Tensor) -> Tensor:
     """(1, N) -> features of how the sound begins and goes on: from its loudest rise, 24 mel bands in 12 steps of 60 ms, less their mean."""
     level = audio / audio.abs().max().clamp_min(1e-6)
     start = int((onsets(level) or [0.0])[0] * RATE)
-    bands = sound.mel(sound.cut(level, start, round(0.75 * RATE)), RATE, size=2048, hop=960, bands=24)[0]
+    bands = mel_spectrogram(slice_padded(level, start, round(0.75 * RATE)), RATE, size=2048, hop=960, bands=24)[0]
     steps = torch.nn.functional.adaptive_avg_pool1d(bands, 12)
     return torch.cat([(steps - steps.mean()).flatten(), torch.fft.rfft(steps - steps.mean(0), dim=0).abs()[1:9].flatten()])
 
@@ -149,7 +152,7 @@ def judge(codec=None, ridge: float = 30.0) -> Judge:
     third of them); what a model makes has been through one, which keeps less of the highs than the judge of real notes expects."""
     notes = sounds("note")[:: 3 if codec else 1]
     heard = [note.audio() for note in notes]
-    features = torch.stack([timbre(sound.coded(codec, one, RATE) if codec else one) for one in heard])
+    features = torch.stack([timbre(codec_round_trip(codec, one, RATE) if codec else one) for one in heard])
     names = sorted({note.labels["instrument"] for note in notes})
     target = torch.nn.functional.one_hot(torch.tensor([names.index(note.labels["instrument"]) for note in notes]), len(names)).float()
     mean, spread = features.mean(0), features.std(0).clamp_min(1e-3)

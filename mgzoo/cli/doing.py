@@ -93,9 +93,9 @@ def generate(arguments) -> int:
     called = request.get("prompt") or next((Path(request[ask.name]).stem for ask in asked if ask.kind in FILES and ask.name in request), "")
     path = media.save(out or _unused(Path(slug(called) + _suffix(media))))
     if media.audio is not None and "sound" in asks.emits(config):
-        from mgzoo import sound
+        from mgzoo.media.spectrogram import draw_spectrogram
 
-        output.note(f"spectrogram: {sound.spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
+        output.note(f"spectrogram: {draw_spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
     print(path)
     return 0
 

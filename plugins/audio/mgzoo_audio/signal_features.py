@@ -33,7 +33,7 @@ def onset_strength(audio: Tensor, rate: int) -> Tensor:
     return torch.cat([flux.new_zeros(1), flux])
 
 
-def turns(video: Tensor, size: int = 32) -> Tensor:
+def motion_reversals(video: Tensor, size: int = 32) -> Tensor:
     """uint8 (F, Y, X, 3) -> (F,), at least 0: how far the main motion of a clip turns round at each frame.
 
     The main motion is the first principal component of the frames; the turn at one of its extremes is how far the extreme stands out on its

@@ -1,45 +1,27 @@
-"""A sound as it is taken in, and as it is given out: rate, level, and the join of what was given with what is new.
+"""A given sound on its way in, and the join of what was given with what is new.
 
 Shape letters: A channels, N samples.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from mgzoo import sound
 from mgzoo.media import Media
-from mgzoo.spec import MgzooError
+from mgzoo.media.audio import downmix, resample, validate_audio
 from mgzoo_audio.request import Plan
 
-OVERSAMPLED = 4  # for the true peak, as ITU-R BS.1770-4, annex 2 has it
 CHANNELS = 2
 
 
-def received(audio: Media, rate: int) -> Tensor:
+def prepare_given(audio: Media, rate: int) -> Tensor:
     """A given sound (A, N) at the model's rate, silence included, more than two channels mixed down to them. Raises MgzooError for what is no sound."""
-    given = sound.checked(audio.audio, audio.rate, origin="--audio", silent=True)
-    return sound.resample(sound.downmix(given, CHANNELS) if len(given) > CHANNELS else given, audio.rate, rate)
+    given = validate_audio(audio.audio, audio.rate, origin="--audio", silent=True)
+    return resample(downmix(given, CHANNELS) if len(given) > CHANNELS else given, audio.rate, rate)
 
 
-def true_peak(audio: Tensor, rate: int) -> float:
-    """Largest magnitude of (A, N) between its samples too, by fourfold oversampling; 1 is full scale."""
-    over = sound.resample(audio, rate, OVERSAMPLED * rate)
-    return max(float(audio.abs().max()), float(over.abs().max())) if audio.numel() else 0.0
-
-
-def levelled(audio: Tensor, rate: int, lufs: float, peak: float) -> Tensor:
-    """(A, N) at this loudness, or as near below as a true peak of at most ``peak`` dB of full scale allows. Silence stays as it is."""
-    found, highest = sound.loudness(audio, rate), true_peak(audio, rate)
-    if found == -math.inf or highest < sound.SILENT:
-        return audio
-    return audio * min(10 ** ((lufs - found) / 20), 10 ** (peak / 20) / highest)
-
-
-def joined(given: Tensor, made: Tensor, plan: Plan, origin: int, fade: int, peak: float) -> Tensor:
+def splice(given: Tensor, made: Tensor, plan: Plan, origin: int, fade: int, peak: float) -> Tensor:
     """The given sound (A, N) with the new stretch in it or at one end of it -> (A, N').
 
     made: what was sampled (A, M), its first sample at ``origin`` in the given sound's time; it goes on beyond the new stretch, where it is the

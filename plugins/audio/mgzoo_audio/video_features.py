@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgzoo.media import uint8_to_float
+
 CHUNK = 64  # frames made small at once
 
 
@@ -29,7 +31,7 @@ class Footage:
     start: float = 0.0
 
 
-def small(video: Tensor, size: int) -> Tensor:
+def shrink_frames(video: Tensor, size: int) -> Tensor:
     """uint8 (F, Y, X, 3) -> uint8 (F, size, size, 3), squeezed, so that nothing at the sides is lost."""
     if video.shape[1:3] == (size, size):
         return video
@@ -40,12 +42,12 @@ def small(video: Tensor, size: int) -> Tensor:
     return torch.cat(made)
 
 
-def pixels(video: Tensor, size: int) -> Tensor:
+def frames_to_float(video: Tensor, size: int) -> Tensor:
     """uint8 (F, Y, X, 3) -> float32 (3, F, size, size) in [-1, 1]."""
-    return (small(video, size).float() / 127.5 - 1).permute(3, 0, 1, 2).contiguous()
+    return uint8_to_float(shrink_frames(video, size))
 
 
-def spread(frames: int, fps: float, times: int, rate: float, start: float = 0.0) -> Tensor:
+def frame_weights(frames: int, fps: float, times: int, rate: float, start: float = 0.0) -> Tensor:
     """(T, F) float: how much of each frame each latent sees; the rows sum to one.
 
     Latent k lasts from start + k / rate to start + (k + 1) / rate, frame f is shown from f / fps to (f + 1) / fps, the last one for ever
@@ -58,7 +60,7 @@ def spread(frames: int, fps: float, times: int, rate: float, start: float = 0.0)
     return (overlap.clamp_min(0) * rate).float()
 
 
-def at_latents(features: Tensor, footage: Footage, times: int, rate: float) -> Tensor:
+def resample_features(features: Tensor, footage: Footage, times: int, rate: float) -> Tensor:
     """Features (at least F, D) of a clip's frames -> (T, D) of a sound of ``times`` latents, ``rate`` a second."""
-    share_TF = spread(footage.frames, footage.fps, times, rate, footage.start)
+    share_TF = frame_weights(footage.frames, footage.fps, times, rate, footage.start)
     return share_TF.to(features) @ features[: footage.frames]

@@ -1,6 +1,7 @@
 """Sound as tensors: each function against a formula, a published value or a counter-example."""
 
 import math
+import sys
 
 import av
 import numpy
@@ -8,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mgzoo import media, sound
+from mgzoo import media
 from mgzoo.media import Media
+from mgzoo.media.audio import mono, read_audio, resample, slice_padded, validate_audio
+from mgzoo.media.spectrogram import draw_spectrogram, mel_filters, mel_spectrogram, stft_magnitude
 from mgzoo.spec import MgzooError
 
 
@@ -28,7 +31,7 @@ def pitch(audio: torch.Tensor, rate: int) -> float:
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 44_101, 96_000, 192_000])
 def test_resampling_keeps_length_time_and_tone(rate):
     audio = sine(1000, 0.5, rate, 0.5)
-    found = sound.resample(audio, rate, 48_000)
+    found = resample(audio, rate, 48_000)
     assert found.shape == (1, round(audio.shape[1] * 48_000 / rate))
     wanted = sine(1000, 0.5, 48_000, 0.5)[:, : found.shape[1]]
     middle = slice(2000, -2000)
@@ -37,35 +40,35 @@ def test_resampling_keeps_length_time_and_tone(rate):
 
 def test_resampling_lets_nothing_fold_back():
     high = sine(20_000, 0.5, 48_000)
-    assert sound.resample(high, 48_000, 16_000)[:, 500:-500].abs().max() < 0.01
-    assert sound.resample(sine(3000, 0.5), 48_000, 16_000)[:, 500:-500].abs().max() > 0.95
+    assert resample(high, 48_000, 16_000)[:, 500:-500].abs().max() < 0.01
+    assert resample(sine(3000, 0.5), 48_000, 16_000)[:, 500:-500].abs().max() > 0.95
 
 
 def test_resampling_of_little_and_nothing():
-    assert sound.resample(torch.zeros(2, 0), 8_000, 48_000).shape == (2, 0)
-    assert sound.resample(torch.zeros(2, 1), 8_000, 48_000).shape == (2, 6)
+    assert resample(torch.zeros(2, 0), 8_000, 48_000).shape == (2, 0)
+    assert resample(torch.zeros(2, 1), 8_000, 48_000).shape == (2, 6)
     audio = torch.rand(2, 100)
-    assert torch.equal(sound.resample(audio, 48_000, 48_000), audio)
+    assert torch.equal(resample(audio, 48_000, 48_000), audio)
     with pytest.raises(MgzooError, match="cannot resample from 0"):
-        sound.resample(audio, 0, 48_000)
+        resample(audio, 0, 48_000)
 
 
 def test_mono_leaves_out_the_low_frequency_channel():
-    assert torch.allclose(sound.mono(torch.tensor([[1.0], [0.0]])), torch.tensor([[0.5]]))
+    assert torch.allclose(mono(torch.tensor([[1.0], [0.0]])), torch.tensor([[0.5]]))
     surround = torch.zeros(6, 4)
     surround[3] = 1.0
-    assert not sound.mono(surround).any()
+    assert not mono(surround).any()
     surround[2] = 1.0
-    assert torch.allclose(sound.mono(surround), torch.full((1, 4), 0.5**0.5))
+    assert torch.allclose(mono(surround), torch.full((1, 4), 0.5**0.5))
 
 
 def test_cut_pads_with_silence_on_either_side():
     audio = torch.arange(1.0, 6.0)[None]
-    assert sound.cut(audio, 1, 3).tolist() == [[2, 3, 4]]
-    assert sound.cut(audio, 3, 4).tolist() == [[4, 5, 0, 0]]
-    assert sound.cut(audio, -2, 4).tolist() == [[0, 0, 1, 2]]
-    assert sound.cut(audio, 9, 2).tolist() == [[0, 0]]
-    assert sound.cut(audio, -5, 3).tolist() == [[0, 0, 0]]
+    assert slice_padded(audio, 1, 3).tolist() == [[2, 3, 4]]
+    assert slice_padded(audio, 3, 4).tolist() == [[4, 5, 0, 0]]
+    assert slice_padded(audio, -2, 4).tolist() == [[0, 0, 1, 2]]
+    assert slice_padded(audio, 9, 2).tolist() == [[0, 0]]
+    assert slice_padded(audio, -5, 3).tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,12 @@ def test_cut_pads_with_silence_on_either_side():
 )
 def test_sound_that_no_model_may_take(audio, said):
     with pytest.raises(MgzooError, match=said):
-        sound.checked(audio, 48_000, origin="x.wav")
+        validate_audio(audio, 48_000, origin="x.wav")
 
 
 def test_sound_a_little_too_loud_is_clipped():
-    assert sound.checked(torch.tensor([[0.5, 1.005]]), 48_000, origin="x").tolist() == [[0.5, 1.0]]
-    assert not sound.checked(torch.zeros(1, 9), 48_000, origin="x", silent=True).any()
+    assert validate_audio(torch.tensor([[0.5, 1.005]]), 48_000, origin="x").tolist() == [[0.5, 1.0]]
+    assert not validate_audio(torch.zeros(1, 9), 48_000, origin="x", silent=True).any()
 
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -106,7 +109,7 @@ def write(path, audio: torch.Tensor, rate: int, layout: str, codec: str = "flac"
 def test_reading_any_rate_and_layout(tmp_path, rate, layout, channels):
     audio = torch.stack([sine(200 + 100 * i, 0.2, rate, 0.5)[0] for i in range(channels)])
     write(tmp_path / "x.wav", audio, rate, layout, "pcm_s16le")
-    found, said = sound.read(tmp_path / "x.wav")
+    found, said = read_audio(tmp_path / "x.wav")
     assert (said, found.shape) == (rate, audio.shape)
     assert (found - audio).abs().max() < 1e-4
 
@@ -115,7 +118,7 @@ def test_reading_the_sound_of_a_clip_in_time(tmp_path):
     audio = torch.zeros(1, 48_000)
     audio[:, 24_000:24_048] = 0.9
     Media(video=torch.zeros(10, 16, 16, 3, dtype=torch.uint8), fps=10.0, audio=audio, rate=48_000).save(tmp_path / "x.mp4")
-    found, rate = sound.read(tmp_path / "x.mp4")
+    found, rate = read_audio(tmp_path / "x.mp4")
     assert rate == 48_000 and found.shape == (1, 48_000)
     assert abs(found[0].abs().argmax().item() - 24_024) < 100  # AAC's priming samples are gone
 
@@ -126,7 +129,7 @@ def test_files_without_sound_are_refused(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"RIFF of nothing")
     for name, said in (("x.mp4", "no sound"), ("x.png", "no sound"), ("x.wav", "damaged"), ("y.wav", "no such file")):
         with pytest.raises(MgzooError, match=said):
-            sound.read(tmp_path / name)
+            read_audio(tmp_path / name)
 
 
 def test_a_corrupt_packet_is_told_and_not_skipped(tmp_path):
@@ -134,7 +137,7 @@ def test_a_corrupt_packet_is_told_and_not_skipped(tmp_path):
     data = bytearray((tmp_path / "x.flac").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 9000] = bytes(9000)
     (tmp_path / "x.flac").write_bytes(data)
-    for reading in (sound.read, media.read):
+    for reading in (read_audio, media.read):
         with pytest.raises(MgzooError, match="damaged|says"):
             reading(tmp_path / "x.flac")
 
@@ -144,80 +147,22 @@ def test_a_file_cut_short_is_told(tmp_path):
     data = (tmp_path / "x.flac").read_bytes()
     (tmp_path / "x.flac").write_bytes(data[: len(data) // 2])
     with pytest.raises(MgzooError, match="damaged|says"):
-        sound.read(tmp_path / "x.flac")
+        read_audio(tmp_path / "x.flac")
 
 
-# ---------------------------------------------------------------------------------------------------- loudness
-
-
-def test_k_weighting_is_the_published_table():
-    (shelf, under), (high, below) = sound.k_weighting(48_000)  # ITU-R BS.1770-4, tables 1 and 2
-    assert shelf == pytest.approx((1.53512485958697, -2.69169618940638, 1.19839281085285), abs=1e-9)
-    assert under == pytest.approx((1.0, -1.69065929318241, 0.73248077421585), abs=1e-9)
-    assert high == pytest.approx((1.0, -2.0, 1.0))
-    assert below == pytest.approx((1.0, -1.99004745483398, 0.99007225036621), abs=1e-9)
-
-
-@pytest.mark.parametrize(("rate", "apart"), [(48_000, 0.02), (44_100, 0.02), (16_000, 0.05)])
-def test_loudness_of_the_published_tone(rate, apart):
-    # "If a 0 dB FS, 997 Hz sine wave is applied to the left, center, or right channel input, the indicated loudness will equal -3.01 LKFS."
-    assert sound.loudness(sine(997, 2.0, rate), rate) == pytest.approx(-3.01, abs=apart)
-    assert sound.loudness(sine(997, 2.0, rate, channels=2), rate) == pytest.approx(0.0, abs=apart)
-    assert sound.loudness(sine(997, 2.0, rate, 0.1), rate) == pytest.approx(-23.01, abs=apart)
-
-
-def test_silence_between_sounds_does_not_count():
-    tone, quiet = sine(997, 3.0, level=0.1), torch.zeros(1, 144_000)
-    assert sound.loudness(torch.cat([tone, quiet], 1), 48_000) == pytest.approx(sound.loudness(tone, 48_000), abs=0.3)
-    assert sound.loudness(quiet, 48_000) == -math.inf
-
-
-def test_normalising_reaches_the_loudness_and_never_clips():
-    tone = sine(997, 2.0, level=0.05)
-    assert sound.loudness(sound.normalised(tone, 48_000, -20.0), 48_000) == pytest.approx(-20.0, abs=0.01)
-    click = torch.zeros(1, 48_000)
-    click[0, ::4800] = 0.5
-    found = sound.normalised(click, 48_000, -10.0, peak=-1.0)
-    assert found.abs().max() == pytest.approx(10 ** (-1 / 20), abs=1e-5)
-    assert not sound.normalised(torch.zeros(1, 48_000), 48_000).any()
-
-
-# ---------------------------------------------------------------------------------------------------- spectra and distances
+# ---------------------------------------------------------------------------------------------------- spectra
 
 
 def test_spectrum_of_a_full_scale_sine_is_one_at_its_frequency():
-    found = sound.spectrum(sine(3000, 0.5), 1024)[0]
+    found = stft_magnitude(sine(3000, 0.5), 1024)[0]
     assert found.shape[0] == 513 and found[:, 10:-10].mean(1).argmax() == 64
     assert found[64, 10:-10].mean() == pytest.approx(1.0, abs=0.01)
 
 
-def test_distances_are_zero_of_the_same_and_in_decibels():
-    audio = 0.5 * (2 * torch.rand(2, 1, 24_000, generator=torch.Generator().manual_seed(0)) - 1)
-    assert sound.log_spectral_distance(audio, audio).abs().max() == 0
-    # Away from the floor, half the level is 6 dB everywhere.
-    assert sound.log_spectral_distance(0.5 * audio, audio)[0].item() == pytest.approx(6.02, abs=0.05)
-    assert sound.stft_loss(audio, audio, (512, 128)).item() == 0
-
-
-def test_si_sdr_is_the_ratio_that_was_mixed_and_blind_to_level():
-    draw = torch.Generator().manual_seed(0)
-    clean, noise = torch.randn(1, 48_000, generator=draw), torch.randn(1, 48_000, generator=draw)
-    assert sound.si_sdr(clean + 0.1 * noise, clean).item() == pytest.approx(20.0, abs=0.2)
-    assert sound.si_sdr(3 * (clean + 0.1 * noise), clean).item() == pytest.approx(20.0, abs=0.2)
-    assert sound.si_sdr(noise, clean).item() < -20
-
-
-def test_gradients_of_the_losses_are_finite_in_silence():
-    output = torch.zeros(1, 1, 4096, requires_grad=True)
-    loss = sound.stft_loss(output, torch.zeros(1, 1, 4096), (512, 64)) + sound.si_sdr(output, torch.zeros(1, 1, 4096)).mean()
-    loss.backward()
-    assert torch.isfinite(output.grad).all()
-
-
 def test_mel_bands_rise_with_pitch_and_weigh_the_same():
-    filters = sound.mel_filters(48_000, 2048, 80)
+    filters = mel_filters(48_000, 2048, 80)
     assert filters.shape == (80, 1025) and torch.allclose(filters.sum(1), torch.ones(80))
-    bands = [sound.mel(sine(hertz, 0.3), 48_000)[0].mean(-1).argmax().item() for hertz in (200, 800, 3000, 12_000)]
+    bands = [mel_spectrogram(sine(hertz, 0.3), 48_000)[0].mean(-1).argmax().item() for hertz in (200, 800, 3000, 12_000)]
     assert bands == sorted(bands) and len(set(bands)) == 4
 
 
@@ -226,7 +171,7 @@ def test_mel_bands_rise_with_pitch_and_weigh_the_same():
 
 def test_a_spectrogram_shows_the_tone_where_it_is(tmp_path):
     audio = torch.cat([torch.zeros(1, 24_000), sine(1000, 0.5, level=0.8)], 1)
-    path = sound.spectrogram(audio, 48_000, tmp_path / "x.png", title="a tone")
+    path = draw_spectrogram(audio, 48_000, tmp_path / "x.png", title="a tone")
     picture = numpy.asarray(Image.open(path)).astype(int).sum(2)
     body = picture[94:254, 56:-8]
     half = body.shape[1] // 2
@@ -238,9 +183,19 @@ def test_a_spectrogram_shows_the_tone_where_it_is(tmp_path):
 
 @pytest.mark.parametrize("samples", [1, 7, 480])
 def test_a_spectrogram_of_very_little(tmp_path, samples):
-    assert Image.open(sound.spectrogram(torch.full((2, samples), 0.5), 48_000, tmp_path / "x.png")).size[0] > 300
+    assert Image.open(draw_spectrogram(torch.full((2, samples), 0.5), 48_000, tmp_path / "x.png")).size[0] > 300
 
 
 def test_no_spectrogram_of_nothing(tmp_path):
     with pytest.raises(MgzooError, match="no sample"):
-        sound.spectrogram(torch.zeros(1, 0), 48_000, tmp_path / "x.png")
+        draw_spectrogram(torch.zeros(1, 0), 48_000, tmp_path / "x.png")
+
+
+# ---------------------------------------------------------------------------------------------------- the former module
+
+
+def test_names_of_before_are_the_same_functions_and_warn_once():
+    sys.modules.pop("mgzoo.sound", None)
+    with pytest.warns(DeprecationWarning, match="is now mgzoo.media.audio") as said:
+        from mgzoo.sound import cut, read, spectrogram
+    assert (cut, read, spectrogram) == (slice_padded, read_audio, draw_spectrogram) and len(said) == 1

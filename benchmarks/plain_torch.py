@@ -1,4 +1,4 @@
-"""A page of plain PyTorch training, as the training benchmarks hold it against mgzoo's loop: no engine, no stream, no journal."""
+"""A page of plain PyTorch training, as the training benchmarks hold it against mgzoo's loop: no engine, no stream, no metrics log."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from mgzoo.model import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo.tasks import encode_example, override_sampler
-from mgzoo.train.stages import plans
+from mgzoo.train.stages import plan_stages
 from mgzoo_personalize.pairs import Reference as Picture
 
 RECIPE = """
@@ -68,7 +68,7 @@ def clip(colour, frames=8, reference=None, caption="person"):
 def test_the_stages_train_what_they_say(model, file):
     recipe = mgzoo.compose(file)
     wanted = [["encoders.reference"], ["backbone"], ["backbone", "encoders.reference"]]
-    for span, names in zip(plans(recipe), wanted, strict=True):
+    for span, names in zip(plan_stages(recipe), wanted, strict=True):
         assert [name for name in model.task.trained(model) if name not in span.frozen] == names
 
 

@@ -16,16 +16,16 @@ from mgzoo.spec import MgzooError
 REMEDY = "look at the part that is named and at the batch of this step; lower train.lr if it happens after a while"
 
 
-def watch(model: nn.Module) -> list:
+def add_hooks(model: nn.Module) -> list:
     """Hooks on every part's forward; keep the handles and `remove` them when done."""
     return [
-        part.register_forward_hook(lambda module, given, result, name=name: check(name, given, result))
+        part.register_forward_hook(lambda module, given, result, name=name: check_output(name, given, result))
         for name in model.part_names()
         if isinstance(part := model.part(name), nn.Module)
     ]
 
 
-def check(name: str, given: tuple, result) -> None:
+def check_output(name: str, given: tuple, result) -> None:
     """Raise MgzooError unless what part `name` made of `given` is finite; assert that it has the shape its kind promises."""
     for tensor in tensors(result):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

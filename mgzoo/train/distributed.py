@@ -1,4 +1,4 @@
-"""The ranks of a run: where this process stands, what all of them agree on, and what none of them draws differently."""
+"""The ranks of a run: joining the process group, reductions of Python values over the ranks, and random seeds that do not depend on the rank."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process stands: its rank among `world` processes and its device."""
+class RankInfo:
+    """The rank of this process among `world_size` processes, and its device."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         return self.rank == 0
 
 
-def distributed() -> Place:
+def init_distributed() -> RankInfo:
     """Join the process group that the launcher (`torchrun`, `deepspeed`) describes, or be a group of one: no port is opened then."""
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -59,10 +59,10 @@ def distributed() -> Place:
     if not cuda:
         keep_freed_memory()
         if torch.distributed.get_world_size() > 1:
-            from mgzoo.train.gloo import Gloo
+            from mgzoo.train.cpu_collectives import GlooBackend
 
-            deepspeed.comm.comm.cdb = Gloo(TIMEOUT)
-    return Place(rank=torch.distributed.get_rank(), world=torch.distributed.get_world_size(), device=device)
+            deepspeed.comm.comm.cdb = GlooBackend(TIMEOUT)
+    return RankInfo(rank=torch.distributed.get_rank(), world_size=torch.distributed.get_world_size(), device=device)
 
 
 def keep_freed_memory() -> bool:
@@ -95,22 +95,22 @@ def silence() -> Iterator[None]:
             os.close(saved)
 
 
-def from_first(place: Place, ask: Callable[[], Any]) -> Any:
+def on_first_rank(rank_info: RankInfo, ask: Callable[[], Any]) -> Any:
     """What `ask` gives on rank 0, on every rank; where it raises there, all raise the same."""
     answer: list = [None, None]
-    if place.first:
+    if rank_info.is_first:
         try:
             answer[0] = ask()
         except Exception as error:
             answer[1] = error
-    if place.world > 1:
+    if rank_info.world_size > 1:
         torch.distributed.broadcast_object_list(answer, src=0)
     if answer[1] is not None:
         raise answer[1]
     return answer[0]
 
 
-def seeded(device: torch.device, *key) -> torch.Generator:
+def seeded_generator(device: torch.device, *key) -> torch.Generator:
     """A generator whose seed is made of `key`; torch's and Python's global generators are seeded beside it."""
     digest = blake3(repr(key).encode()).digest(length=16)
     own, general = (int.from_bytes(digest[i : i + 8], "little") >> 1 for i in (0, 8))
@@ -119,41 +119,41 @@ def seeded(device: torch.device, *key) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(own)
 
 
-def agree(place: Place, loss: float, heard: int) -> tuple[float, int]:
-    """(mean loss over the ranks, the signal that any of them heard or 0)."""
-    if place.world == 1:
-        return loss, heard
-    mine = torch.tensor([loss, heard], dtype=torch.float64, device=place.device)
-    every = [torch.empty_like(mine) for _ in range(place.world)]
+def reduce_status(rank_info: RankInfo, loss: float, received: int) -> tuple[float, int]:
+    """(mean loss over the ranks, the signal that any of them received or 0)."""
+    if rank_info.world_size == 1:
+        return loss, received
+    mine = torch.tensor([loss, received], dtype=torch.float64, device=rank_info.device)
+    every = [torch.empty_like(mine) for _ in range(rank_info.world_size)]
     torch.distributed.all_gather(every, mine)
-    return sum(float(one[0]) for one in every) / place.world, max(int(one[1]) for one in every)
+    return sum(float(one[0]) for one in every) / rank_info.world_size, max(int(one[1]) for one in every)
 
 
-def precision(place: Place) -> str:
+def common_precision(rank_info: RankInfo) -> str:
     """What ``train.precision: auto`` means to all ranks: bf16 where every rank's device has instructions for it."""
-    every: list = [None] * place.world
-    torch.distributed.all_gather_object(every, preferred(place.device.type))
+    every: list = [None] * rank_info.world_size
+    torch.distributed.all_gather_object(every, preferred(rank_info.device.type))
     return "bf16" if set(every) == {"bf16"} else "fp32"
 
 
-def anyone(place: Place, flag: bool) -> bool:
+def any_rank(rank_info: RankInfo, flag: bool) -> bool:
     """Whether it is so on any rank."""
-    mine = torch.tensor([float(flag)], device=place.device)
+    mine = torch.tensor([float(flag)], device=rank_info.device)
     torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX)
     return bool(mine.item())
 
 
-def combined(place: Place, numbers: Mapping[str, Any], how: Callable[[list], Any]) -> dict[str, Any]:
+def reduce_counts(rank_info: RankInfo, numbers: Mapping[str, Any], how: Callable[[list], Any]) -> dict[str, Any]:
     """Each number's `how` (sum, max, a mean) over the ranks that have it, in order of name."""
-    every: list = [dict(numbers)] * place.world
-    if place.world > 1:
+    every: list = [dict(numbers)] * rank_info.world_size
+    if rank_info.world_size > 1:
         torch.distributed.all_gather_object(every, dict(numbers))
     return {name: how([one[name] for one in every if name in one]) for name in sorted({name for one in every for name in one})}
 
 
-def mean(place: Place, terms: Mapping[str, float]) -> dict[str, float]:
+def mean_over_ranks(rank_info: RankInfo, terms: Mapping[str, float]) -> dict[str, float]:
     """Each term's mean over the ranks that have it."""
-    every: list = [None] * place.world
+    every: list = [None] * rank_info.world_size
     torch.distributed.all_gather_object(every, dict(terms))
     names = dict.fromkeys(name for one in every for name in one)
     return {name: sum(values) / len(values) for name in names if (values := [one[name] for one in every if name in one])}

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mgzoo.train import ranks
+from mgzoo.train.distributed import reduce_counts
 
 
-def counted(loop) -> dict[str, int]:
+def collect_counts(loop) -> dict[str, int]:
     """``part.what`` -> number, of these processes and this stage, without what is nothing. Every rank calls this.
 
     Ranks look at the same data, so the largest of their numbers counts; their models read samples of their own: the sum.
     """
-    data = ranks.combined(loop.place, {f"data.{key}": number for key, number in _of(loop.data).items()}, max)
-    return {key: number for key, number in (data | ranks.combined(loop.place, _of(loop.model), sum)).items() if number}
+    data = reduce_counts(loop.rank_info, {f"data.{key}": number for key, number in _of(loop.data).items()}, max)
+    return {key: number for key, number in (data | reduce_counts(loop.rank_info, _of(loop.model), sum)).items() if number}
 
 
 def _of(counter: Any) -> dict[str, int]:
@@ -25,6 +25,6 @@ def _of(counter: Any) -> dict[str, int]:
     return {key: int(number) for key, number in counts().items()} if callable(counts) else {}
 
 
-def in_words(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """The counts in a line."""
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())

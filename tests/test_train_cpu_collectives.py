@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgzoo.train import gloo
+from mgzoo.train import cpu_collectives
 
 RANKS = 3
 
@@ -20,25 +20,25 @@ def worker(path: Path) -> None:
     """One rank: each collective once, and what it gave."""
     import deepspeed
 
-    from mgzoo.train import ranks
+    from mgzoo.train import distributed
 
     torch.set_num_threads(1)
-    place = ranks.distributed()
+    rank_info = distributed.init_distributed()
     dist = deepspeed.comm
-    assert isinstance(dist.comm.cdb, gloo.Gloo)
+    assert isinstance(dist.comm.cdb, cpu_collectives.GlooBackend)
     found = {}
     for name, dtype in (("wide", torch.float32), ("narrow", torch.bfloat16)):
-        given = torch.randn(RANKS * 40, generator=torch.Generator().manual_seed(place.rank)).to(dtype)
+        given = torch.randn(RANKS * 40, generator=torch.Generator().manual_seed(rank_info.rank)).to(dtype)
         out, inside = torch.empty(40, dtype=dtype), given.clone()
         dist.reduce_scatter_fn(out, given.clone())
-        dist.reduce_scatter_fn(inside.view(RANKS, -1)[place.rank], inside)
+        dist.reduce_scatter_fn(inside.view(RANKS, -1)[rank_info.rank], inside)
         whole, shared = torch.empty_like(given), torch.zeros_like(given)
         dist.allgather_fn(whole, given[:40])
-        shared.view(RANKS, -1)[place.rank] = given[:40]
-        handle = dist.allgather_fn(shared, shared.view(RANKS, -1)[place.rank], async_op=True)
+        shared.view(RANKS, -1)[rank_info.rank] = given[:40]
+        handle = dist.allgather_fn(shared, shared.view(RANKS, -1)[rank_info.rank], async_op=True)
         handle.wait()
-        found[name] = {"given": given, "sum": out, "sum in place": inside.view(RANKS, -1)[place.rank].clone(), "all": whole, "all in place": shared}
-    torch.save(found, path / f"{place.rank}.pt")
+        found[name] = {"given": given, "sum": out, "sum in place": inside.view(RANKS, -1)[rank_info.rank].clone(), "all": whole, "all in place": shared}
+    torch.save(found, path / f"{rank_info.rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_two_bfloat16_numbers_are_summed_in_float32():
     """On two ranks no float32 copy is made: torch's own sum must be it."""
     a, b = (torch.randn(10_000, generator=torch.Generator().manual_seed(seed)).bfloat16() for seed in (0, 1))
     total = a.clone()
-    gloo.add(total, [b])
+    cpu_collectives.add_in_float32(total, [b])
     assert torch.equal(total, (a.float() + b.float()).bfloat16())
 
 

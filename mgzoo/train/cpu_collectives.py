@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 from torch.distributed import Work
 
 
-class Gloo(TorchBackend):
+class GlooBackend(TorchBackend):
     """DeepSpeed's backend over torch.distributed, with another reduce-scatter and all-gather. Sums only."""
 
     def __init__(self, timeout):
@@ -24,20 +24,20 @@ class Gloo(TorchBackend):
 
     def reduce_scatter_tensor(self, output_tensor, input_tensor, op=None, group=None, async_op=False):
         """Sum over the ranks share r of `input_tensor` into `output_tensor` of rank r (which may be that share)."""
-        me, peers = places(group)
+        me, peers = group_ranks(group)
         shares = input_tensor.view(len(peers), -1)
-        others, works = receive(output_tensor, peers, group)
+        others, works = start_receiving(output_tensor, peers, group)
         works += [distributed.isend(share, peer, group=group) for share, peer in zip(shares, peers, strict=True) if peer != me]
-        Done(works).wait()
+        Works(works).wait()
         mine = shares[peers.index(me)]
         if mine.data_ptr() != output_tensor.data_ptr():
             output_tensor.copy_(mine.view_as(output_tensor))
-        add(output_tensor, others)
-        return Done(())
+        add_in_float32(output_tensor, others)
+        return Works(())
 
     def all_gather_into_tensor(self, output_tensor, input_tensor, group=None, async_op=False):
         """Every rank's `input_tensor`, one after the other, in `output_tensor` (of which it may be a share)."""
-        me, peers = places(group)
+        me, peers = group_ranks(group)
         works = []
         for share, peer in zip(output_tensor.view(len(peers), -1), peers, strict=True):
             if peer != me:
@@ -45,13 +45,13 @@ class Gloo(TorchBackend):
                 works.append(distributed.isend(input_tensor, peer, group=group))
             elif share.data_ptr() != input_tensor.data_ptr():
                 share.copy_(input_tensor.view(-1))
-        done = Done(works)
+        done = Works(works)
         if not async_op:
             done.wait()
         return done
 
 
-class Done:
+class Works:
     """A handle on several sends and receives."""
 
     def __init__(self, works: Sequence[Work]):
@@ -62,19 +62,19 @@ class Done:
             work.wait()
 
 
-def places(group) -> tuple[int, list[int]]:
+def group_ranks(group) -> tuple[int, list[int]]:
     """(this rank, all ranks of `group`)."""
     return distributed.get_rank(), distributed.get_process_group_ranks(group or distributed.group.WORLD)
 
 
-def receive(like: Tensor, peers: Sequence[int], group) -> tuple[list[Tensor], list[Work]]:
+def start_receiving(like: Tensor, peers: Sequence[int], group) -> tuple[list[Tensor], list[Work]]:
     """A tensor like `like` from each of the peers but this one, not yet there, and what to wait for."""
     peers = [peer for peer in peers if peer != distributed.get_rank()]
     others = [torch.empty(like.numel(), dtype=like.dtype) for _ in peers]
     return others, [distributed.irecv(other, peer, group=group) for other, peer in zip(others, peers, strict=True)]
 
 
-def add(total: Tensor, others: Sequence[Tensor]) -> None:
+def add_in_float32(total: Tensor, others: Sequence[Tensor]) -> None:
     """Add the others to `total`, rounding once: two bfloat16 numbers are summed in float32 by torch, more of them here."""
     wide = total.float() if len(others) > 1 and total.dtype != torch.float32 else total
     for other in others:
@@ -83,7 +83,7 @@ def add(total: Tensor, others: Sequence[Tensor]) -> None:
         total.copy_(wide)
 
 
-def sum_at_owners(optimizer) -> None:
+def reduce_at_owners(optimizer) -> None:
     """Let ZeRO 1 and 2 (with `reduce_scatter`, without `use_multi_rank_bucket_allreduce`) send each slice of a bucket of gradients to the
     rank that owns it, all slices at once; DeepSpeed's own way sums one owner's after the other's.
 
@@ -99,16 +99,16 @@ def sum_at_owners(optimizer) -> None:
         average(tensor, communication_data_type)
         mine, works = [], []
         for owner, group, piece, sent, output in found:
-            me, peers = places(group)
+            me, peers = group_ranks(group)
             if peers[owner] != me:
                 works.append(distributed.isend(sent, peers[owner], group=group))
             else:
-                others, coming = receive(sent, peers, group)
+                others, coming = start_receiving(sent, peers, group)
                 works += coming
                 mine.append((piece, sent, others, output))
-        Done(works).wait()
+        Works(works).wait()
         for piece, total, others, output in mine:
-            add(total, others)
+            add_in_float32(total, others)
             if output is not None:  # where several batches are accumulated in float32
                 output.add_(total.view_as(output))
             if piece is not total:

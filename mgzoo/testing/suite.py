@@ -12,7 +12,7 @@ import pytest
 
 from mgzoo.discovery import discover, entry_points, known_distributions
 from mgzoo.spec import KINDS, MgzooError
-from mgzoo.testing.subject import Broken, Subject
+from mgzoo.testing.component_under_test import LawViolation, Subject
 
 MODULES = {
     "declaring": KINDS,
@@ -34,7 +34,7 @@ MODULES = {
 class Law:
     """One law. name: what its test is called. text: the law in a sentence. kinds: those it holds for.
 
-    Called with a `Subject`, it raises `Broken` (an `AssertionError`), or whatever the part raised, where it does not hold.
+    Called with a `Subject`, it raises `LawViolation` (an `AssertionError`), or whatever the part raised, where it does not hold.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _test(law: Law, concerned: list[Subject]) -> Callable:
         __tracebackhide__ = True
         try:
             law(component)
-        except Broken as error:
+        except LawViolation as error:
             said = f"{component} breaks a law: {law.text}\n    {error}"
         else:
             return

@@ -17,7 +17,7 @@ from mgzoo.media import Media
 from mgzoo.model import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
-from mgzoo.testing.losses import train
+from mgzoo.testing.training import overfit_one_batch
 
 RATE, HOP = 8000, 320
 RECIPE = """
@@ -345,7 +345,7 @@ def test_which_sound_belongs_to_which_word_and_picture_is_learnt(tmp_path):
     example = made.task.prepare(made, (seen + clips()) * 3)
     trained = torch.nn.ModuleDict({name.replace(".", "_"): made.part(name) for name in made.task.trained(made)})
     steps = iter(range(1000))
-    train(trained, lambda: made.task.loss(made, example, torch.Generator().manual_seed(next(steps))).total, 70, lambda found: False, lr=4e-3)
+    overfit_one_batch(trained, lambda: made.task.loss(made, example, torch.Generator().manual_seed(next(steps))).total, 70, lambda found: False, lr=4e-3)
     made.eval()
     latents = made.encode_clips(clips())
     for i in (0, 1):

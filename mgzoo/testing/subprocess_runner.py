@@ -1,4 +1,4 @@
-"""The part under test in a new process, in a working directory and a home of its own, without a network.
+"""Runs the part under test in a new process, in a working directory and a home of its own, without a network.
 
 One process serves all parts of a test session, one after the other. It is told what to build on its standard input, and answers on its
 standard output, a line of JSON each; tensors travel as safetensors files.
@@ -23,14 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mgzoo.spec import Component
-from mgzoo.testing import uses
-from mgzoo.testing.subject import Subject
+from mgzoo.testing import outputs
+from mgzoo.testing.build_part import build_part, build_perturbed
+from mgzoo.testing.component_under_test import Subject
 
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class SubprocessReport:
     """What came of a part in another process.
 
     error: why it failed there, or "". attempts: connections it tried. files: what it left in its working directory and home.
@@ -44,30 +45,30 @@ class Report:
     expected: dict[str, Tensor] = field(default_factory=dict)
 
 
-_reports: weakref.WeakKeyDictionary[Subject, Report] = weakref.WeakKeyDictionary()
+_reports: weakref.WeakKeyDictionary[Subject, SubprocessReport] = weakref.WeakKeyDictionary()
 
 
-def report(subject: Subject) -> Report:
-    """Save the part here, load and use it elsewhere; done once for a subject."""
+def run_in_subprocess(subject: Subject) -> SubprocessReport:
+    """Save the part here, load it in another process and run it there; done once for a subject."""
     if subject not in _reports:
         _reports[subject] = _report(subject)
     return _reports[subject]
 
 
-def _report(subject: Subject) -> Report:
-    part, expected, error = uses.shaken(subject, 1), {}, ""
+def _report(subject: Subject) -> SubprocessReport:
+    part, expected, error = build_perturbed(subject, 1), {}, ""
     with tempfile.TemporaryDirectory(prefix="mgzoo-conformance-") as folder:
         try:
             if isinstance(part, nn.Module):
                 save_file({name: value.contiguous() for name, value in part.state_dict().items()}, Path(folder) / "state.safetensors")
-            expected = uses.use(subject, part)
+            expected = outputs.all_outputs(subject, part)
         except Exception:  # whatever a stranger's part raises is the law's to report
             error = traceback.format_exc(limit=-3)
         said = {"component": dataclasses.asdict(subject.component), "namespace": subject.namespace, "folder": folder}
         said |= {"threads": torch.get_num_threads(), "path": _path()}
         answer = _process().ask(said)
         file = Path(folder) / "outputs.safetensors"
-        return Report(
+        return SubprocessReport(
             error=error or answer["error"], attempts=tuple(answer["attempts"]), files=tuple(answer["files"]),
             outputs=load_file(file) if file.is_file() else {}, expected={name: value.contiguous() for name, value in expected.items()},
         )  # fmt: skip
@@ -90,7 +91,7 @@ class Process:
         environment["PYTHONPATH"] = os.pathsep.join(_path())
         self.errors = open(root / "errors", "w+", encoding="utf-8", errors="replace")
         self.child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mgzoo.testing.elsewhere"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+            [sys.executable, "-P", "-m", "mgzoo.testing.subprocess_runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
             cwd=root / "work", env=environment,
         )  # fmt: skip
 
@@ -163,10 +164,10 @@ def _serve(said: dict) -> str:
     try:
         if (folder / "state.safetensors").is_file():
             state = load_file(folder / "state.safetensors")
-        part = uses.build(subject, 2)
+        part = build_part(subject, 2)
         if isinstance(part, nn.Module):
             part.load_state_dict(state, strict=True)
-        save_file({name: value.contiguous() for name, value in uses.use(subject, part).items()}, folder / "outputs.safetensors")
+        save_file({name: value.contiguous() for name, value in outputs.all_outputs(subject, part).items()}, folder / "outputs.safetensors")
     except Exception:  # as above
         return traceback.format_exc(limit=-3)
     return ""

@@ -1,4 +1,5 @@
-"""The part under test, and what its config is asked. No torch here: a fresh process imports this to see that asking is free."""
+"""The component under test, and the questions that its config must answer. No torch here: a law imports this in a fresh process and sees that
+questions import nothing heavy."""
 
 from __future__ import annotations
 
@@ -31,14 +32,14 @@ RATE = 800
 NAME = "prompt"  # of an encoder under test: not the default of any signature
 
 
-class Broken(AssertionError):
-    """A law that does not hold, said so that the author of the part knows what to mend."""
+class LawViolation(AssertionError):
+    """A law that does not hold; the message tells the author of the part what to change."""
 
 
 def require(holds: Any, message: str) -> None:
-    """Raise `Broken` unless a claim holds."""
+    """Raise `LawViolation` unless a claim holds."""
     if not holds:
-        raise Broken(message)
+        raise LawViolation(message)
 
 
 @dataclass(frozen=True, kw_only=True)

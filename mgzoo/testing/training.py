@@ -1,4 +1,4 @@
-"""A loss for each kind of part that learns: `losses(subject)` -> (the part, its loss on one fixed batch as a function without arguments)."""
+"""A loss for each kind of part that learns: `training_loss(subject)` -> (the part, its loss on one fixed batch as a function without arguments)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mgzoo.testing import models, uses
-from mgzoo.testing.subject import Subject
+from mgzoo.testing import inputs, models
+from mgzoo.testing.build_part import build_part, build_perturbed
+from mgzoo.testing.component_under_test import Subject
 
 Learning = tuple[nn.Module, Callable[[], Tensor]]
 
 
-def losses(subject: Subject) -> Learning:
+def training_loss(subject: Subject) -> Learning:
     return LOSSES[subject.kind](subject)
 
 
 def _autoencoder(subject: Subject) -> Learning:
-    part, sizes = uses.shaken(subject), uses.media_sizes(subject.latent)[0]
-    media = uses.media(sizes)
+    part, sizes = build_perturbed(subject), inputs.media_sizes(subject.latent)[0]
+    media = inputs.media(sizes)
     return part, lambda: (part.decode(part.encode(media), sizes).float() - media).square().mean()
 
 
 def _encoder(subject: Subject) -> Learning:
-    part, given = uses.shaken(subject), uses.inputs(subject.config.takes())
+    part, given = build_perturbed(subject), inputs.encoder_inputs(subject.config.takes())
     with torch.no_grad():
-        target = torch.randn(part(given).values.shape, generator=uses.generator())
+        target = torch.randn(part(given).values.shape, generator=inputs.generator())
 
     def loss() -> Tensor:
         condition = part(given)
@@ -39,34 +40,34 @@ def _encoder(subject: Subject) -> Learning:
 
 def _backbone(subject: Subject) -> Learning:
     size, batch = subject.sizes()[-1], 4
-    part, told = uses.shaken(subject), uses.conditions(batch, size[0])
+    part, told = build_perturbed(subject), inputs.conditions(batch, size[0])
     # each condition is dropped in another row, so that the learned nulls are used as well
     dropped = {name: one.dropped(torch.arange(batch) == i) for i, (name, one) in enumerate(told.items())}
-    latents, target = uses.latents(subject, size, batch), uses.latents(subject, size, batch, seed=3)
+    latents, target = inputs.latents(subject, size, batch), inputs.latents(subject, size, batch, seed=3)
     t = torch.tensor([0.1, 0.4, 0.6, 0.9])
     return part, lambda: (part(latents, t, dropped).float() - target).square().mean()
 
 
 def _objective(subject: Subject) -> Learning:
     """The objective trains whatever predicts: here a table of predictions."""
-    objective = uses.build(subject)
-    _, t, target = objective.pair(torch.randn(4, 4, 1, 3, 3, generator=uses.generator()), uses.generator(1))
+    objective = build_part(subject)
+    _, t, target = objective.pair(torch.randn(4, 4, 1, 3, 3, generator=inputs.generator()), inputs.generator(1))
     table = nn.ParameterList([nn.Parameter(torch.zeros_like(target))])
     return table, lambda: objective.loss(20 * table[0], target, t)  # Adam moves each number by its small learning rate
 
 
 def _task(subject: Subject) -> Learning:
-    task = uses.build(subject)
-    model = models.around(subject, task)
-    example = task.prepare(model, models.clips())
+    task = build_part(subject)
+    model = models.model_around(subject, task)
+    example = task.prepare(model, models.example_clips())
     trained = nn.ModuleDict({name.replace(".", "_"): model.part(name) for name in task.trained(model)})
-    return trained, lambda: task.loss(model, example, uses.generator(1)).total
+    return trained, lambda: task.loss(model, example, inputs.generator(1)).total
 
 
 LOSSES = {"autoencoder": _autoencoder, "encoder": _encoder, "backbone": _backbone, "objective": _objective, "task": _task}
 
 
-def train(part: nn.Module, loss: Callable[[], Tensor], steps: int, enough: Callable[[list[float]], bool], lr: float = 3e-3) -> list[float]:
+def overfit_one_batch(part: nn.Module, loss: Callable[[], Tensor], steps: int, enough: Callable[[list[float]], bool], lr: float = 3e-3) -> list[float]:
     """Adam on one batch until the losses so far are `enough`; the losses before each step and after the last."""
     weights = [weight for weight in part.parameters() if weight.requires_grad]
     moments, found = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights], []

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mgzoo.discovery import discover
-from mgzoo.testing import reference, uses
-from mgzoo.testing.subject import Subject
+from mgzoo.testing import inputs, reference
+from mgzoo.testing.component_under_test import Subject
 
 MEAN, SD = (10.0, -6.0, 4.0, 8.0), 0.1
 SHAPE = (64, 4, 1, 2, 2)
@@ -21,11 +21,11 @@ FAR, WIDE = 0.1, 0.5
 """How far the mean of a channel may end from its own, and how wide the samples may lie around it (their deviation)."""
 
 
-def perfect(objective) -> Callable[[Tensor, Tensor], Tensor]:
+def perfect_model(objective) -> Callable[[Tensor, Tensor], Tensor]:
     """The model (x (B, 4, *axes), t (B,)) -> prediction that the objective's loss is least for."""
 
     def mixed(value: float, t: float) -> tuple[Tensor, Tensor]:
-        noisy, _, target = objective.pair(torch.full((1, 64), value), uses.generator(), t=torch.tensor([t]))
+        noisy, _, target = objective.pair(torch.full((1, 64), value), inputs.generator(), t=torch.tensor([t]))
         return noisy.double(), target.double()
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -40,15 +40,15 @@ def perfect(objective) -> Callable[[Tensor, Tensor], Tensor]:
     return predict
 
 
-def sampled(objective, sampler) -> tuple[Tensor, Tensor]:
+def channel_moments(objective, sampler) -> tuple[Tensor, Tensor]:
     """What the sampler makes of the perfect model: (mean, deviation around the true mean) of each channel."""
-    predict = perfect(objective)
-    found = sampler.sample(lambda x, t, branches: [predict(x, t) for _ in branches], SHAPE, uses.generator(5))
+    predict = perfect_model(objective)
+    found = sampler.sample(lambda x, t, branches: [predict(x, t) for _ in branches], SHAPE, inputs.generator(5))
     channels = found.double().movedim(1, 0).flatten(1)
     return channels.mean(1), (channels - torch.tensor(MEAN, dtype=torch.float64)[:, None]).square().mean(1).sqrt()
 
 
-def partners(subject: Subject, kind: str, fits: Callable) -> list[Subject]:
+def compatible_components(subject: Subject, kind: str, fits: Callable) -> list[Subject]:
     """Components of another kind whose tiny config fits: the kit's own, else those installed, of the same plugin first."""
     own = Subject(component=reference.COMPONENTS[kind], namespace="reference")
     if fits(own.config):

@@ -32,12 +32,15 @@ class ReferenceConfig:
     )
     crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
     smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
-    words: float = option(0.0, "weight of text-similarity soft targets in the contrastive loss (0: one-hot identities); used in stages that train only vision encoders")
+    text_target_weight: float = option(
+        0.0, "weight of text-similarity soft targets in the contrastive loss (0: one-hot identities); used in stages that train only vision encoders",
+        formerly=("words",),
+    )  # fmt: skip
 
     def __post_init__(self):
         at_least(self, 1, "frames", "height", "width", "crop", "smallest")
-        if not 0 <= self.words <= 1:
-            raise ValueError(f"words is a share from 0 to 1, got {self.words}")
+        if not 0 <= self.text_target_weight <= 1:
+            raise ValueError(f"text_target_weight must be in [0, 1], got {self.text_target_weight}")
         if self.fps <= 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
 

@@ -23,7 +23,7 @@ from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.foreground import crop_subject, foreground
 from mgzoo_personalize.subject_detectors import SUBJECT_DETECTORS, choose_subject
 
-TEMPERATURE, WORDS_TEMPERATURE = 0.1, 0.2
+TEMPERATURE, TEXT_TEMPERATURE = 0.1, 0.2
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
 
 
@@ -77,16 +77,16 @@ class Reference:
         return sum(losses) / len(losses)
 
     def soft_targets(self, model, example: Example) -> Tensor:
-        """(B, B), rows summing to 1: the identity matrix, mixed by the config's weight `words` with the softmax of text similarities. These are
+        """(B, B), rows summing to 1: the identity matrix, mixed by the config's `text_target_weight` with the softmax of text similarities. These are
         cosines of the frozen text encoders' mean tokens for the subject, less the batch's mean, at temperature 0.2 (our choice)."""
-        itself, share = torch.eye(len(example.latents)), self.config.words
+        itself, share = torch.eye(len(example.latents)), self.config.text_target_weight
         told = [example.conditions[name] for key in tasks.encoders_of(model, "text") if (name := model.encoders[key].spec.name) in example.conditions]
         tokens = [one for one in told if one.values.ndim == 3]
         if not share or not tokens:
             return itself
         means = [(one.values.float() * one.mask[..., None]).sum(1) / one.mask.sum(1, keepdim=True) for one in tokens]
         units = [F.normalize(mean - mean.mean(0), dim=-1) for mean in means]
-        return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()
+        return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / TEXT_TEMPERATURE).softmax(1).cpu()
 
     def reference_of(self, clip: Clip) -> Input:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""

@@ -119,7 +119,8 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
 def test_pictures_are_taught_to_be_as_near_as_their_words(file):
     """Where half of the target goes by the words, two captions of one subject are nearer each other than a third, and the same words for all
     say nothing beyond who is who; where none of it does, each is itself alone."""
-    recipe = mgzoo.compose(file, ["parts.task.config.words=0.5"])
+    recipe = mgzoo.compose(file, ["parts.task.config.text_target_weight=0.5"])
+    assert recipe.tree == mgzoo.compose(file, ["parts.task.config.words=0.5"]).tree, "its name before"
     model = build(recipe)
     model.recipe = recipe.at_stage(0)
     words = ("a tall man with red hair", "a tall man with red hair", "green", "blue")

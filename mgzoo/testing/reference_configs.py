@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mgzoo.spec import ConditionSpec, LatentSpec, option
+from mgzoo.spec import ConditionSpec, DataConfig, LatentSpec, TaskConfig, option
 from mgzoo.testing.component_under_test import LATENTS, RATE
 
 
@@ -142,54 +142,25 @@ class ReferenceSamplerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceTaskConfig:
+class ReferenceTaskConfig(TaskConfig):
     """Text to video."""
 
     frames: int = option(8, "frames generated")
     height: int = option(16, "pixels")
     width: int = option(16, "pixels")
 
-    @classmethod
-    def tiny(cls):
-        return cls()
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         return ((self.frames, self.height, self.width),)
 
-    def parts(self) -> tuple[str, ...]:
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
-    def gives(self) -> tuple[str, ...]:
-        return ("text",)
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        return 0
-
-    def parameters(self) -> int:
-        return 0
-
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceDataConfig:
+class ReferenceDataConfig(DataConfig):
     """The kit's clips as a stream."""
 
     clips: int = option(12, "different clips; every fourth is held out")
 
-    @classmethod
-    def tiny(cls):
-        return cls()
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         return ((8, 16, 16),)
-
-    def gives(self) -> tuple[str, ...]:
-        return ("video", "text")
-
-    def parameters(self) -> int:
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

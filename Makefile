@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(addsuffix pyproject.toml,$(PLUG
 	$(PIP) -c $(VENV)/constraints.txt setuptools wheel
 	$(PIP) -c $(VENV)/constraints.txt --no-build-isolation -e ".[test]" $(addprefix -e ./,$(PLUGINS))
 	@# DeepSpeed compiles its CPU optimiser at first use (about two minutes): do it now, once
-	-$(BIN)/python -c "from mgzoo.train import zero; zero.build()" >/dev/null
+	-$(BIN)/python -c "from mgzoo.train import cpu_adam; cpu_adam.build_cpu_adam()" >/dev/null
 	touch $@
 
 demo: setup

@@ -5,7 +5,7 @@
 Arms: recipes/ablations/base (LLaMa3-style, flow matching, text-to-image warm-up) and the base with one thing changed: the DiT backbone,
 v-prediction diffusion, no warm-up. Every arm has the same steps, batch, learning rate, clips, noise seeds and (to 0.3 %) parameters.
 Printed: flow-matching loss on all 252 held-out clips (not comparable across objectives, so left out for diffusion), and what
-benchmarks/emoji.py scores on trained prompts and on held-out combinations; mean over seeds with a 95 % interval (Student's t),
+benchmarks/clip_judge.py scores on trained prompts and on held-out combinations; mean over seeds with a 95 % interval (Student's t),
 and the difference to the base, paired by seed. Runs that are there already are not trained again.
 Left out: human votes, by which the paper compares; a tuning of the learning rate for each arm.
 """
@@ -16,8 +16,8 @@ import json
 import statistics
 from pathlib import Path
 
+import clip_judge
 import common
-import emoji
 import torch
 
 import mgzoo
@@ -44,8 +44,8 @@ def measure(arm: str, seed: int, folder: Path, count: int) -> dict[str, float]:
     result = {"loss": [line["validation"]["loss"] for line in lines if "validation" in line][-1]}
     model = mgzoo.load(run_artifact)
     for split in ("trained", "combinations"):
-        rows = emoji.evenly(emoji.clips().split[split], count)
-        found = emoji.score(emoji.generate(model, rows), rows)
+        rows = clip_judge.evenly(clip_judge.clips().split[split], count)
+        found = clip_judge.score(clip_judge.generate(model, rows), rows)
         result |= {f"{split}.{key}": found[key] for key in ("r1", "r10", "skin_tone", "gender", "motion_ratio")}
     scores.write_text(json.dumps(result, indent=2))
     return result

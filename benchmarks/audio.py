@@ -8,7 +8,7 @@ codec, and chance; and notes of four pitches that nobody played, and of training
 Hits at the turns of held-out animations, asked for by picture and words: distance of the onsets in milliseconds, against the same sounds with
 other animations' onsets, and against real hits. Sounds extended by twice their length: steps of level and of spectrum across the windows' seams
 and across the join, against steps between ordinary neighbours of the same sound, under triangle and uniform windows. The best ranked of
-eight candidates against any of them (fewer requests: --ranked). A second model (dit) on the same notes and hits. What hears is in benchmarks/listening.py.
+eight candidates against any of them (fewer requests: --ranked). A second model (dit) on the same notes and hits. What hears is in benchmarks/audio_judge.py.
 Left out: listening people, and anything but notes and hits: this data has nothing else with exact labels.
 """
 
@@ -19,25 +19,25 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import audio_judge
 import common
-import listening
 import torch
-from listening import RATE, SAMPLES, Heard
+from audio_judge import RATE, SAMPLES, Heard
 from torch import Tensor
 
 import mgzoo
-from mgzoo import sound
 from mgzoo.discovery import discover
 from mgzoo.media import Media
 from mgzoo.tasks import override_sampler, window_starts
+from mgzoo_autoencoders.dacvae_codec import codec_round_trip
 
 BATCH, CANDIDATES = 24, 8
 
 
 def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: int = 0, pictures: bool = False, words: bool = True, each: int = 1) -> list[list[Media]]:
     """`each` sounds for the caption of every one, and its clip where pictures are shown; sound i of them starts from the noise of seed + i."""
-    from mgzoo_audio.footage import Footage
-    from mgzoo_audio.task import Wanted
+    from mgzoo_audio.task import SampleSpec
+    from mgzoo_audio.video_features import Footage
 
     task, sampler, found = model.task, override_sampler(model.sampler, steps=steps, guidance=guidance), []
     times = model.autoencoder.config.latent().axes(SAMPLES)[0]
@@ -45,7 +45,7 @@ def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: in
     wanted = []
     for place, (note, clip) in enumerate(zip(notes, clips)):
         shown = clip and Footage(load=lambda clip=clip: clip.video, frames=len(clip.video), fps=clip.fps)
-        wanted += [Wanted(words=note.caption if words else None, footage=shown, seed=seed + 100 * place + i) for i in range(each)]
+        wanted += [SampleSpec(words=note.caption if words else None, footage=shown, seed=seed + 100 * place + i) for i in range(each)]
     for start in range(0, len(wanted), BATCH):
         found += [*task.sounds(model, wanted[start : start + BATCH], times, sampler=sampler)[:, None, :SAMPLES]]
     media = [
@@ -58,10 +58,10 @@ def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: in
 def of_notes(audio: Sequence[Tensor], notes: Sequence[Heard], codec=None) -> dict[str, float]:
     """Share of right instruments; share with a pitch, its median distance in cents among those, share within 50 cents of all. codec: what the
     sounds went through."""
-    judge = listening.judge(codec)
+    judge = audio_judge.judge(codec)
     right = [judge(one) == note.labels["instrument"] for one, note in zip(audio, notes, strict=True)]
-    heard = [listening.yin(one) for one in audio]
-    off = [abs(listening.cents(hertz, note.labels["pitch"])) for hertz, note in zip(heard, notes, strict=True) if not math.isnan(hertz)]
+    heard = [audio_judge.yin(one) for one in audio]
+    off = [abs(audio_judge.cents(hertz, note.labels["pitch"])) for hertz, note in zip(heard, notes, strict=True) if not math.isnan(hertz)]
     return {
         "instrument": sum(right) / len(right), "pitched": len(off) / len(notes), "cents": statistics.median(off) if off else math.nan,
         "within_50_cents": sum(one < 50 for one in off) / len(notes),
@@ -70,19 +70,19 @@ def of_notes(audio: Sequence[Tensor], notes: Sequence[Heard], codec=None) -> dic
 
 def of_hits(audio: Sequence[Tensor], hits: Sequence[Heard]) -> dict[str, float]:
     """Mean onset distance in ms to the own animation's turns, and to those of another animation (shuffled pairs)."""
-    found = [listening.onsets(one) for one in audio]
+    found = [audio_judge.onsets(one) for one in audio]
     turned = [hits[(i + len(hits) // 2) % len(hits)] for i in range(len(hits))]
-    own, other = ([1000 * listening.onset_error(o, hit.labels["onsets"], SAMPLES / RATE) for o, hit in zip(found, some, strict=True)] for some in (hits, turned))
+    own, other = ([1000 * audio_judge.onset_error(o, hit.labels["onsets"], SAMPLES / RATE) for o, hit in zip(found, some, strict=True)] for some in (hits, turned))
     return {"own_ms": statistics.fmean(own), "shuffled_ms": statistics.fmean(other), "closer_to_own": sum(a < b for a, b in zip(own, other)) / len(own)}
 
 
 def ranked(eight: Sequence[Sequence[Media]], asked: Sequence[Heard], metrics: Sequence[str], measure) -> dict[str, dict[str, float]]:
     """The best ranked of the candidates, and the mean over all of them, for the same requests."""
-    from mgzoo_audio.ranking import best
+    from mgzoo_audio.ranking import choose_best
 
     every = [measure([some[i].audio for some in eight], asked) for i in range(CANDIDATES)]
     mean = {key: statistics.fmean(one[key] for one in every) for key in every[0]}
-    return {"one of 8": mean, "best of 8": measure([some[best(metrics, some)[0]].audio for some in eight], asked)}
+    return {"one of 8": mean, "best of 8": measure([some[choose_best(metrics, some)[0]].audio for some in eight], asked)}
 
 
 def steps_at(audio: Tensor, places: Sequence[int], window: float = 0.04) -> tuple[list[float], list[float]]:
@@ -126,9 +126,9 @@ def main() -> None:
     options = parser.parse_args()
     model = mgzoo.load(options.model).eval()
     guidance, steps = model.sampler.config.guidance, options.steps
-    notes = listening.evenly(listening.sounds("note", "combinations"), options.notes)
-    hits = listening.evenly(listening.sounds("hit", "held_out"), options.hits)
-    chance = 1 / len(listening.judge().names)
+    notes = audio_judge.evenly(audio_judge.sounds("note", "combinations"), options.notes)
+    hits = audio_judge.evenly(audio_judge.sounds("hit", "held_out"), options.hits)
+    chance = 1 / len(audio_judge.judge().names)
     report, rows = {"model": options.model, "steps": steps, "guidance": guidance}, []
 
     def say(what: str, of: str, **figures: float) -> None:
@@ -136,7 +136,7 @@ def main() -> None:
         print(common.table(rows[-1:]), flush=True)
 
     real = [note.audio() for note in notes]
-    coded = [sound.coded(model.autoencoder, one, RATE) for one in real]
+    coded = [codec_round_trip(model.autoencoder, one, RATE) for one in real]
     # a random permutation of the instruments is right by chance; of the pitches, how far those asked for lie apart
     apart = [abs(100 * (a.labels["pitch"] - b.labels["pitch"])) for a in notes for b in notes]
 
@@ -146,15 +146,15 @@ def main() -> None:
     report["notes"] = {"chance": {"instrument": chance, "cents": statistics.median(apart)}, "real": of_notes(real, notes), "through the codec": heard(coded, notes)}
     report["notes"]["generated"] = heard([some[0].audio for some in made(model, notes, steps=steps, guidance=guidance, seed=options.seed)], notes)
     for what, split in (("at pitches never heard", "held_out"), ("of training", "train")):
-        some = listening.evenly(listening.sounds("note", split), options.notes // 2)
+        some = audio_judge.evenly(audio_judge.sounds("note", split), options.notes // 2)
         report["notes"][f"generated, {what}"] = heard([one[0].audio for one in made(model, some, steps=steps, guidance=guidance, seed=options.seed)], some)
-    few, metrics = listening.evenly(notes, options.ranked), model.task.config.ranking
+    few, metrics = audio_judge.evenly(notes, options.ranked), model.task.config.ranking
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, each=CANDIDATES)
     report["notes"] |= ranked(eight, few, metrics, heard)
     real_hits = [hit.audio() for hit in hits]
-    report["hits"] = {"real": of_hits(real_hits, hits), "through the codec": of_hits([sound.coded(model.autoencoder, one, RATE) for one in real_hits], hits)}
+    report["hits"] = {"real": of_hits(real_hits, hits), "through the codec": of_hits([codec_round_trip(model.autoencoder, one, RATE) for one in real_hits], hits)}
     report["hits"]["generated"] = of_hits([some[0].audio for some in made(model, hits, steps=steps, guidance=guidance, seed=options.seed, pictures=True)], hits)
-    few = listening.evenly(hits, options.ranked)
+    few = audio_judge.evenly(hits, options.ranked)
     eight = made(model, few, steps=steps, guidance=guidance, seed=options.seed, pictures=True, each=CANDIDATES)
     report["hits"] |= ranked(eight, few, metrics, of_hits)
     silent = made(model, hits, steps=steps, guidance=guidance, seed=options.seed)
@@ -166,7 +166,7 @@ def main() -> None:
     for kind in ("notes", "hits"):
         for what, figures in report[kind].items():
             say(what, kind, **figures)
-    report["seams"] = {kind: seams(model, listening.evenly(notes, options.extended), steps=steps, guidance=guidance, kind=kind) for kind in ("triangle", "uniform")}
+    report["seams"] = {kind: seams(model, audio_judge.evenly(notes, options.extended), steps=steps, guidance=guidance, kind=kind) for kind in ("triangle", "uniform")}
     for kind, figures in report["seams"].items():
         say(kind, "seams", **figures)
     groups = {

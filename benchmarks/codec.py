@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 import mgzoo
-from mgzoo import sound
+from mgzoo_autoencoders.audio_losses import log_spectral_distance, si_sdr
 from mgzoo_autoencoders.dacvae import MDCT, DacVae, mdct_basis
 
 RATE, SAMPLES, KINDS = 48_000, 76_800, ("note", "sample", "film")
@@ -81,8 +81,8 @@ def figures(codec: Callable[[Tensor], Tensor], sounds: dict[str, list[Tensor]]) 
     row = {}
     for kind, some in sounds.items():
         pairs = [(codec(x), x) for x in some]
-        row[f"{kind} SI-SDR"] = float(np.mean([sound.si_sdr(y, x).item() for y, x in pairs]))
-        row[f"{kind} distance"] = float(np.mean([sound.log_spectral_distance(y, x).item() for y, x in pairs]))
+        row[f"{kind} SI-SDR"] = float(np.mean([si_sdr(y, x).item() for y, x in pairs]))
+        row[f"{kind} distance"] = float(np.mean([log_spectral_distance(y, x).item() for y, x in pairs]))
     return row
 
 

@@ -30,7 +30,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from common import arguments, ratios, spread, table, take_turns, write
 from PIL import Image
-from plain import few_clips
+from plain_torch import few_clips
 
 import mgzoo
 from mgzoo import media

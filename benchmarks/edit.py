@@ -2,7 +2,7 @@
 
     python benchmarks/edit.py MODEL [MODEL …] [--sdedit registry/emoji-t2v] [--items 16] [--steps 20] [--stills data/edits64]
 
-For each task: the share of edits that are right (the nearest of all answers to that instruction, see benchmarks/edits.py; for marking, an overlap of
+For each task: the share of edits that are right (the nearest of all answers to that instruction, see benchmarks/edit_judge.py; for marking, an overlap of
 at least one half); the error outside the edited region over what the autoencoder alone makes there; motion energy over the targets', and the mean
 correlation of frame differences with theirs. Three held-out splits: new pairs in known wordings, known pairs in new wordings, both new. Beside the
 models: the source copied (a model that does nothing), the real target through the autoencoder and back (a perfect model), and SDEdit on a plain
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import common
-import edits
+import edit_judge
 import torch
 from PIL import Image
 from torch import Tensor
@@ -98,9 +98,9 @@ def noised(model, strength: float, steps: int) -> Callable:
 def best_strength(model, pairs: Pairs, steps: int) -> tuple[float, list[dict]]:
     """The strength with most right edits on training pairs, among equals the one with the least error outside; and the figures of all."""
     clips = known(pairs, TUNED)
-    found = [edits.answers(pairs, clip) for clip in clips]
+    found = [edit_judge.answers(pairs, clip) for clip in clips]
     own = reconstructed(model, clips)
-    rows = [{"strength": s, **edits.score(found, through(model, clips, noised(model, s, steps)), own)} for s in STRENGTHS]
+    rows = [{"strength": s, **edit_judge.score(found, through(model, clips, noised(model, s, steps)), own)} for s in STRENGTHS]
     return max(rows, key=lambda row: (row["right"], -row["outside"]))["strength"], rows
 
 
@@ -135,7 +135,7 @@ def main() -> None:
         parser.error("give a MODEL, or --sdedit")
     pairs = Pairs(PairsConfig(frames=16, stills=options.stills))
     clips = chosen(pairs, options.items)
-    found = [edits.answers(pairs, clip) for clip in clips]
+    found = [edit_judge.answers(pairs, clip) for clip in clips]
     report: dict = {"models": options.models, "items": options.items, "steps": options.steps, "iou": edits.IOU,
                     "guessed_right": {split: _share([guess_task(c.caption) == c.extra["task"] for c in clips if c.extra["split"] == split]) for split in SPLITS}}
     rows, made = [], {}
@@ -144,7 +144,7 @@ def main() -> None:
         for split in SPLITS:
             for task in (*EDITS, "all"):
                 at = [i for i, clip in enumerate(clips) if clip.extra["split"] == split and task in (clip.extra["task"], "all")]
-                figures = edits.score([found[i] for i in at], [videos[i] for i in at], [own[i] for i in at])
+                figures = edit_judge.score([found[i] for i in at], [videos[i] for i in at], [own[i] for i in at])
                 rows.append({"clips shown": name, "split": split, "task": task, **figures})
         everything = [{"split": row["split"], "task": row["task"], **{key: row[key] for key in COLUMNS}} for row in rows if row["clips shown"] == name]
         print(f"\n{name}\n{common.table(everything)}", flush=True)

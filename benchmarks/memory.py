@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 from common import arguments, table, write
-from plain import few_clips
+from plain_torch import few_clips
 
 RANKS, CLIPS, STEPS, SETTLED = 2, 16, 5, 2
 MB = 2**20
@@ -103,14 +103,14 @@ def train(recipe, out: Path, at: Callable[[int], None]) -> None:
     """mgzoo's loop until `at` has had enough."""
     import mgzoo
     from mgzoo.discovery import discover
-    from mgzoo.train import loop, ranks
-    from mgzoo.train.stages import plans
+    from mgzoo.train import distributed, loop
+    from mgzoo.train.stages import plan_stages
 
-    place = ranks.distributed()
+    rank_info = distributed.init_distributed()
     data = discover().build_class(recipe.data.component.id)
-    open_data = lambda span: Watched(data(recipe.data.config, seed=0, rank=place.rank, world=place.world), at)
+    open_data = lambda span: Watched(data(recipe.data.config, seed=0, rank=rank_info.rank, world=rank_info.world_size), at)
     try:
-        loop.run(mgzoo.build(recipe), plans(recipe), open_data, out, place=place, seed=0)
+        loop.run(mgzoo.build(recipe), plan_stages(recipe), open_data, out, rank_info=rank_info, seed=0)
     except Enough:
         pass
 

@@ -93,12 +93,15 @@ def ours(sizes: dict, axes: tuple[int, ...], device: torch.device, *, checkpoint
         import deepspeed
 
         from mgzoo.recipe.schema import Train, Zero
-        from mgzoo.train import ranks, zero
+        from mgzoo.train import distributed
+        from mgzoo.train.deepspeed_config import deepspeed_config
+        from mgzoo.train.distributed import silence
+        from mgzoo.train.optimizer import build_optimizer
 
-        place, train, plan = ranks.distributed(), Train(batch=1, precision="bf16"), Zero(stage=1)
-        optimiser = zero.optimizer(model, train, plan, device.type)
-        with zero.silence():
-            wrapped, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=zero.deepspeed_config(train, plan, place.world, device.type))
+        rank_info, train, plan = distributed.init_distributed(), Train(batch=1, precision="bf16"), Zero(stage=1)
+        optimiser = build_optimizer(model, train, plan, device.type)
+        with silence():
+            wrapped, *_ = deepspeed.initialize(model=model, optimizer=optimiser, config=deepspeed_config(train, plan, rank_info.world_size, device.type))
 
         def step() -> None:
             wrapped.backward(loss(wrapped))

@@ -37,10 +37,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mgzoo.parts import Condition
 from mgzoo.spec import ConditionSpec, LatentSpec
+from mgzoo_backbones.adaln import modulate, sinusoid
+from mgzoo_backbones.chunked_attention import ChunkedAttention
 from mgzoo_backbones.configs import Llama3Config
 from mgzoo_backbones.llama3 import Llama3
-from mgzoo_backbones.transformer import modulate, patchify, sinusoid, unpatchify
-from mgzoo_backbones.written_out import WrittenOut
+from mgzoo_backbones.transformer import patchify, unpatchify
 
 LATENT = LatentSpec(space="autoencoders.tae16", channels=16, stride=(8, 8, 8))
 TEXT = ConditionSpec(name="text", dim=512, max_len=128)
@@ -102,7 +103,7 @@ def our_attention(q_BSD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int, given
     bias_BL = torch.zeros(given_BL.shape, dtype=q_BSD.dtype).masked_fill(~given_BL, -torch.inf)
     packed = (x.flatten(0, 1).unflatten(-1, (heads, -1)) for x in (q_BSD, k_BLD, v_BLD))
     lengths = ((x.shape[1],) * len(x) for x in (q_BSD, k_BLD))
-    return WrittenOut.apply(*packed, *lengths, bias_BL).view(q_BSD.shape)
+    return ChunkedAttention.apply(*packed, *lengths, bias_BL).view(q_BSD.shape)
 
 
 def run(forward, model: nn.Module, given, backward: bool) -> list[Tensor]:

@@ -5,8 +5,8 @@
 Held-out clips are asked for with a prompt that does not say who (`person running`) and a picture of who, in a style that the clips are not drawn in
 (Twitter's). Three sets: persons doing something in a combination of gender, skin tone and deed never trained on (the picture shows the same
 person standing or doing something else), known looks in combinations never trained on, and looks never seen at all (the picture shows that look).
-Identity: skin tone and gender by the nearest of the clips that differ in nothing else (benchmarks/emoji.py: pixels, no network); the same told by a
-recogniser that learnt on a third style alone (benchmarks/persons.py); and whether the real clip is the nearest of all persons' clips. Against: another subject's picture, no picture, the base model without and with the identity in
+Identity: skin tone and gender by the nearest of the clips that differ in nothing else (benchmarks/clip_judge.py: pixels, no network); the same told by a
+recogniser that learnt on a third style alone (benchmarks/person_judge.py); and whether the real clip is the nearest of all persons' clips. Against: another subject's picture, no picture, the base model without and with the identity in
 words, and the real clips. Deed: the nearest clip of that person shows the deed that was asked for. Motion energy over the real clips'.
 Pasting: how far a clip's middle frame is from the reference, over how far the real clip's is (1: as far; less: pasted), and the share whose
 frame is nearer to the reference than to any real clip of that person.
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import json
 
+import clip_judge
 import common
-import emoji
-import persons
+import person_judge
 import torch
 from torch import Tensor
 
@@ -35,7 +35,7 @@ CARD = {"tone": "right skin tone", "gender": "right gender", "nearest": "the rea
 
 def sets(count: int) -> dict[str, list[str]]:
     """Keys of held-out clips: deeds of persons, known looks, looks never seen."""
-    listed, rows, split = persons.listed(), persons.rows_by_key(), emoji.clips().split
+    listed, rows, split = person_judge.listed(), person_judge.rows_by_key(), clip_judge.clips().split
     combinations = [key for key in sorted(listed) if rows[key] in set(split["combinations"])]
     concepts = [key for key in sorted(listed) if rows[key] in set(split["concepts"])]
     found = {
@@ -43,29 +43,29 @@ def sets(count: int) -> dict[str, list[str]]:
         "looks": [key for key in combinations if not listed[key]["does"]],
         "unseen looks": [key for key in concepts if not listed[key]["does"]],
     }
-    return {name: emoji.evenly(keys, count) for name, keys in found.items()}
+    return {name: clip_judge.evenly(keys, count) for name, keys in found.items()}
 
 
 def reference(key: str) -> Tensor:
     """The picture of a clip's subject: of someone who does something, standing as a portrait or doing something else; of a look, that look."""
-    row = persons.listed()[key]
+    row = person_judge.listed()[key]
     names = [name for name in row["references"] if name.startswith(STYLE)]
     if row["does"]:  # the picture must not show the deed
-        concept = emoji.clips().facts[persons.rows_by_key()[key]]["concept"]
-        names = [name for name in names if emoji.clips().facts[persons.rows_by_key()[name.partition("/")[2]]]["concept"] != concept]
-        plain = [name for name in names if emoji.clips().facts[persons.rows_by_key()[name.partition("/")[2]]]["concept"] == "1f9d1"]
+        concept = clip_judge.clips().facts[person_judge.rows_by_key()[key]]["concept"]
+        names = [name for name in names if clip_judge.clips().facts[person_judge.rows_by_key()[name.partition("/")[2]]]["concept"] != concept]
+        plain = [name for name in names if clip_judge.clips().facts[person_judge.rows_by_key()[name.partition("/")[2]]]["concept"] == "1f9d1"]
         names = plain or names
-    return persons.stills(STYLE)[names[0].partition("/")[2]]
+    return person_judge.stills(STYLE)[names[0].partition("/")[2]]
 
 
 def score(net, video: Tensor, keys: list[str], references: Tensor) -> dict[str, float]:
     """The figures of one clip for each key."""
-    listed, index = persons.listed(), persons.rows_by_key()
+    listed, index = person_judge.listed(), person_judge.rows_by_key()
     rows = [index[key] for key in keys]
-    known = persons.who(net, video)
-    tones, genders = torch.tensor([persons.traits(row) for row in rows]).T
+    known = person_judge.who(net, video)
+    tones, genders = torch.tensor([person_judge.traits(row) for row in rows]).T
     others = sorted(index[key] for key in listed)  # every clip of one person
-    distance = emoji.distances(video)
+    distance = clip_judge.distances(video)
     nearest = distance[:, others].argmin(1)
     right = [others[i] == row for i, row in zip(nearest.tolist(), rows)]
     deeds = []
@@ -73,29 +73,29 @@ def score(net, video: Tensor, keys: list[str], references: Tensor) -> dict[str, 
         if listed[key]["does"]:
             mates = [index[k] for k in listed if listed[k]["does"] and listed[k]["subject"] == listed[key]["subject"]]
             found = mates[int(line[mates].argmin())]
-            deeds.append(emoji.clips().facts[found]["concept"] == emoji.clips().facts[row]["concept"])
-    real = emoji.clips().video[rows]
-    small = [halved(persons.crops(one)) for one in (video, real)]
+            deeds.append(clip_judge.clips().facts[found]["concept"] == clip_judge.clips().facts[row]["concept"])
+    real = clip_judge.clips().video[rows]
+    small = [halved(person_judge.crops(one)) for one in (video, real)]
     shown = halved(references)
     to_reference, real_to_reference = ((one - shown).square().mean((1, 2, 3)) for one in small)
     mates = [[index[k] for k in listed if listed[k]["subject"] == listed[key]["subject"]] for key in keys]
-    real_crops = {row: halved(persons.crops(emoji.clips().video[[row]]))[0] for row in sorted({row for group in mates for row in group})}
+    real_crops = {row: halved(person_judge.crops(clip_judge.clips().video[[row]]))[0] for row in sorted({row for group in mates for row in group})}
     to_real = torch.stack([min((frame - real_crops[row]).square().mean() for row in group) for frame, group in zip(small[0], mates)])
     return {
-        "tone": emoji.variant(distance, rows, "skintone")[0],
-        "gender": emoji.variant(distance, rows, "person")[0],
+        "tone": clip_judge.variant(distance, rows, "skintone")[0],
+        "gender": clip_judge.variant(distance, rows, "person")[0],
         "tone, recogniser": (known[:, : len(persons.TONES)].argmax(1) == tones).float().mean().item(),
         "gender, recogniser": (known[:, len(persons.TONES) :].argmax(1) == genders).float().mean().item(),
         "nearest": sum(right) / len(right),
         "deed": sum(deeds) / len(deeds) if deeds else float("nan"),
-        "motion": (emoji.motion(video).mean() / emoji.motion(real).mean()).item(),
+        "motion": (clip_judge.motion(video).mean() / clip_judge.motion(real).mean()).item(),
         "distance to reference": (to_reference.mean() / real_to_reference.mean()).item(),
         "pasted": (to_reference < to_real).float().mean().item(),
     }
 
 
 def halved(pictures: Tensor) -> Tensor:
-    """uint8 (B, 64, 64, 3) -> float (B, 3, 32, 32) in [0, 1]: pixels as the judge of emoji.py sees them."""
+    """uint8 (B, 64, 64, 3) -> float (B, 3, 32, 32) in [0, 1]: pixels as the judge of clip_judge.py sees them."""
     return torch.nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float() / 255, 2)
 
 
@@ -121,19 +121,19 @@ def main() -> None:
     options = parser.parse_args()
     model, base = mgzoo.load(options.model).eval(), mgzoo.load(options.base).eval()
     beside = {name: mgzoo.load(reference).eval() for name, _, reference in (one.partition("=") for one in options.beside)}
-    net, rows, report = persons.recogniser(), [], {"model": options.model, "sets": {}}
+    net, rows, report = person_judge.recogniser(), [], {"model": options.model, "sets": {}}
     for name, keys in sets(options.clips).items():
-        prompts = [persons.listed()[key]["caption"] for key in keys]
+        prompts = [person_judge.listed()[key]["caption"] for key in keys]
         pictures = [reference(key) for key in keys]
         far = FAR % len(keys) or len(keys) // 2
         others = pictures[far:] + pictures[:far]
-        captions = [emoji.clips().captions[persons.rows_by_key()[key]] for key in keys]
+        captions = [clip_judge.clips().captions[person_judge.rows_by_key()[key]] for key in keys]
         arms = {"reference": drawn(model, prompts, pictures, options.seed), "another's reference": drawn(model, prompts, others, options.seed),
                 "no reference": drawn(model, prompts, None, options.seed)}  # fmt: skip
         arms |= {other: drawn(them, prompts, pictures, options.seed) for other, them in beside.items()}
         arms["base, same prompt"] = in_words(base, prompts, options.seed)
         arms["base, told who"] = in_words(base, captions, options.seed)
-        arms["real clips"] = emoji.clips().video[[persons.rows_by_key()[key] for key in keys]]
+        arms["real clips"] = clip_judge.clips().video[[person_judge.rows_by_key()[key] for key in keys]]
         report["sets"][name] = {}
         for arm, video in arms.items():
             found = score(net, video, keys, torch.stack(pictures))

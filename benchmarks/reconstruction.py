@@ -19,8 +19,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import clip_judge
 import common
-import emoji
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -136,7 +136,7 @@ def main() -> None:
         rows.append({"what": what} | found | figures(codec, batches) | more)
         print(common.table([{k: v for k, v in row.items() if k != "clips"} for row in rows[-1:]]), flush=True)
 
-    clips = emoji.clips()
+    clips = clip_judge.clips()
     held = sorted(clips.split["concepts"] + clips.split["combinations"])
     seen, unseen = [clips.media(clips.split["trained"][i : i + 32]) for i in range(0, len(clips.split["trained"]), 32)], batched(clips.media(held))
     tae = mgzoo.load("registry/tae-emoji").autoencoder

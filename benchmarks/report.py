@@ -1,32 +1,33 @@
-"""Write docs/figures.md, and what the models' cards quote, from the results that lie in benchmarks/results.
+"""Write docs/figures.md (conclusions), benchmarks/results/NAME.md (all figures) and the figures of the models' cards from the results.
 
     python benchmarks/report.py          after any of the other benchmarks; prints the names of results that are missing
+
+The first paragraph of notes/NAME.md is the conclusion, the rest is shown with all figures. `summary_tables.py` chooses the small tables.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import common
+from summary_tables import QUALITY, SPEED, Summary
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "figures.md"
-LEARNT = ("reconstruction", "obedience", "sampling", "ablations", "edit", "personalize", "screening", "codec", "audio")
-SPEED = ("startup", "precision", "backbone", "packing", "decode", "training", "zero", "memory", "data", "sampler", "hub", "mfu")
 SHIPPED_EDITOR = "registry/edit"
 TOP = """\
 # Figures
 
-Every table here was written by the command above it; `python benchmarks/report.py` gathers them. Ratios of one run are worth comparing, absolute times belong to
-the machine that is named. What each figure means, what it leaves out and how it is taken stands in the first lines of its script.
+What the benchmarks show, with a small table each; the linked pages hold all figures, plots and details. `python benchmarks/report.py` writes these pages from the results. Compare
+ratios within a run; absolute times belong to the machine named on the linked page. The docstring of each script says what is measured and what is left out.
 """
 
 
-def says(name: str) -> str:
+def question(name: str) -> str:
     """The first line of a benchmark's docstring, without importing what it measures."""
-    import ast
-
     return (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name).splitlines()[0]
 
 
@@ -50,16 +51,47 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def section(name: str, notes: dict[str, str]) -> str:
+def commands(result: Mapping) -> str:
+    """The command of a result, or those that its parts were measured with."""
+    return ", ".join(f"`{one}`" for one in result["command"].split(" · "))
+
+
+def small(summary: Summary, rows: list[dict]) -> str:
+    """The rows and columns that a summary shows; three digits are enough here."""
+    rows = [{key.replace("_", " "): value for key, value in row.items()} for row in rows]
+    shown = [{heading: brief(row.get(column, "–")) for column, heading in summary.columns.items()} for row in rows if summary.rows(row)]
+    return markdown(shown)
+
+
+def brief(value):
+    """Floats with three digits, spreads as their median, no value as a dash."""
+    if isinstance(value, Mapping) and "median" in value:
+        value = value["median"]
+    if isinstance(value, float) and value == value:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "–" if value is None else value
+
+
+def conclusion(name: str, summary: Summary, note: str) -> str:
+    """A section of docs/figures.md."""
+    first = note.partition("\n\n")[0]
+    if not (common.RESULTS / f"{name}.json").is_file():
+        return "\n\n".join(filter(None, (f"### {summary.title}", first or f"No result yet. `python benchmarks/{name}.py`")))
+    result = json.loads((common.RESULTS / f"{name}.json").read_text())
+    link = f"[all figures](../benchmarks/results/{name}.md)"
+    return "\n\n".join((f"### {summary.title}", first, small(summary, result["rows"]), f"{commands(result)} · {link}"))
+
+
+def all_figures(name: str, summary: Summary, note: str) -> str:
+    """benchmarks/results/NAME.md: the whole table, the note, the plot."""
     result = json.loads((common.RESULTS / f"{name}.json").read_text())
     machine = result["machine"]
-    where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores ({', '.join(machine['extensions'])}), torch {machine['torch']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-    parts = [f"### {says(name)}", f"`{result['command']}` · {where}", markdown(result["rows"])]
-    if name in notes:
-        parts.append(notes[name])
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores ({', '.join(machine['extensions'])}), torch {machine['torch']}, {threads}"
+    parts = [f"# {summary.title}", question(name), f"{commands(result)} · {where}", note, markdown(result["rows"])]
     if (common.RESULTS / f"{name}.png").is_file():
-        parts.append(f"![{name}](../benchmarks/results/{name}.png)")
-    return "\n\n".join(parts)
+        parts.append(f"![{name}]({name}.png)")
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def evaluations() -> dict[str, list[dict]]:
@@ -73,7 +105,7 @@ def evaluations() -> dict[str, list[dict]]:
              "baseline": f"{rows[f'emoji {what}: PCA'][key]:.{digits}f} (principal components, same rate)", "command": result["command"]}
             for what in ("video", "picture") for key, digits in (("psnr", 2), ("ssim", 3))
         ]
-    if (path := common.RESULTS / "obedience.json").is_file():
+    if (path := common.RESULTS / "prompt_alignment.json").is_file():
         result = json.loads(path.read_text())
         names = {"r1": "prompted clip is the nearest of 2,109", "r10": "prompted clip among the 10 nearest", "skin_tone": "right skin tone", "gender": "right gender"}
         splits = {"trained": "prompts it was trained on", "combinations": "unseen combinations of skin tone and person", "concepts": "concepts never seen"}
@@ -106,21 +138,25 @@ def evaluations() -> dict[str, list[dict]]:
     return found
 
 
-def main() -> None:
+def pages() -> dict[Path, str]:
+    """Every page of figures and its text."""
     notes = {path.stem: path.read_text().strip() for path in (HERE / "notes").glob("*.md")}
-    page, missing = [TOP], []
-    for title, names in (("What was learnt", LEARNT), ("Speed and memory", SPEED)):
-        page.append(f"## {title}")
-        for name in names:
+    found, sections = {}, [TOP.strip()]
+    for title, summaries in (("Quality", QUALITY), ("Speed and memory", SPEED)):
+        sections.append(f"## {title}")
+        for name, summary in summaries.items():
+            sections.append(conclusion(name, summary, notes.get(name, "")))
             if (common.RESULTS / f"{name}.json").is_file():
-                page.append(section(name, notes))
-            else:
-                missing.append(name)
-                if name in notes:
-                    page.append(f"### {says(name)}\n\n{notes[name]}")
+                found[common.RESULTS / f"{name}.md"] = all_figures(name, summary, notes.get(name, ""))
+    return {PAGE: "\n\n".join(sections) + "\n", **found}
+
+
+def main() -> None:
+    for path, text in pages().items():
+        path.write_text(text)
     for name, figures in evaluations().items():
         (common.RESULTS / f"card-{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-    PAGE.write_text("\n\n".join(page) + "\n")
+    missing = [name for name in {**QUALITY, **SPEED} if not (common.RESULTS / f"{name}.json").is_file()]
     print(PAGE, *(f"no result: {name}" for name in missing), sep="\n")
 
 

@@ -4,7 +4,7 @@
 
 The model is tiny/emoji_t2v's (18 M parameters are trained: backbone and text encoder; 16 frames of 64x64), its latents cached. Ours
 is `mgzoo.train.loop`, whole, as that recipe has it: DeepSpeed ZeRO 1 on one process with its CPUAdam, clipping, moving average,
-journal every ten steps, the clip stream. Plain (benchmarks/plain.py) has the same weights, loss, clipping and average in one page
+metrics log every ten steps, the clip stream. Plain (benchmarks/plain_torch.py) has the same weights, loss, clipping and average in one page
 around torch's fused AdamW, and takes its batches from one tensor of latents. Bfloat16 with float32 masters in both (`masters`), beside the
 common alternative for the plain loop (`autocast`); float32 apart. Blocks of steps take turns in one run, one thread. A ratio is of
 one round: theirs / ours, so that 0.95 means that ours takes 5 % longer; of CPU seconds too, since wall time has the machine's other work in it.
@@ -28,14 +28,14 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import torch
 from common import arguments, ratios, spread, table, write
-from plain import Plain, few_clips
+from plain_torch import Plain, few_clips
 
 import mgzoo
 from mgzoo.discovery import discover
 from mgzoo.model.feature_cache import Cache
 from mgzoo.parts import Example
-from mgzoo.train import loop, ranks
-from mgzoo.train.stages import plans
+from mgzoo.train import distributed, loop
+from mgzoo.train.stages import plan_stages
 
 WARM = 4
 
@@ -78,11 +78,11 @@ def recipe_of(shard: Path, options, *overrides: str):
     return mgzoo.compose("tiny/emoji_t2v", [*common, "train.validate_every=0", "train.save_every=0", "train.warmup=0", *overrides])
 
 
-def train(recipe, model, out: Path, place, turns: Turns) -> None:
+def train(recipe, model, out: Path, rank_info, turns: Turns) -> None:
     """mgzoo's loop as `mgzoo.train` calls it, with a listener of our own."""
-    (span,) = plans(recipe)
+    (span,) = plan_stages(recipe)
     stream = discover().build_class(recipe.data.component.id)
-    loop.run(model, [span], lambda span: stream(recipe.data.config, seed=0), out, place=place, seed=0, hook=turns)
+    loop.run(model, [span], lambda span: stream(recipe.data.config, seed=0), out, rank_info=rank_info, seed=0, hook=turns)
 
 
 def encoded(model, recipe) -> tuple[torch.Tensor, list[str]]:
@@ -106,7 +106,7 @@ def plain(recipe, scheme: str) -> Callable[[], None]:
     return lambda: page.step(torch.randperm(len(words), generator=generator)[: recipe.train.batch].tolist())
 
 
-def against_plain(precision: str, shard: Path, options, place, out: Path) -> dict:
+def against_plain(precision: str, shard: Path, options, rank_info, out: Path) -> dict:
     """Seconds of a step of ours and of the plain loops."""
     recipe = recipe_of(shard, options, f"train.precision={precision}", f"train.steps={WARM + options.rounds * options.block}")
     model = mgzoo.build(recipe)
@@ -114,11 +114,11 @@ def against_plain(precision: str, shard: Path, options, place, out: Path) -> dic
     steps = {f"plain {scheme}": plain(recipe, scheme) for scheme in (("masters", "autocast") if precision == "bf16" else ("fp32",))}
     cases = {name: lambda step=step: [step() for _ in range(options.block)] for name, step in steps.items()}
     turns = Turns(options.block, cases, lambda number: "mgzoo")
-    train(recipe, model, out / precision, place, turns)
+    train(recipe, model, out / precision, rank_info, turns)
     return turns.measured
 
 
-def against_uncached(shard: Path, options, place, out: Path) -> dict:
+def against_uncached(shard: Path, options, rank_info, out: Path) -> dict:
     """Seconds of a step of ours with and without the cache."""
     settings = (f"train.steps={WARM + 2 * options.rounds * options.block}", "parts.encoders.text.frozen=true")
     recipe = recipe_of(shard, options, *settings)
@@ -127,7 +127,7 @@ def against_uncached(shard: Path, options, place, out: Path) -> dict:
     caches = {"cached": model.cache, "uncached": Cache(disk=False, memory=0)}
     name = lambda number: list(caches)[number % 2]
     turns = Turns(options.block, {}, name, lambda number: setattr(model, "cache", caches[name(number)]))
-    train(recipe, model, out / "uncached", place, turns)
+    train(recipe, model, out / "uncached", rank_info, turns)
     return turns.measured
 
 
@@ -151,11 +151,11 @@ def main() -> None:
     figures, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MGZOO_HOME"] = folder
-        shard, place = few_clips(Path(folder), options.clips), ranks.distributed()
+        shard, rank_info = few_clips(Path(folder), options.clips), distributed.init_distributed()
         for name, measured, first in (
-            ("bf16", lambda: against_plain("bf16", shard, options, place, Path(folder)), "mgzoo"),
-            ("fp32", lambda: against_plain("fp32", shard, options, place, Path(folder)), "mgzoo"),
-            ("cache", lambda: against_uncached(shard, options, place, Path(folder)), "cached"),
+            ("bf16", lambda: against_plain("bf16", shard, options, rank_info, Path(folder)), "mgzoo"),
+            ("fp32", lambda: against_plain("fp32", shard, options, rank_info, Path(folder)), "mgzoo"),
+            ("cache", lambda: against_uncached(shard, options, rank_info, Path(folder)), "cached"),
         ):
             figures[name], more = report(measured(), first)
             rows += [{"what": name, **row} for row in more]

@@ -3,8 +3,8 @@
     python benchmarks/zero.py [--rounds 6] [--block 3] [--micro 8]
 
 Two gloo ranks on this machine, one thread each. The model is tiny/emoji_t2v's (18 M parameters are trained), on latents of noise, the same
-batch for all. Ours is the engine of `mgzoo.train.zero`, its configuration and CPUAdam as shipped: bf16 weights, float32 masters, bf16 gradients
-summed in float32 (`mgzoo.train.gloo`), clipping. The peers are DDP around the same module with torch's fused AdamW and clipping: `autocast` (float32 weights
+batch for all. Ours is the engine of `mgzoo.train.engine`, its configuration and CPUAdam as shipped: bf16 weights, float32 masters, bf16 gradients
+summed in float32 (`mgzoo.train.cpu_collectives`), clipping. The peers are DDP around the same module with torch's fused AdamW and clipping: `autocast` (float32 weights
 and gradients under torch.autocast, as most training scripts have it; the goals are against this one) and `masters` (bf16 weights and
 gradients, reduced in bf16, with float32 copies for the optimiser); float32 throughout in rows of their own. Blocks of steps take turns
 in one run. A ratio is of one round: our step time over DDP's, of the slower rank; goals 1.0, 1.0 and 1.1.
@@ -43,15 +43,16 @@ def example(model, recipe, micro: int, rank: int):
     return Example(latents=latents, inputs={"text": [model.task.text(f"a clip of noise, number {i}", 5) for i in range(micro)]})
 
 
-def engine(recipe, stage: int, micro: int, place) -> Callable[[], None]:
+def engine(recipe, stage: int, micro: int, rank_info) -> Callable[[], None]:
     """A step of ours."""
     import mgzoo
     from mgzoo.recipe.schema import Zero
-    from mgzoo.train import zero
+    from mgzoo.train.engine import start_engine
+    from mgzoo.train.trainable import Trainable
 
     model = mgzoo.build(recipe, weights=False)
-    batch, generator = example(model, recipe, micro, place.rank), torch.Generator().manual_seed(place.rank)
-    made = zero.start(zero.Trainable(model, ["backbone", "encoders.text"]), recipe.train, Zero(stage=stage), place)
+    batch, generator = example(model, recipe, micro, rank_info.rank), torch.Generator().manual_seed(rank_info.rank)
+    made = start_engine(Trainable(model, ["backbone", "encoders.text"]), recipe.train, Zero(stage=stage), rank_info)
 
     def step() -> None:
         loss, _ = made(batch, generator)
@@ -61,17 +62,17 @@ def engine(recipe, stage: int, micro: int, place) -> Callable[[], None]:
     return step
 
 
-def ddp(recipe, scheme: str, micro: int, place) -> Callable[[], None]:
+def ddp(recipe, scheme: str, micro: int, rank_info) -> Callable[[], None]:
     """A step of torch's DistributedDataParallel."""
-    from plain import Plain
+    from plain_torch import Plain
     from torch.nn.parallel import DistributedDataParallel
 
     import mgzoo
-    from mgzoo.train import zero
+    from mgzoo.train.trainable import Trainable
 
     model = mgzoo.build(recipe, weights=False)
-    batch, generator = example(model, recipe, micro, place.rank), torch.Generator().manual_seed(place.rank)
-    module = zero.Trainable(model, ["backbone", "encoders.text"])
+    batch, generator = example(model, recipe, micro, rank_info.rank), torch.Generator().manual_seed(rank_info.rank)
+    module = Trainable(model, ["backbone", "encoders.text"])
     page = Plain([module], lambda rows: parallel(batch, generator)[0], recipe.train, scheme, ema=False)
     parallel = DistributedDataParallel(module, gradient_as_bucket_view=scheme != "masters")
     return lambda: page.step(())
@@ -80,14 +81,14 @@ def ddp(recipe, scheme: str, micro: int, place) -> Callable[[], None]:
 def worker(options, path: Path) -> None:
     """One rank: every case in turn, for both precisions."""
     import mgzoo
-    from mgzoo.train import ranks
+    from mgzoo.train import distributed
 
     torch.set_num_threads(1)
-    place, found = ranks.distributed(), {}
+    rank_info, found = distributed.init_distributed(), {}
     for precision, schemes in (("bf16", ("autocast", "masters")), ("fp32", ("fp32",))):
         recipe = mgzoo.compose("tiny/emoji_t2v", [f"train.precision={precision}", f"train.batch={RANKS * options.micro}", "stages=[]"])
-        cases = {f"DDP {scheme}": ddp(recipe, scheme, options.micro, place) for scheme in schemes}
-        cases |= {f"ZeRO {stage}": engine(recipe, stage, options.micro, place) for stage in (1, 2, 3)}
+        cases = {f"DDP {scheme}": ddp(recipe, scheme, options.micro, rank_info) for scheme in schemes}
+        cases |= {f"ZeRO {stage}": engine(recipe, stage, options.micro, rank_info) for stage in (1, 2, 3)}
         found[precision] = {name: [] for name in cases}
         for number in range(options.rounds + 1):
             for name, step in cases.items():
@@ -99,7 +100,7 @@ def worker(options, path: Path) -> None:
                 torch.distributed.all_reduce(took, torch.distributed.ReduceOp.MAX)
                 if number:
                     found[precision][name].append(took.tolist())
-    if place.first:
+    if rank_info.is_first:
         path.write_text(json.dumps(found))
 
 

@@ -141,8 +141,8 @@ class Backbone(Protocol):
 
     feeds: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
     from weights of a narrower one has ``widened(state) -> (state, names of the tensors that are new, or new in part)``.
-    One that can be told where a sample lies takes ``forward(…, starts=None)``: (B,) whole numbers, the place along the first axis
-    of each sample's first latent; a task asks whether its backbone's forward has it.
+    One whose samples may lie at different times takes ``forward(…, time_offset=None)``: (B,) integers, the position of each
+    sample's first latent along the first axis. It is optional: a task looks for it in the signature of forward.
     """
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions) -> Latents:

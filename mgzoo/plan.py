@@ -12,7 +12,7 @@ All figures are closed forms of the parts' configs. What a part does not declare
   parameter offload (ZeRO 3) the weights too. Frozen parts are whole on every rank. Buffers are what the engine holds for a
   moment beyond that, at the larger of two moments (`_buffers`); on CUDA unless `plan` is told another device. Activations of
   anything but the backbone are left out, and what an allocator keeps of what was freed: on a CPU, where our loop lets it keep all
-  (`mgzoo.train.ranks.keep_freed_memory`), the resident set is up to a third larger than these bytes in use.
+  (`mgzoo.train.distributed.keep_freed_memory`), the resident set is up to a third larger than these bytes in use.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mgzoo.errors import MgzooError, Origin, Problem, RecipeError  # noqa: F401  (what plugins raise and report is part of the words)
@@ -150,8 +151,83 @@ class Contract:
 
 
 def option(default=dataclasses.MISSING, help: str = "", **metadata):
-    """A documented config field: `help` says what it is, with unit and shape; lists and dicts are copied per instance."""
+    """A documented config field. Lists and dicts are copied per instance.
+
+    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load.
+    """
     metadata = {"help": help, **metadata}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def require(claims: Mapping[str, bool]) -> None:
+    """Raise ValueError with every sentence that does not hold, one a line; for a config's ``__post_init__``.
+
+    claims: e.g. ``{f"fps must be positive, not {self.fps}": self.fps > 0}``; a sentence that names its field is shown at that line of the recipe.
+    """
+    if wrong := [sentence for sentence, holds in claims.items() if not holds]:
+        raise ValueError("\n".join(wrong))
+
+
+def require_at_least(config, least: float, *names: str) -> None:
+    """Raise ValueError unless each of these fields of a config is at least so much."""
+    require({f"{name} must be at least {least}, not {getattr(config, name)}": getattr(config, name) >= least for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What recipes ask of a task's config, answered for the usual case: a head without weights that generates latents from texts.
+
+    A convenience: a config that has these methods itself need not derive from it. A task with a size of its own also has ``sizes()``, one that
+    needs sound ``layout()``, one with options ``asks()``, one that gives anything but video and images ``emits()``.
+    """
+
+    @classmethod
+    def tiny(cls, **changes):
+        """The smallest useful config, for tests."""
+        return cls(**changes)
+
+    def parts(self) -> tuple[str, ...]:
+        """Kinds of part that it needs."""
+        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities that it can feed to encoders."""
+        return ("text",)
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """Conditions that it makes itself, beside those of encoders."""
+        return ()
+
+    def feeds(self, latent: LatentSpec) -> int:
+        """Extra input channels of the backbone that it concatenates."""
+        return 0
+
+    def parameters(self) -> int:
+        """Number of its own weights."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What recipes ask of a data part's config, answered for clips of one size: a config derived from it has ``frames``, ``height`` and ``width``,
+    or a ``sizes()`` of its own. A convenience, as `TaskConfig`."""
+
+    @classmethod
+    def tiny(cls, **changes):
+        """The smallest useful config, for tests."""
+        return cls(**changes)
+
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """(frames, height, width) of every clip that it can emit, (samples,) of sounds."""
+        return ((self.frames, self.height, self.width),)
+
+    def gives(self) -> tuple[str, ...]:
+        """Modalities: moving pictures, single ones, and their captions."""
+        frames = {size[0] for size in self.sizes()}
+        return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
+
+    def parameters(self) -> int:
+        """Data has no weights."""
+        return 0

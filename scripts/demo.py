@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table  # noqa: E402
 
 import mgzoo  # noqa: E402
-from mgzoo import media, sound  # noqa: E402
+from mgzoo import media  # noqa: E402
+from mgzoo.media.spectrogram import draw_spectrogram  # noqa: E402
 from mgzoo.share.verify import verify  # noqa: E402
 
 MODEL = "registry/emoji-t2v"
@@ -113,7 +114,7 @@ def main() -> int:
     for instruction in INSTRUCTIONS:
         rows.append((instruction, demo.asked("registry/edit", instruction, f"{slug(instruction)}.mp4", prompt=instruction, source=source).video))
     heard = demo.asked("registry/audio", "sound", "heard.mp4", prompt=HEARD, video=SILENT)
-    demo.wrote(sound.spectrogram(heard.audio, heard.rate, args.out / "clips" / "heard.spectrogram.png", title=HEARD))
+    demo.wrote(draw_spectrogram(heard.audio, heard.rate, args.out / "clips" / "heard.spectrogram.png", title=HEARD))
 
     console.rule("3. compose a recipe and train it with DeepSpeed")
     recipe = mgzoo.compose("tiny/circle", args.overrides)

@@ -34,8 +34,11 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from mgzoo import media, sound
+from mgzoo import media
 from mgzoo.media import Media
+from mgzoo.media.audio import mono, resample
+from mgzoo.media.decode import read_audio
+from mgzoo_audio.loudness import loudness
 
 ROOT = Path(__file__).parents[1]
 LIST, COMBINATIONS, EMOJI = ROOT / "data" / "sounds48_held_out.txt", ROOT / "data" / "sounds48_held_out_combinations.txt", ROOT / "data" / "emoji64"
@@ -143,7 +146,7 @@ def samples(archive: Path) -> Iterator[tuple[str, torch.Tensor, dict]]:
                 continue
             name = Path(member.name).stem
             read = media.read_bytes(tar.extractfile(member).read(), member.name)
-            audio = sound.resample(sound.mono(read.audio), read.rate, RATE)[:, : 8 * RATE]
+            audio = resample(mono(read.audio), read.rate, RATE)[:, : 8 * RATE]
             family, _, rest = name.partition("_")
             words = re.sub(r"(\d+)$", "", rest).replace("_", " ").strip()
             kind = FAMILIES[family]
@@ -161,11 +164,11 @@ def film(archive: Path) -> Iterator[tuple[str, torch.Tensor, dict]]:
         rate, plain = container.streams.audio[0].rate, av.AudioResampler(format="fltp")
         for frame in container.decode(audio=0):
             parts += [piece.to_ndarray() for piece in plain.resample(frame)]
-    audio = sound.resample(sound.mono(torch.from_numpy(np.concatenate(parts, 1))), rate, RATE)
+    audio = resample(mono(torch.from_numpy(np.concatenate(parts, 1))), rate, RATE)
     audio = (FILM_GAIN * audio).clamp(-1, 1)
     for i, start in enumerate(range(0, audio.shape[1] - FILM_SECONDS * RATE + 1, FILM_SECONDS * RATE)):
         piece = audio[:, start : start + FILM_SECONDS * RATE]
-        if sound.loudness(piece, RATE) < -55:
+        if loudness(piece, RATE) < -55:
             continue
         yield f"film-{i:03}", piece, {
             "caption": f"film sound track, {i * FILM_SECONDS} seconds in", "family": "film", "start": i * FILM_SECONDS, "quality": 7.0, "speech": False, "music": True,
@@ -239,7 +242,7 @@ def demo(made: Path, folder: Path) -> None:
             if kind == "hit":
                 (folder / line["file"]).write_bytes((made / line["file"]).read_bytes())
             else:
-                audio = sound.read(made / line["file"])[0][:, : int(0.8 * RATE)]
+                audio = read_audio(made / line["file"])[0][:, : int(0.8 * RATE)]
                 write(folder / line["file"], audio)
                 line["seconds"] = audio.shape[1] / RATE
             lines.append({**line, "held_out": name == names[-1]})

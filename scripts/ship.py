@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 import mgzoo
-from mgzoo import media, sound
+from mgzoo import media
 from mgzoo.artifact.manifest import read_manifest
 from mgzoo.discovery import discover
 from mgzoo.generation.request import options_of
 from mgzoo.media import Media, float_to_uint8, uint8_to_float
+from mgzoo.media.spectrogram import draw_spectrogram
 
 PROMPTS = ("man dancing: light skin tone", "man cook: dark skin tone", "alien", "crying face", "birthday cake", "octopus")
 REFERENCES = ("woman", "superhero", "pilot", "old_woman", "farmer")
@@ -116,7 +117,7 @@ def played(model, clips, path: Path) -> list[Image.Image]:
 
 
 def spectrogram(title: str, one: torch.Tensor, rate: int, path: Path) -> Image.Image:
-    return Image.open(sound.spectrogram(one, rate, path.with_name("one.png"), title=title[:60])).copy()
+    return Image.open(draw_spectrogram(one, rate, path.with_name("one.png"), title=title[:60])).copy()
 
 
 def stacked(pictures: list[Image.Image], path: Path) -> None:

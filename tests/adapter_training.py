@@ -21,8 +21,8 @@ from mgzoo.recipe.schema import (
     Adapter,
     Zero,  # noqa: E402
 )
-from mgzoo.train import loop, ranks  # noqa: E402
-from mgzoo.train.stages import learning_rate  # noqa: E402
+from mgzoo.train import distributed, loop  # noqa: E402
+from mgzoo.train.lr_schedule import learning_rate  # noqa: E402
 
 
 def adapted(dropout: float = 0.0) -> toy.Model:
@@ -35,14 +35,14 @@ def adapted(dropout: float = 0.0) -> toy.Model:
 
 def job(out, *, resume=False, interrupt=None, dropout=0.0, stage=1, **plan):
     """One training in this process, the encoder frozen."""
-    place, model = ranks.distributed(), adapted(dropout)
-    if place.rank:  # rank 0's adapter counts, whatever the others begin with
+    rank_info, model = distributed.init_distributed(), adapted(dropout)
+    if rank_info.rank:  # rank 0's adapter counts, whatever the others begin with
         for tensor in adapter_state_dict(model.backbone).values():
             tensor += 1
     # A threshold of 0: under stage 3 the small matrices too are cut over the ranks.
     zero = Zero(stage=stage, persistence_threshold=0)
     spans = [dataclasses.replace(span, zero=zero) for span in toy.spans(frozen=[("encoders.shift",)], **plan)]
-    run = loop.run(model, spans, lambda span: toy.Points(place.rank, place.world, interrupt), out, place=place, seed=3, resume=resume, write=toy.save)
+    run = loop.run(model, spans, lambda span: toy.Points(rank_info.rank, rank_info.world_size, interrupt), out, rank_info=rank_info, seed=3, resume=resume, write=toy.save)
     return run, model
 
 
@@ -60,7 +60,7 @@ def plain_loop(*, steps=20, micro=8, **train):
             group["lr"] = learning_rate(span, step)
         total = 0.0
         for m in range(turns):
-            generator = ranks.seeded(torch.device("cpu"), 3, step, m)
+            generator = distributed.seeded_generator(torch.device("cpu"), 3, step, m)
             loss = model.task.loss(model, model.task.prepare(model, next(stream)), generator).total / turns
             loss.backward()
             total += loss.item()

@@ -28,7 +28,7 @@ from mgzoo.share.pull import pull
 from mgzoo.share.push import push
 from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
-from mgzoo.train import journal
+from mgzoo.train import metrics_log
 
 torch.set_num_threads(1)
 
@@ -81,7 +81,7 @@ def plain(toy):
 
 
 def told(folder: Path) -> list[dict]:
-    return [line for line in journal.read(folder / "metrics.jsonl") if "loss" in line]
+    return [line for line in metrics_log.read_log(folder / "metrics.jsonl") if "loss" in line]
 
 
 def weights(folder: Path) -> dict:
@@ -109,7 +109,7 @@ def test_killed_and_resumed_is_not_killed_bit_for_bit(runs):
     """SIGKILL at a random batch, under ZeRO 3, in bf16 with dropout in the adapter."""
     artifacts = [(runs / "one" / name / "artifact" / "toy.safetensors").read_bytes() for name in ("whole3", "killed")]
     assert artifacts[0] == artifacts[1], f"interrupted at batch {KILL_AT}"
-    untimed = [[{k: v for k, v in line.items() if k != "seconds"} for line in journal.read(runs / "one" / name / "metrics.jsonl")] for name in ("whole3", "killed")]
+    untimed = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics_log.read_log(runs / "one" / name / "metrics.jsonl")] for name in ("whole3", "killed")]
     assert untimed[0] == untimed[1]
 
 

@@ -16,8 +16,9 @@ from mgzoo import storage
 from mgzoo.artifact.manifest import FileEntry, commit_of, read_manifest, write_manifest
 from mgzoo.artifact.secrets import find_secrets
 from mgzoo.errors import ArtifactError
+from mgzoo.hub.fetch import fetch
 from mgzoo.hub.folder_hub import find_in_hub, publish_to_hub, read_refs
-from mgzoo.hub.lookup import find_local, require_local
+from mgzoo.hub.lookup import find_local
 from mgzoo.hub.references import parse_reference
 from mgzoo.model.build import build
 from mgzoo.model.load import load
@@ -101,7 +102,7 @@ def test_what_is_not_there_is_named_with_what_is(model):
         ("org/name", "org/name is not on this machine\n    -> go online and run: mgzoo pull org/name"),
     ):
         with pytest.raises(MgzooError) as caught:
-            require_local(ref)
+            fetch(ref, offline=True)
         assert str(caught.value) == said and find_local(ref) is None
 
 
@@ -111,7 +112,7 @@ def test_what_is_not_there_is_named_with_what_is(model):
 def test_the_circle_of_push_pull_and_verify_keeps_every_byte(model):
     commit = push(model, "some/hub/tae@v1")
     assert json.loads(Path("some/hub/tae/refs.json").read_text()) == {"main": commit, "v1": commit}
-    assert sorted(path.name for path in Path("some/hub/tae").iterdir()) == [commit, "refs.json"]
+    assert sorted(path.name for path in Path("some/hub/tae").iterdir()) == [".lock", commit, "refs.json"]
     pulled = pull("some/hub/tae@v1", "pulled")
     assert pulled == Path("pulled") and tree("pulled") == tree(model) and verify(pulled) == []
     for ref in ("some/hub/tae", "some/hub/tae@v1", f"some/hub/tae@{commit}"):
@@ -165,7 +166,7 @@ def test_of_two_pushes_made_on_one_parent_the_later_is_refused(model):
         publish_to_hub("hub", "tae", fill)
     winner = commit_of(rival)
     assert caught.value.what == f"hub/tae has moved: main is {winner}, this push was made on {first}"
-    assert sorted(os.listdir("hub/tae")) == sorted([first, winner, "refs.json"])
+    assert sorted(os.listdir("hub/tae")) == sorted([".lock", first, winner, "refs.json"])
     with pytest.raises(MgzooError, match="has moved"):
         push(mine, "./hub/tae", parent=first, probe=False)
     assert push(mine, "./hub/tae", parent=winner, probe=False) == commit_of(mine)
@@ -188,7 +189,7 @@ def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
     for thread in threads:
         thread.join()
     assert done and len(done) + len(refused) == len(sources)
-    assert sorted(os.listdir("hub/tae")) == sorted([*done, "refs.json"]) and find_in_hub("hub", "tae").name in done
+    assert sorted(os.listdir("hub/tae")) == sorted([".lock", *done, "refs.json"]) and find_in_hub("hub", "tae").name in done
 
 
 @pytest.mark.parametrize("name", ["zero_to_fp32.py", "optimizer.pt", "backbone/model.bin", "weights.pkl", "train.log", "token", ".env", "scheduler.safetensors",
@@ -255,7 +256,7 @@ def test_a_push_or_a_pull_that_is_cut_short_anywhere_leaves_nothing_half_written
                 else:
                     break
             assert not [path for path in Path(".").rglob(".*.mgzoo-*")]
-            assert set(os.listdir("hub/tae")) == {"refs.json", *read_refs("hub", "tae").values()} | {first}
+            assert set(os.listdir("hub/tae")) - {".lock"} == {"refs.json", *read_refs("hub", "tae").values()} | {first}
             assert find_in_hub("hub", "tae").name in commits and verify("hub/tae", probe=False) == []
             if Path("pulled").exists():
                 assert verify("pulled", probe=False) == []
@@ -359,20 +360,37 @@ def test_an_artifact_in_the_hugging_face_cache_is_found_without_a_socket(model, 
     (base / "refs").mkdir()
     (base / "refs" / "v1").write_text(commit)
     folder_ = (base / "snapshots" / commit).resolve()
-    assert find_local("org/name@v1") == find_local(f"org/name@{commit}") == require_local("org/name@v1") == folder_
+    assert find_local("org/name@v1") == find_local(f"org/name@{commit}") == fetch("org/name@v1", offline=True) == folder_
     assert find_local("org/name") is None
     assert verify("org/name@v1") == []
     os.unlink(folder_ / "LICENSE")
     assert find_local("org/name@v1") is None
 
 
-@pytest.mark.parametrize("code", ["mgzoo.pull('org/name@v1')", "mgzoo.push('model', 'org/name@v1', probe=False)"])
+@pytest.mark.parametrize("code", ["hub.pull('org/name@v1')", "hub.push('model', 'org/name@v1', probe=False)"])
 def test_an_endpoint_that_cannot_be_reached_is_an_error_with_a_remedy(model, code):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(Path("hf").resolve()), "HF_HUB_OFFLINE": "0"}
-    script = f"import mgzoo\nfrom mgzoo.spec import MgzooError\ntry: {code}\nexcept MgzooError as error: print(error.remedy)"
+    script = f"from mgzoo import hub\nfrom mgzoo.spec import MgzooError\ntry: {code}\nexcept MgzooError as error: print(error.remedy)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice", done.stderr
 
 
 def test_the_file_names_and_the_licence_text_of_an_artifact_pass_the_secret_scan(model):
     assert find_secrets(model, read_manifest(model)) == []
+
+
+def test_a_push_waits_for_that_of_another_process_and_for_no_dead_one(model):
+    """The lock is a file that any account may open, beside refs.json: file systems that machines share lock files, not folders."""
+    first = push(model, "./hub/tae", probe=False)
+    assert Path("hub/tae/.lock").stat().st_mode & 0o666 == 0o666
+    holds = "from filelock import FileLock\nwith FileLock('hub/tae/.lock'):\n    print('in', flush=True)\n    input()"
+    other = subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "in\n"
+    pushing = threading.Thread(target=push, args=(described(model, Path("other"), "newer"), "./hub/tae"), kwargs={"probe": False})
+    pushing.start()
+    pushing.join(1.0)
+    assert pushing.is_alive() and find_in_hub("hub", "tae").name == first
+    other.kill()
+    pushing.join()
+    other.communicate()
+    assert find_in_hub("hub", "tae").name != first

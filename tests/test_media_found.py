@@ -10,8 +10,10 @@ import torch
 from PIL import Image, ImageCms
 from wild import audio, clip, flash, graded, luma, moved, noise, square, tone, with_matrix
 
-from mgzoo import media, sound
+from mgzoo import media
 from mgzoo.media import color
+from mgzoo.media.audio import downmix
+from mgzoo.media.decode import read_audio
 from mgzoo.media.timing import spread
 from mgzoo.spec import MgzooError
 
@@ -61,7 +63,7 @@ def test_probe_is_what_reading_gives_of_any_sound(tmp_path, suffix, codec):
     path = audio(tmp_path / f"a.{suffix}", tone(1.5), 48000, codec=codec)
     found, read = agree(path)
     assert found["samples"] == pytest.approx(72_000, abs=2400) and found["frames"] is None
-    assert torch.equal(sound.read(path)[0], read.audio)
+    assert torch.equal(read_audio(path)[0], read.audio)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -108,7 +110,7 @@ def test_an_estimated_length_is_not_believed(tmp_path, loud_first, codec):
         assert abs(container.duration / av.time_base - 7) > 0.05, "or nothing is tried here"
     found, read = agree(path)
     assert read.audio.shape[1] / 44100 == pytest.approx(7, abs=0.1) and found["seconds"] == pytest.approx(7, abs=0.1)
-    assert sound.read(path)[0].shape == read.audio.shape
+    assert read_audio(path)[0].shape == read.audio.shape
 
 
 def test_a_cover_picture_is_no_clip(tmp_path):
@@ -166,7 +168,7 @@ def test_sound_and_picture_are_in_step_from_their_own_starts(tmp_path, suffix, p
     click = (read.audio[0].abs() > 0.3).nonzero()[0].item() / read.rate
     assert abs(click - bright) < 0.02
     assert found["offset"] == pytest.approx(sound_at - picture_at, abs=0.025)
-    assert torch.equal(sound.read(path)[0], read.audio), "each reader of sound gives the same"
+    assert torch.equal(read_audio(path)[0], read.audio), "each reader of sound gives the same"
 
 
 def test_a_pause_in_a_sound_stream_is_silence_and_damage_is_not(tmp_path):
@@ -456,9 +458,9 @@ def test_surround_sound_is_mixed_down_as_itu_says(tmp_path):
     for channel, (left, right) in enumerate([(1, 0), (0, 1), (0.7071, 0.7071), (0, 0), (0.7071, 0), (0, 0.7071)]):
         surround = torch.zeros(6, 100)
         surround[channel] = 0.5
-        assert sound.downmix(surround, 2)[:, 7].tolist() == pytest.approx([left / 2, right / 2], abs=1e-4)
+        assert downmix(surround, 2)[:, 7].tolist() == pytest.approx([left / 2, right / 2], abs=1e-4)
     loud = torch.ones(6, 100)
-    assert sound.downmix(loud, 2).abs().max() <= 1.0
+    assert downmix(loud, 2).abs().max() <= 1.0
     video = torch.from_numpy(np.stack(square(8)))
     for name in ("a.mp4", "a.wav"):
         made = media.Media(video=video, fps=8, audio=torch.stack([torch.from_numpy(tone(1))] * 6) * 0.3, rate=48_000).save(tmp_path / name)

@@ -9,7 +9,7 @@ import torch
 from mgzoo import precision
 from mgzoo.recipe.schema import Train
 from mgzoo.spec import MgzooError
-from mgzoo.train.zero import deepspeed_config
+from mgzoo.train.deepspeed_config import deepspeed_config
 
 FLAGS = {
     "desktop": "sse4_2 avx avx2",

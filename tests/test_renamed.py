@@ -1,4 +1,4 @@
-"""A component that is called otherwise now: what names it as it was called still loads, with one line that says so."""
+"""Renamed components and config keys: recipes and artifacts with the old names still load; a component's old id with one line of warning."""
 
 import json
 import os
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mgzoo import scaffold
+from mgzoo import compose, scaffold
 from mgzoo.discovery import load_plugins
 from mgzoo.distributions import entry_points
+from mgzoo.spec import MgzooError
 
 RECIPE = """\
 schema: 1
@@ -96,6 +97,29 @@ def test_an_artifact_saved_under_the_old_id_loads_verifies_and_is_pulled(world):
     assert again["parts"]["backbone"]["use"] == "ren.blender.v1"
     before = python("from mgzoo.cli import run; print(run(['verify', 'again']))", world / "old", world)
     assert before.stdout.endswith("1\n") and "ren.blender.v1" in before.stdout  # the older plugin does not know the new name
+
+
+def settings(tmp_path: Path, sampler: str, *overrides: str):
+    (tmp_path / "keys.yaml").write_text(RECIPE.replace("ren.mixer.v1", "backbones.llama3.v1").replace("{use: samplers.euler.v1, config: {steps: 2}}", sampler))
+    recipe = compose(tmp_path / "keys.yaml", list(overrides))
+    return recipe, recipe.parts["sampler"].config
+
+
+def test_a_key_by_its_old_name_sets_the_field_that_has_a_new_one(tmp_path):
+    old = "{use: samplers.linear_quadratic.v1, config: {steps: 4, emulates: 100, join: square, scales: {text: 3}}}"
+    recipe, config = settings(tmp_path, old)
+    assert (config.linear_steps, config.continuity, config.guidance_scales) == (100, "square", {"text": 3.0})
+    assert recipe.origins["parts.sampler.config.linear_steps"][-1].value == 100
+    assert "emulates" not in recipe.tree["parts"]["sampler"]["config"]
+    with pytest.raises(MgzooError, match="linear_steps takes int"):
+        settings(tmp_path, old.replace("100", "many"))
+
+
+@pytest.mark.parametrize("written, override", [("emulates", "linear_steps"), ("linear_steps", "emulates"), ("emulates", "emulates")])
+def test_of_an_old_and_a_new_name_the_later_layer_counts(tmp_path, written, override):
+    sampler = f"{{use: samplers.linear_quadratic.v1, config: {{steps: 4, {written}: 100, scales: {{text: 3}}}}}}"
+    _, config = settings(tmp_path, sampler, f"parts.sampler.config.{override}=200", "parts.sampler.config.guidance_scales.text=5")
+    assert config.linear_steps == 200 and config.guidance_scales == {"text": 5.0}
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,15 @@ def test_check_says_it(capsys):
     assert "validation was asked for, and the data holds nothing out" in capsys.readouterr().out
 
 
-def span(first=0, last=100, **train):
-    return StagePlan(index=0, name="s", first=first, last=last, warm_first=first, warm_last=last, train=Train(**train), zero=Zero(), frozen=frozenset())
+def span(start=0, end=100, **train):
+    return StagePlan(index=0, name="s", start=start, end=end, lr_start=start, lr_end=end, train=Train(**train), zero=Zero(), frozen=frozenset())
 
 
 def test_what_the_steps_are_too_few_for_is_said():
     assert setting_notes([span(warmup=10, validate_every=10, plateau=2)]) == []
-    (line,) = setting_notes([span(last=8, warmup=10)])
+    (line,) = setting_notes([span(end=8, warmup=10)])
     assert line.startswith("train.warmup=10 is as long as the 8 steps")
-    assert len(setting_notes([span(last=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
+    assert len(setting_notes([span(end=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
 
 
 # the rank of an adapter

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mgzoo.spec import MgzooError
-from mgzoo.train import journal
+from mgzoo.train import metrics_log
 
 torch.set_num_threads(1)
 WORKER = Path(__file__).with_name("toy_training.py")
@@ -59,7 +59,7 @@ def test_a_bad_clip_in_the_middle_of_a_run_costs_no_step(tmp_path, stage):
     toy.job(tmp_path / "run", resume=True, **plan)
     toy.job(tmp_path / "whole", **plan)
     assert artifact(tmp_path / "run") == artifact(tmp_path / "whole")
-    assert [line["loss"] for line in journal.read(tmp_path / "run/metrics.jsonl")] == [line["loss"] for line in journal.read(tmp_path / "whole/metrics.jsonl")]
+    assert [line["loss"] for line in metrics_log.read_log(tmp_path / "run/metrics.jsonl")] == [line["loss"] for line in metrics_log.read_log(tmp_path / "whole/metrics.jsonl")]
 
 
 def test_what_is_saved_already_is_named_and_not_saved_again(tmp_path):
@@ -120,7 +120,7 @@ def test_an_error_of_the_task_and_of_validation_saves_too(tmp_path, capsys):
 
 
 def test_data_that_is_not_there_for_the_second_stage_ends_the_run_with_the_first_saved(tmp_path):
-    from mgzoo.train import loop, ranks
+    from mgzoo.train import distributed, loop
 
     def data(span):
         if span.index:
@@ -129,7 +129,7 @@ def test_data_that_is_not_there_for_the_second_stage_ends_the_run_with_the_first
 
     plan = {"settings": [{}, {"batch": 16}], "steps": 3}
     with pytest.raises(MgzooError) as caught:
-        loop.run(toy.Model(), toy.spans(**plan), data, tmp_path / "run", place=ranks.distributed(), seed=3, write=toy.save)
+        loop.run(toy.Model(), toy.spans(**plan), data, tmp_path / "run", rank_info=distributed.init_distributed(), seed=3, write=toy.save)
     assert str(caught.value) == "there is no data at more\n    -> set data.config.path; step-000003 is saved: --resume goes on from there"
     toy.job(tmp_path / "run", resume=True, **plan)
     toy.job(tmp_path / "whole", **plan)
@@ -203,12 +203,12 @@ def test_what_is_left_out_and_cut_off_is_a_number_in_the_log(tmp_path, capsys):
     model = toy.Model()
     model.counts = lambda: {"encoders.shift.cut": 12}
     toy.job(tmp_path / "run", stream=Skips, model=model, steps=4)
-    lines = journal.read(tmp_path / "run/metrics.jsonl")
+    lines = metrics_log.read_log(tmp_path / "run/metrics.jsonl")
     assert [line["counts"]["data.skipped"] for line in lines if line["step"] > 1] == [1, 1, 2] and "data.nothing" not in lines[-1]["counts"]
     assert lines[0]["counts"] == {"encoders.shift.cut": 12}
     assert "! counted: data.skipped 2, encoders.shift.cut 12\n" in capsys.readouterr().err
     toy.job(tmp_path / "none", steps=1)
-    assert "counts" not in journal.read(tmp_path / "none/metrics.jsonl")[0]
+    assert "counts" not in metrics_log.read_log(tmp_path / "none/metrics.jsonl")[0]
 
 
 # validation

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mgzoo.train import journal
+from mgzoo.train import metrics_log
 
 WORKER = Path(__file__).with_name("toy_training.py")
 KILL_AT, TERM_AT = random.randrange(9, 39), random.randrange(5, 19)
@@ -91,7 +91,7 @@ def toy():
 
 
 def told(folder: Path) -> list[dict]:
-    return [line for line in journal.read(folder / "metrics.jsonl") if "loss" in line]
+    return [line for line in metrics_log.read_log(folder / "metrics.jsonl") if "loss" in line]
 
 
 def weights(folder: Path) -> dict:
@@ -131,7 +131,7 @@ def test_killed_and_resumed_is_not_killed_bit_for_bit(runs, whole, broken, at):
     """SIGKILL under ZeRO 1 (accumulating) and SIGTERM under ZeRO 3 at a random batch, in bf16 with dropout."""
     artifacts = [(runs / "one" / name / "artifact" / "toy.safetensors").read_bytes() for name in (whole, broken)]
     assert artifacts[0] == artifacts[1], f"interrupted at batch {at}"
-    untimed = [[{k: v for k, v in line.items() if k != "seconds"} for line in journal.read(runs / "one" / name / "metrics.jsonl")] for name in (whole, broken)]
+    untimed = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics_log.read_log(runs / "one" / name / "metrics.jsonl")] for name in (whole, broken)]
     assert untimed[0] == untimed[1]
 
 

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from mgzoo import hookimpl
 from mgzoo.recipe.schema import Train, Zero
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal, ranks, zero
+from mgzoo.train import checkpoint, distributed, metrics_log
+from mgzoo.train.engine import gather_weights, start_engine, unwrap
+from mgzoo.train.trainable import Trainable
 
 torch.set_num_threads(1)
 
@@ -31,7 +33,7 @@ toy = _toy()
 
 
 def told(folder: Path, what: str = "loss") -> list:
-    return [line[what] for line in journal.read(folder / "metrics.jsonl") if what in line]
+    return [line[what] for line in metrics_log.read_log(folder / "metrics.jsonl") if what in line]
 
 
 def weights(folder: Path) -> dict:
@@ -68,12 +70,12 @@ def test_accumulated_micro_batches_are_one_big_batch(tmp_path, stage, precision)
 
 
 def test_masters_are_the_weights_as_given_not_their_rounding():
-    place, model = ranks.distributed(), toy.Model()
+    rank_info, model = distributed.init_distributed(), toy.Model()
     exact = model.backbone.into.weight.detach().clone()
     for stage in (1, 2, 3):
-        engine = zero.start(zero.Trainable(model, ["backbone"]), Train(batch=8, precision="bf16"), Zero(stage=stage), place)
-        assert torch.equal(zero.full(engine)["backbone.into.weight"], exact)
-        zero.release(engine)
+        engine = start_engine(Trainable(model, ["backbone"]), Train(batch=8, precision="bf16"), Zero(stage=stage), rank_info)
+        assert torch.equal(gather_weights(engine)["backbone.into.weight"], exact)
+        unwrap(engine)
         assert model.backbone.into.weight.dtype == torch.float32 and torch.equal(model.backbone.into.weight, exact)
     assert not torch.equal(exact.bfloat16().float(), exact)
 
@@ -117,7 +119,7 @@ def test_stages_freeze_and_unfreeze(tmp_path):
     assert not any(key.startswith("backbone") for key in load_file(at[6] / "average.safetensors"))
     assert list(load_file(at[10] / "settled.safetensors")) == ["encoders.shift/seen"]  # a buffer, which no engine keeps for other ranks
     assert (load_file(at[10] / "average.safetensors")["backbone.into.weight"] - settled["backbone/into.weight"]).abs().max() > 1e-3
-    lines = [line for line in journal.read(tmp_path / "run/metrics.jsonl") if "loss" in line]
+    lines = [line for line in metrics_log.read_log(tmp_path / "run/metrics.jsonl") if "loss" in line]
     assert lines[-1]["samples"] == 4 * 8 + 4 * 8 + 4 * 16
 
     for step in (6, 8):  # in the middle of the stage with the frozen part, and on the border to the next
@@ -232,7 +234,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     ]
     assert (tmp_path / "run/artifact/toy.safetensors").read_bytes() == whole
     assert names(tmp_path / "run") == ["latest", "step-000005", "step-000010", "step-000015", "step-000020"]
-    assert checkpoint.newest(folder).name == "step-000020" and [line["step"] for line in journal.read(tmp_path / "run/metrics.jsonl")] == list(range(1, 21))
+    assert checkpoint.latest_intact(folder).name == "step-000020" and [line["step"] for line in metrics_log.read_log(tmp_path / "run/metrics.jsonl")] == list(range(1, 21))
 
 
 def checkpoint_size(folder: Path, name: str) -> int:

@@ -19,10 +19,13 @@ from safetensors.torch import save_file
 import mgzoo
 from mgzoo.recipe.schema import Ema, Train, Zero
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal, zero
-from mgzoo.train.averaging import Average, average
-from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
-from mgzoo.train.zero import deepspeed_config, micro_batches
+from mgzoo.train import checkpoint, cpu_adam, metrics_log
+from mgzoo.train.checkpoint_averaging import average_checkpoints
+from mgzoo.train.deepspeed_config import deepspeed_config
+from mgzoo.train.ema import EMA
+from mgzoo.train.gradients import micro_batches
+from mgzoo.train.lr_schedule import learning_rate
+from mgzoo.train.stages import StagePlan, plan_stages, stage_at
 
 # the DeepSpeed configuration
 
@@ -110,8 +113,8 @@ def test_stages_of_a_recipe():
             "{name: c, steps: 7, set: {train.lr: 0.001, train.batch: 8}}, {name: d, steps: 2, set: {parts.autoencoder.frozen: true}}]",
         ],
     )
-    made = plans(recipe)
-    assert [(p.index, p.name, p.first, p.last, p.warm_first, p.warm_last) for p in made] == [
+    made = plan_stages(recipe)
+    assert [(p.index, p.name, p.start, p.end, p.lr_start, p.lr_end) for p in made] == [
         (0, "a", 0, 3, 0, 8),
         (1, "b", 3, 8, 0, 8),
         (2, "c", 8, 15, 8, 15),
@@ -124,12 +127,12 @@ def test_stages_of_a_recipe():
 
 
 def test_a_recipe_without_stages_is_one_span():
-    (span,) = plans(mgzoo.compose("tiny/tae_emoji", ["stages=[]", "train.steps=11"]))
-    assert (span.name, span.first, span.last, span.warm_last) == ("train", 0, 11, 11)
+    (span,) = plan_stages(mgzoo.compose("tiny/tae_emoji", ["stages=[]", "train.steps=11"]))
+    assert (span.name, span.start, span.end, span.lr_end) == ("train", 0, 11, 11)
 
 
-def span(first=0, last=100, **train) -> StagePlan:
-    return StagePlan(index=0, name="s", first=first, last=last, warm_first=first, warm_last=last, train=Train(**train), zero=Zero(), frozen=frozenset())
+def span(start=0, end=100, **train) -> StagePlan:
+    return StagePlan(index=0, name="s", start=start, end=end, lr_start=start, lr_end=end, train=Train(**train), zero=Zero(), frozen=frozenset())
 
 
 def test_rates():
@@ -139,7 +142,7 @@ def test_rates():
     rates = [learning_rate(cosine, step) for step in range(10, 50)]
     assert rates[7] == 1.0 and rates[-1] == pytest.approx(0.1) and sorted(rates[8:], reverse=True) == rates[8:]
     assert rates[8 + 15] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
-    assert [learning_rate(span(last=3, lr=1.0, warmup=0, schedule="cosine"), s) for s in (2, 50)] == pytest.approx([0.05, 0.05])
+    assert [learning_rate(span(end=3, lr=1.0, warmup=0, schedule="cosine"), s) for s in (2, 50)] == pytest.approx([0.05, 0.05])
 
 
 # averages
@@ -148,7 +151,7 @@ def test_rates():
 @given(st.sampled_from([0.5, 0.9, 0.999]), st.integers(1, 4), st.integers(1, 30))
 def test_average_formula(decay, every, steps):
     weight = torch.zeros(1)
-    kept, expected, n = Average(Ema(decay=decay, every=every), [weight]), 0.0, 0
+    kept, expected, n = EMA(Ema(decay=decay, every=every), [weight]), 0.0, 0
     for step in range(1, steps + 1):
         weight += step
         kept.update([weight], step)
@@ -164,32 +167,32 @@ def test_mean_of_several_models(tmp_path):
         (tmp_path / f"{i}/probe").mkdir()
         save_file({"w": torch.full((2,), float(i), dtype=torch.bfloat16)}, tmp_path / f"{i}/backbone/model.safetensors")
         save_file({"noise": torch.zeros(i + 1)}, tmp_path / f"{i}/probe/inputs.safetensors")
-    mean = average([tmp_path / str(i) for i in range(3)])
+    mean = average_checkpoints([tmp_path / str(i) for i in range(3)])
     assert list(mean) == ["backbone"] and list(mean["backbone"]) == ["w"]
     assert torch.equal(mean["backbone"]["w"], torch.ones(2)) and mean["backbone"]["w"].dtype == torch.float32
     save_file({"w": torch.zeros(3)}, tmp_path / "2/backbone/model.safetensors")
     with pytest.raises(MgzooError, match="backbone/w is not the same tensor in every model"):
-        average([tmp_path / str(i) for i in range(3)])
+        average_checkpoints([tmp_path / str(i) for i in range(3)])
     (tmp_path / "empty").mkdir()
     with pytest.raises(MgzooError, match="no weights to average"):
-        average([tmp_path / "empty"])
+        average_checkpoints([tmp_path / "empty"])
 
 
 # checkpoints on disk
 
 
 def write(folder, step, keep=2, text="x"):
-    aside = checkpoint.begin(folder, step)
+    aside = checkpoint.begin_checkpoint(folder, step)
     (aside / "engine").mkdir()
     (aside / "engine/a.pt").write_text(text)
-    return checkpoint.commit(aside, step, keep)
+    return checkpoint.commit_checkpoint(aside, step, keep)
 
 
 def test_the_newest_are_kept_and_pointed_to(tmp_path):
     for step in (8, 9, 10, 1_000_000):
         write(tmp_path, step)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-000010", "step-1000000"]
-    assert checkpoint.newest(tmp_path).name == checkpoint.current(tmp_path).name == "step-1000000"
+    assert checkpoint.latest_intact(tmp_path).name == checkpoint.latest(tmp_path).name == "step-1000000"
     write(tmp_path, 500)  # a run that went on from an older one leaves what came after it
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step-000010", "step-000500"]
 
@@ -197,7 +200,7 @@ def test_the_newest_are_kept_and_pointed_to(tmp_path):
 def test_what_was_not_pointed_to_does_not_count(tmp_path):
     write(tmp_path, 1)
     shutil.copytree(write(tmp_path, 2), tmp_path / "step-000003")
-    assert checkpoint.newest(tmp_path).name == "step-000002"
+    assert checkpoint.latest_intact(tmp_path).name == "step-000002"
 
 
 @pytest.mark.parametrize(
@@ -214,17 +217,17 @@ def test_what_was_not_pointed_to_does_not_count(tmp_path):
 def test_damage_is_seen(tmp_path, capsys, harm, said):
     write(tmp_path, 1)
     last = write(tmp_path, 2)
-    assert checkpoint.damage(last) is None
+    assert checkpoint.find_damage(last) is None
     harm(last)
-    assert checkpoint.damage(last) == said
-    assert checkpoint.newest(tmp_path).name == "step-000001"
+    assert checkpoint.find_damage(last) == said
+    assert checkpoint.latest_intact(tmp_path).name == "step-000001"
     assert capsys.readouterr().err == f"! checkpoint step-000002 is damaged ({said}): using the one before it\n"
 
 
 def test_a_failed_save_leaves_nothing(tmp_path):
-    with pytest.raises(MgzooError), checkpoint.room(tmp_path, checkpoint.begin(tmp_path, 7), 7), open("/dev/full", "w", buffering=1) as full:
+    with pytest.raises(MgzooError), checkpoint.disk_full_guard(tmp_path, checkpoint.begin_checkpoint(tmp_path, 7), 7), open("/dev/full", "w", buffering=1) as full:
         full.write("much\n")
-    with pytest.raises(PermissionError), checkpoint.room(tmp_path, checkpoint.begin(tmp_path, 8), 8):
+    with pytest.raises(PermissionError), checkpoint.disk_full_guard(tmp_path, checkpoint.begin_checkpoint(tmp_path, 8), 8):
         raise PermissionError("not a full disk")
     assert list(tmp_path.iterdir()) == []
 
@@ -232,15 +235,15 @@ def test_a_failed_save_leaves_nothing(tmp_path):
 # what a run says
 
 
-def test_a_journal_is_cut_where_the_run_went_on(tmp_path):
+def test_the_metrics_log_is_cut_where_the_run_went_on(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step in range(1, 6):
-        journal.note(path, {"step": step, "loss": 1 / step})
+        metrics_log.append_entry(path, {"step": step, "loss": 1 / step})
     with path.open("a") as file:
         file.write('{"step": 6, "lo')
-    journal.truncate(path, 3)
-    assert [line["step"] for line in journal.read(path)] == [1, 2, 3]
-    journal.truncate(tmp_path / "absent.jsonl", 3)
+    metrics_log.truncate_log(path, 3)
+    assert [line["step"] for line in metrics_log.read_log(path)] == [1, 2, 3]
+    metrics_log.truncate_log(tmp_path / "absent.jsonl", 3)
     assert not (tmp_path / "absent.jsonl").exists()
 
 
@@ -264,14 +267,14 @@ def test_freed_memory_is_kept_for_the_next_tensor():
     """Without it glibc maps a large tensor anew each time, and the kernel fills it page by page."""
     code = """
 import resource, torch
-from mgzoo.train import ranks
+from mgzoo.train import distributed
 def faults():
     for _ in range(40):  # until the pieces have found their places
         torch.ones(10**7)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10**7)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(faults(), ranks.keep_freed_memory(), faults())
+print(faults(), distributed.keep_freed_memory(), faults())
 """
     before, kept, after = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     if kept == "False":
@@ -284,11 +287,11 @@ def test_the_lock_of_a_killed_build_is_removed_and_that_of_a_running_one_kept(tm
     lock = tmp_path / "py311_cpu" / "cpu_adam" / "lock"
     lock.parent.mkdir(parents=True)
     lock.touch()
-    with zero.building():
+    with cpu_adam.build_lock():
         pass
     assert lock.exists() and f"if there is none, remove {lock}" in capsys.readouterr().err
     os.utime(lock, (0, 0))
-    with zero.building():
+    with cpu_adam.build_lock():
         pass
     assert not lock.exists() and "left by a build that was killed" in capsys.readouterr().err
 
@@ -298,11 +301,11 @@ def test_the_lock_of_our_own_killed_build_is_removed_at_once(tmp_path, monkeypat
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     lock = tmp_path / "cpu_adam" / "lock"
     lock.parent.mkdir()
-    dies = f"import os, pathlib\nfrom mgzoo.train import zero\nwith zero.building():\n    pathlib.Path({str(lock)!r}).touch()\n    os._exit(9)"
+    dies = f"import os, pathlib\nfrom mgzoo.train import cpu_adam\nwith cpu_adam.build_lock():\n    pathlib.Path({str(lock)!r}).touch()\n    os._exit(9)"
     assert subprocess.run([sys.executable, "-c", dies]).returncode == 9 and lock.exists()
-    with zero.building():
+    with cpu_adam.build_lock():
         assert not lock.exists() and capsys.readouterr().err.startswith(f"! removed {lock}, left by a build that was killed\n")
-        waits = "from mgzoo.train import zero\nwith zero.building():\n    print('in')"
+        waits = "from mgzoo.train import cpu_adam\nwith cpu_adam.build_lock():\n    print('in')"
         other = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert other.stderr.readline() == "waiting for another process to build DeepSpeed's CPUAdam\n"
         assert other.poll() is None
@@ -313,8 +316,8 @@ def test_the_lock_of_our_own_killed_build_is_removed_at_once(tmp_path, monkeypat
 def test_a_wait_for_anothers_build_ends_with_the_signal(tmp_path, monkeypatch, number, status):
     """A run holds signals back until its step is done; while it waits there is none, and a build may take minutes."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    waits = "from mgzoo.train import signals, zero\nwith signals.Interrupt(print):\n    with zero.building():\n        print('in')"
-    with zero.building():
+    waits = "from mgzoo.train import cpu_adam, interrupt\nwith interrupt.Interrupt(print):\n    with cpu_adam.build_lock():\n        print('in')"
+    with cpu_adam.build_lock():
         other = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while "waiting for another process" not in other.stderr.readline():
             pass
@@ -329,14 +332,14 @@ def test_the_ninja_beside_this_python_is_used_whatever_the_path_holds(tmp_path, 
     other.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     python = tmp_path / "environment" / "bin" / "python"
-    monkeypatch.setattr(zero.sys, "executable", str(python))
-    zero.use_own_ninja()
+    monkeypatch.setattr(cpu_adam.sys, "executable", str(python))
+    cpu_adam.use_own_ninja()
     assert shutil.which("ninja") == str(other)  # there is none beside that Python
     own = python.parent / "ninja"
     own.parent.mkdir(parents=True)
     shutil.copy(other, own)
-    zero.use_own_ninja()
-    zero.use_own_ninja()
+    cpu_adam.use_own_ninja()
+    cpu_adam.use_own_ninja()
     assert shutil.which("ninja") == str(own) and os.environ["PATH"].split(os.pathsep) == [str(own.parent), str(tmp_path)]
 
 
@@ -347,20 +350,20 @@ def test_each_environment_builds_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.utils.cpp_extension.get_default_build_root", lambda: str(tmp_path / "torch_extensions"))
     roots = []
     for prefix in ("/one", "/two", "/one"):
-        monkeypatch.setattr(zero.sys, "prefix", prefix)
-        roots.append(zero.build_root())
+        monkeypatch.setattr(cpu_adam.sys, "prefix", prefix)
+        roots.append(cpu_adam.build_root())
         assert os.environ["TORCH_EXTENSIONS_DIR"] == str(roots[-1])  # torch builds there too
         monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
     assert roots[0] == roots[2] != roots[1] and roots[0].parent == tmp_path / "torch_extensions"
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "mine"))
-    assert zero.build_root() == tmp_path / "mine"
+    assert cpu_adam.build_root() == tmp_path / "mine"
 
 
 def test_that_it_compiles_is_said_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    with zero.building():
+    with cpu_adam.build_lock():
         assert capsys.readouterr().err == "compiling DeepSpeed's CPU optimizer, once, about two minutes\n"
         (tmp_path / "cpu_adam").mkdir()
         (tmp_path / "cpu_adam/cpu_adam.so").touch()
-    with zero.building():
+    with cpu_adam.build_lock():
         assert capsys.readouterr().err == ""

@@ -17,7 +17,7 @@ import mgzoo
 from mgzoo import cli
 from mgzoo.recipe.lock import lock_recipe
 from mgzoo.spec import MgzooError
-from mgzoo.train import journal
+from mgzoo.train import metrics_log
 
 torch.set_num_threads(1)
 
@@ -196,10 +196,10 @@ def test_patience_that_was_not_asked_for_has_not_been_tried(tmp_path):
     still = {"lr": 1e-30, "warmup": 0, "validate_every": 1, "dropout": 0.0, "ema": 0.0}
     toy.job(tmp_path / "run", steps=6, **still)
     toy.job(tmp_path / "run", steps=10, plateau=3, resume=True, **still)
-    rates = [line["lr"] for line in journal.read(tmp_path / "run/metrics.jsonl") if "loss" in line]
+    rates = [line["lr"] for line in metrics_log.read_log(tmp_path / "run/metrics.jsonl") if "loss" in line]
     assert rates == pytest.approx([1e-30] * 9 + [5e-31], rel=1e-6)
     toy.job(tmp_path / "run", steps=12, plateau=3, resume=True, **{**still, "lr": 4e-30})
-    rates = [line["lr"] for line in journal.read(tmp_path / "run/metrics.jsonl") if "loss" in line]
+    rates = [line["lr"] for line in metrics_log.read_log(tmp_path / "run/metrics.jsonl") if "loss" in line]
     assert rates[-2:] == pytest.approx([4e-30] * 2, rel=1e-6)  # a new rate is not halved for what the old one did
 
 
@@ -250,7 +250,7 @@ def test_data_that_changed_since_the_checkpoint_is_refused_and_the_lock_stays(tr
     assert "! changed since then: train.lr 0.001 -> 0.01    (command line)\n" in said
     assert "! changed since then: stages.1.steps 2 -> 3    (command line)\n" in said
     assert json.loads((trained / "run/recipe.lock.json").read_text())["data"]["pictures"] == now
-    (noted,) = journal.read(trained / "run/changes.jsonl")
+    (noted,) = metrics_log.read_log(trained / "run/changes.jsonl")
     assert noted["step"] == 3 and noted["lock"]["data"]["pictures"] == then and len(noted["changed"]) == 3
     assert cli.run(["train", "r.yaml", "stages.1.steps=3", "train.lr=0.01", "--out", "run", "--resume"]) == 0  # saved with these
     assert "changed" not in capsys.readouterr().err

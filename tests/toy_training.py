@@ -17,8 +17,9 @@ from torch import nn
 
 from mgzoo.parts import Clip, Example, Loss
 from mgzoo.recipe.schema import Ema, Train, Zero
-from mgzoo.train import loop, ranks
-from mgzoo.train.stages import StagePlan, learning_rate
+from mgzoo.train import distributed, loop
+from mgzoo.train.lr_schedule import learning_rate
+from mgzoo.train.stages import StagePlan
 
 WIDTH = 8
 
@@ -142,10 +143,10 @@ def spans(settings=({},), *, steps: int = 20, stage: int = 1, frozen=((),), **tr
         StagePlan(
             index=i,
             name=f"stage{i}",
-            first=i * steps,
-            last=(i + 1) * steps,
-            warm_first=0,
-            warm_last=len(settings) * steps,
+            start=i * steps,
+            end=(i + 1) * steps,
+            lr_start=0,
+            lr_end=len(settings) * steps,
             train=Train(**{**common, **own}),
             zero=Zero(stage=stage),
             frozen=frozenset(frozen[i] if i < len(frozen) else ()),
@@ -164,12 +165,12 @@ def save(model, folder, *, state, metrics, curve):
 
 def job(out, *, resume=False, interrupt=None, dropout=0.1, task=None, write=save, stream=Points, model=None, hook=None, **plan):
     """Run one training in this process; returns its `Run` and the model."""
-    place, model = ranks.distributed(), model or Model(dropout, **(task or {}))
-    if place.rank:  # rank 0's weights count, whatever the others begin with
+    rank_info, model = distributed.init_distributed(), model or Model(dropout, **(task or {}))
+    if rank_info.rank:  # rank 0's weights count, whatever the others begin with
         for p in model.parameters():
             p.data += 1
     run = loop.run(
-        model, spans(**plan), lambda span: stream(place.rank, place.world, interrupt), out, place=place, seed=3, resume=resume, write=write, hook=hook
+        model, spans(**plan), lambda span: stream(rank_info.rank, rank_info.world_size, interrupt), out, rank_info=rank_info, seed=3, resume=resume, write=write, hook=hook
     )
     return run, model
 
@@ -189,7 +190,7 @@ def plain_loop(*, steps=20, micro=8, **train):
             group["lr"] = learning_rate(span, step)
         total = 0.0
         for m in range(turns):
-            generator = ranks.seeded(torch.device("cpu"), 3, step, m)
+            generator = distributed.seeded_generator(torch.device("cpu"), 3, step, m)
             loss = model.task.loss(model, model.task.prepare(model, next(stream)), generator).total / turns
             loss.backward()
             total += loss.item()

@@ -59,9 +59,9 @@ def generate(arguments) -> int:
         media = model.generate(task=task, **request, on_step=on_step)
     path = media.save(out or default_path(media, request, options))
     if media.audio is not None and "sound" in output_modalities(config):
-        from mgzoo import sound
+        from mgzoo.media.spectrogram import draw_spectrogram
 
-        output.note(f"spectrogram: {sound.spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
+        output.note(f"spectrogram: {draw_spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
     print(path)
     return 0
 

@@ -124,7 +124,7 @@ def run(folder: Path) -> dict:
     from mgzoo.recipe.provenance import run_provenance
     from mgzoo.train import checkpoint
 
-    latest = checkpoint.current(folder / "checkpoints")
+    latest = checkpoint.latest(folder / "checkpoints")
     metrics = folder / "metrics.jsonl"
     return {
         "run": str(folder),

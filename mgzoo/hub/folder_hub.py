@@ -6,13 +6,11 @@ a commit names its content. ``refs.json`` maps ``main`` and tags to commits.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from mgzoo import storage
@@ -21,6 +19,7 @@ from mgzoo.artifact.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SIGNATURE
 from mgzoo.spec import MgzooError
 
 REFS_NAME = "refs.json"
+LOCK_NAME = ".lock"
 _COMMIT = re.compile(r"[0-9a-f]{12}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
@@ -84,8 +83,10 @@ def publish_to_hub(
 
     parent: the commit that main must still name when this one is done; default: what it names now. A push that raced
     another is refused, and a tag is never moved. A damaged copy of the same commit is repaired. Nothing is left behind when
-    anything fails.
+    anything fails. One push to ``HUB/NAME`` is published at a time, also by machines that share the hub.
     """
+    from filelock import FileLock  # slow to import
+
     check_tag(tag)
     storage.refuse_address(hub)
     base = Path(hub) / name
@@ -95,7 +96,7 @@ def publish_to_hub(
         with storage.staging_folder(base / "new") as staging:
             fill(staging)
             commit = commit_of(staging)
-            with _locked(base):
+            with FileLock(base / LOCK_NAME, mode=0o666):  # by anybody who may push
                 refs = read_refs(hub, name)
                 if refs.get("main") != expected:
                     raise MgzooError(
@@ -118,19 +119,9 @@ def publish_to_hub(
                     raise
         return commit
     finally:
-        if not any(base.iterdir()):
-            base.rmdir()
+        if {path.name for path in base.iterdir()} <= {LOCK_NAME}:
+            shutil.rmtree(base)
 
 
 def _write_refs(base: Path, refs: dict[str, str]) -> None:
     storage.atomic_write(base / REFS_NAME, json.dumps(refs, indent=1, sort_keys=True) + "\n")
-
-
-@contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    handle = os.open(base, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -101,7 +101,7 @@ def expand_home(text: str) -> Path:
     """A path with the home folder in place of ``~``. Raises `MgzooError` where nobody has it."""
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # nobody of that name; a NUL
         raise MgzooError(f"{text!r} names no folder: {error}", remedy="write the path itself; './~…' for a folder whose name begins with ~") from None
 
 

@@ -58,7 +58,7 @@ def mono(audio: Tensor) -> Tensor:
     return downmix(audio, 2).mean(0, keepdim=True)
 
 
-def checked(audio: Tensor | None, rate: int | None, *, origin: str, silent: bool = False) -> Tensor:
+def validate_audio(audio: Tensor | None, rate: int | None, *, origin: str, silent: bool = False) -> Tensor:
     """Sound as a model may take it: float32, finite, within [-1, 1]. Values up to a quarter beyond, as lossy codecs make them, are clipped.
 
     Raises MgzooError where there is no sound, where it is empty, not finite or far beyond [-1, 1], or (unless `silent`) silent."""
@@ -76,7 +76,7 @@ def checked(audio: Tensor | None, rate: int | None, *, origin: str, silent: bool
     return audio.float().clamp(-1, 1)
 
 
-def cut(audio: Tensor, start: int, samples: int) -> Tensor:
+def slice_padded(audio: Tensor, start: int, samples: int) -> Tensor:
     """`samples` of (..., S) from `start` on; silence where there is no more."""
     piece = audio[..., max(start, 0) : max(start + samples, 0)]
     return F.pad(piece, (max(-start, 0) if piece.shape[-1] else 0, samples - piece.shape[-1] - (max(-start, 0) if piece.shape[-1] else 0)))

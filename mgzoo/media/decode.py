@@ -152,7 +152,7 @@ def frames_of(container, picture: PictureTrack | None, sound: SoundTrack | None)
 
 def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
     """The whole sound of a file as (float32 (K, S), samples per second), its first sample at the time of the first frame where there are frames, which
-    are not decoded. Raises MgzooError as `mgzoo.media.audio.read` says."""
+    are not decoded. Raises MgzooError as `mgzoo.media.decode.read_audio` says."""
     name = str(path)
     with open_media(path, name) as container:
         video, audio = streams_of(container, name)

@@ -7,15 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
-from mgzoo.spec import option
+from mgzoo.spec import option, require
 
 SCHEMA = 1
-
-
-def _require(claims: dict[str, bool]) -> None:
-    """Raise ValueError with every sentence that does not hold, one a line."""
-    if wrong := [sentence for sentence, holds in claims.items() if not holds]:
-        raise ValueError("\n".join(wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +23,7 @@ class Adapter:
     modules: list[str] = option([], "modules by path that learn whole beside the updates; those with weights that the base lacks must be named")
 
     def __post_init__(self):
-        _require({
+        require({
             f"rank must be at least 1, not {self.rank}": self.rank >= 1,
             f"alpha must be positive, not {self.alpha}": self.alpha > 0,
             f"dropout must be in [0, 1), not {self.dropout}": 0 <= self.dropout < 1,
@@ -97,7 +91,7 @@ class Ema:
     every: int = option(1, "optimiser steps between updates; the decay is raised to this power")
 
     def __post_init__(self):
-        _require({
+        require({
             f"decay must be in [0, 1), not {self.decay}": 0 <= self.decay < 1,
             f"every must be at least 1, not {self.every}": self.every >= 1,
         })
@@ -139,7 +133,7 @@ class Train:
         claims[f"betas must be in [0, 1), not {self.betas}"] = all(0 <= beta < 1 for beta in self.betas)
         for name in ("final_lr", "condition_dropout"):
             claims[f"{name} must be in [0, 1], not {values[name]}"] = 0 <= values[name] <= 1
-        _require(claims)
+        require(claims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +145,7 @@ class Stage:
     set: dict[str, Any] = option({}, "dotted recipe keys under train., data. or parts.*.frozen, and their values")
 
     def __post_init__(self):
-        _require({f"steps must be at least 1, not {self.steps}": self.steps >= 1})
+        require({f"steps must be at least 1, not {self.steps}": self.steps >= 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +159,7 @@ class Zero:
     persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
 
     def __post_init__(self):
-        _require({
+        require({
             f"bucket must be at least 1, not {self.bucket}": self.bucket >= 1,
             f"offload_parameters needs stage 3, not {self.stage}": self.stage == 3 or not self.offload_parameters,
         })

@@ -82,9 +82,9 @@ def _meant(origin, switch: Node | None, written: Node) -> bool:
 
 def setting_notes(spans: Sequence[Any]) -> list[str]:
     """What the steps of a run are too few for. spans: its `mgzoo.train.stages.StagePlan`."""
-    found, total = {}, spans[-1].last
+    found, total = {}, spans[-1].end
     for span in spans:
-        train, course = span.train, span.warm_last - span.warm_first
+        train, course = span.train, span.lr_end - span.lr_start
         if train.warmup >= course > 1:
             found[f"train.warmup={train.warmup} is as long as the {course} steps that it is for, or longer: the learning rate ends below its peak"] = None
         if train.ema.decay and train.ema.every > total:

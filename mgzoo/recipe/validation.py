@@ -24,7 +24,7 @@ from mgzoo.import_guard import run_guarded
 from mgzoo.recipe.interpolation import Interpolation
 from mgzoo.recipe.overrides import as_text
 from mgzoo.recipe.schema import SCHEMA, Adapter, PartRef, Schema
-from mgzoo.recipe.yaml_tree import MISSING, Node, leaves, merge_leaf, merge_trees, node_of
+from mgzoo.recipe.yaml_tree import MISSING, Node, current_keys, leaves, merge_leaf, merge_trees, node_of
 from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
 
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
@@ -168,6 +168,7 @@ class _Validation:
             self.problem(f"{_show(node)} is not a map", remedy, key, node, "type")
         if told:
             node = Node({}, node.origin)
+        node = current_keys(cls, node)
         self.unknown_keys(known, node, key)
         children = {}
         for f in dataclasses.fields(cls):
@@ -258,7 +259,7 @@ class _Validation:
             self.problem(f"{_show(written)} is not a map of settings", "write {key: value}", key, written, "type")
             written = Node({}, written.origin)
         known = {f.name for f in dataclasses.fields(cls)}
-        children = {name: as_text(child, _hints(cls).get(name)) for name, child in written.value.items()}
+        children = {name: as_text(child, _hints(cls).get(name)) for name, child in current_keys(cls, written).value.items()}
         base = Node({f.name: _default(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
         if (size := children.get("size")) is not None:
             self.references.fill(size, f"{key}.size")
@@ -273,7 +274,7 @@ class _Validation:
                 tiny = {f: value for f, value in start.items() if value != base.value[f].plain()}
                 base = merge_trees(base, node_of(tiny, Origin(source=f"{cls.__name__}.tiny()")))
         elif isinstance(weights, str) and (inherited := self.inherited(name, node, weights)):
-            base = merge_trees(base, inherited)
+            base = merge_trees(base, current_keys(cls, inherited))
         joined = merge_trees(base, Node(children, written.origin))
         self.unknown_keys(sorted(known), joined, key)
         for child in joined.value.values():

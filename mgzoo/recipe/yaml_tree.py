@@ -5,6 +5,7 @@ YAML 1.2: ``16:9`` is text and ``1e-4`` a number. No tags, anchors or aliases: a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -173,6 +174,20 @@ def merge_trees(base: Node, over: Node) -> Node:
     for key, child in over.value.items():
         joined[key] = merge_trees(kept[key], child) if key in kept else child
     return Node(joined, over.origin)
+
+
+def current_keys(cls: type, node: Node) -> Node:
+    """A map with its keys under the names that the fields of ``cls`` have now (`spec.option`'s ``formerly``).
+
+    Of a field that is given under two names, the later layer counts, as it stands later in the map."""
+    now = {old: f.name for f in dataclasses.fields(cls) for old in f.metadata.get("formerly", ())}
+    if not node.is_map or not now.keys() & node.value.keys():
+        return node
+    children: dict[str, Node] = {}
+    for key, child in node.value.items():
+        name = now.get(key, key)
+        children[name] = merge_trees(children[name], child) if name in children else child
+    return Node(children, node.origin)
 
 
 def _other(kept: Any, use: Any) -> bool:

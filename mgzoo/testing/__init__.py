@@ -9,7 +9,7 @@ from __future__ import annotations
 
 _PLACES = {
     "Law": "mgzoo.testing.suite",
-    "Subject": "mgzoo.testing.subject",
+    "Subject": "mgzoo.testing.component_under_test",
     "conformance": "mgzoo.testing.suite",
     "laws": "mgzoo.testing.suite",
 }

@@ -18,16 +18,18 @@ from mgzoo.recipe.recipe import Recipe
 from mgzoo.recipe.schema import Policy, Train, Zero
 from mgzoo.recipe.validation import Part
 from mgzoo.spec import FILES, Ask, Component, Provider
-from mgzoo.testing import reference, uses
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import inputs, reference
+from mgzoo.testing.build_part import perturb_weights
+from mgzoo.testing.component_under_test import Subject, require
+from mgzoo.testing.reference_configs import ReferenceImageEncoderConfig, ReferenceTextEncoderConfig
 
 ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
-MODALITIES = {"text": reference.LettersConfig(), "image": reference.ColoursConfig(), "video": reference.ColoursConfig(video=True)}
+MODALITIES = {"text": ReferenceTextEncoderConfig(), "image": ReferenceImageEncoderConfig(), "video": ReferenceImageEncoderConfig(video=True)}
 KIT = Provider(namespace="reference", distribution="mgzoo", version="0")
 SIZE = (8, 16, 16)
 
 
-def around(subject: Subject, task: Any, frozen: bool = False) -> Model:
+def model_around(subject: Subject, task: Any, frozen: bool = False) -> Model:
     """A model of the task and of the kit's parts, weights moved from their start. frozen: the encoders are, as a recipe may have them."""
     config, parts, made = subject.config, {}, {}
     for role in ROLES:
@@ -37,11 +39,11 @@ def around(subject: Subject, task: Any, frozen: bool = False) -> Model:
         elif kind == "encoder" and kind in config.parts():
             for takes in config.gives():
                 if takes in MODALITIES:
-                    target = reference.Letters if takes == "text" else reference.Colours
+                    target = reference.ReferenceTextEncoder if takes == "text" else reference.ReferenceImageEncoder
                     parts[f"encoders.{takes}"] = _part(f"encoders.{takes}", reference.COMPONENTS[kind], MODALITIES[takes], frozen)
                     made[f"encoders.{takes}"] = _made(target, MODALITIES[takes], name=takes)
         elif kind in config.parts():
-            component = reference.CHUNKS if kind == "autoencoder" and subject.latent.layout == "sound" else reference.COMPONENTS[kind]
+            component = reference.AUDIO_AUTOENCODER if kind == "autoencoder" and subject.latent.layout == "sound" else reference.COMPONENTS[kind]
             cls = getattr(reference, component.target.rpartition(":")[2])
             part, wires = getattr(reference, component.config.rpartition(":")[2]).tiny(), {}
             if kind == "backbone":
@@ -64,15 +66,15 @@ def _made(cls: type, config: Any, **wires: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         part = cls(config, **wires)
-    return uses.shake(part) if isinstance(part, nn.Module) else part
+    return perturb_weights(part) if isinstance(part, nn.Module) else part
 
 
-def clips() -> list[Clip]:
+def example_clips() -> list[Clip]:
     """Two clips of one size."""
-    return [uses.clip(i, SIZE) for i in range(2)]
+    return [inputs.clip(i, SIZE) for i in range(2)]
 
 
-def request(subject: Subject) -> dict[str, Any]:
+def example_request(subject: Subject) -> dict[str, Any]:
     """What the task is asked: all that it must be told and, where it takes them, a small size, few steps and a seed.
 
     Raises SkipTest where it must be told something that the kit does not know.
@@ -91,17 +93,17 @@ def request(subject: Subject) -> dict[str, Any]:
 
 def _asked(ask: Ask) -> Any:
     """Something of the kind that a task asks for."""
-    clip = uses.clip(0, SIZE)
+    clip = inputs.clip(0, SIZE)
     if ask.kind in FILES:
         video = None if ask.kind == "sound" else clip.load()[: 1 if ask.kind == "image" else None]
         return Media(video=video, fps=clip.fps if ask.kind == "video" else None, audio=clip.sound(), rate=clip.rate)
     return {"text": "a red ball", "number": 1.0, "whole": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
 
 
-def answers(subject: Subject, model: Model) -> list[Media]:
+def generated_media(subject: Subject, model: Model) -> list[Media]:
     """What the model generates for `request`; nothing where the kit cannot ask."""
     try:
-        told = request(subject)
+        told = example_request(subject)
     except unittest.SkipTest:
         return []
     answer = model.generate(**told)

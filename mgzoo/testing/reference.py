@@ -15,26 +15,26 @@ from torch import Tensor, nn
 from mgzoo.media import Media, float_to_uint8
 from mgzoo.parts import Clip, Condition, Cut, Example, Loss
 from mgzoo.spec import Component
-from mgzoo.testing import uses
+from mgzoo.testing import inputs
 from mgzoo.testing.reference_configs import (
-    BlocksConfig,
-    CaptionedConfig,
-    ChunksConfig,
-    ColoursConfig,
-    ContrastConfig,
-    EqualConfig,
-    LettersConfig,
-    MixingConfig,
-    MotionConfig,
-    StraightConfig,
-    WavesConfig,
+    ReferenceAudioAutoencoderConfig,
+    ReferenceBackboneConfig,
+    ReferenceDataConfig,
+    ReferenceFilterConfig,
+    ReferenceImageEncoderConfig,
+    ReferenceMetricConfig,
+    ReferenceObjectiveConfig,
+    ReferenceSamplerConfig,
+    ReferenceTaskConfig,
+    ReferenceTextEncoderConfig,
+    ReferenceVideoAutoencoderConfig,
 )
 
 
-class Blocks(nn.Module):
+class ReferenceVideoAutoencoder(nn.Module):
     """A linear autoencoder of blocks of pixels, with what a task that trains one needs beside `encode` and `decode`."""
 
-    def __init__(self, config: BlocksConfig):
+    def __init__(self, config: ReferenceVideoAutoencoderConfig):
         super().__init__()
         self.config, self.spec = config, config.latent()
         size = 3 * math.prod(self.spec.stride)
@@ -63,10 +63,10 @@ class Blocks(nn.Module):
         return blocks.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(2, 3)[:, :, :frames]
 
 
-class Chunks(nn.Module):
+class ReferenceAudioAutoencoder(nn.Module):
     """A linear autoencoder of stretches of sound."""
 
-    def __init__(self, config: ChunksConfig):
+    def __init__(self, config: ReferenceAudioAutoencoderConfig):
         super().__init__()
         self.config, self.spec = config, config.latent()
         self.analysis = nn.Linear(*self.spec.stride, self.spec.channels, bias=False)
@@ -89,10 +89,10 @@ class Chunks(nn.Module):
         return self.synthesis(raw.to(self.synthesis.weight.dtype).mT).float().flatten(1)[:, None]
 
 
-class Letters(nn.Module):
+class ReferenceTextEncoder(nn.Module):
     """Texts -> one token per byte; an empty text is one token."""
 
-    def __init__(self, config: LettersConfig, name: str = "text"):
+    def __init__(self, config: ReferenceTextEncoderConfig, name: str = "text"):
         super().__init__()
         self.config, self.spec = config, config.condition(name)
         self.table = nn.Embedding(257, config.width)
@@ -113,10 +113,10 @@ class Letters(nn.Module):
         return Condition(name=self.spec.name, values=self.out(x_BLD), mask=mask_BL)
 
 
-class Colours(nn.Module):
+class ReferenceImageEncoder(nn.Module):
     """Pictures or clips -> a vector of their mean colour."""
 
-    def __init__(self, config: ColoursConfig, name: str = "image"):
+    def __init__(self, config: ReferenceImageEncoderConfig, name: str = "image"):
         super().__init__()
         self.config, self.spec = config, config.condition(name)
         self.out = nn.Linear(3, 8)
@@ -127,7 +127,7 @@ class Colours(nn.Module):
         return Condition(name=self.spec.name, values=values, mask=torch.ones(len(values), dtype=torch.bool, device=values.device))
 
 
-class Told(nn.Module):
+class ConditionEmbedding(nn.Module):
     """One condition -> (B, D): the mean of what counts, or a learned null where it is dropped."""
 
     def __init__(self, dim: int, width: int):
@@ -145,15 +145,15 @@ class Told(nn.Module):
         return torch.where(mask[:, None], self.project(torch.where(mask[:, None], values, 0)), self.null)
 
 
-class Mixing(nn.Module):
+class ReferenceBackbone(nn.Module):
     """A backbone of any rank without attention."""
 
-    def __init__(self, config: MixingConfig, *, latent, conditions=(), feeds: int = 0):
+    def __init__(self, config: ReferenceBackboneConfig, *, latent, conditions=(), feeds: int = 0):
         super().__init__()
         self.config, d = config, config.width
         self.embed = nn.Linear(latent.channels + feeds, d)
         self.time = nn.Linear(d, d)
-        self.told = nn.ModuleDict({c.name: Told(c.dim, d) for c in conditions})
+        self.told = nn.ModuleDict({c.name: ConditionEmbedding(c.dim, d) for c in conditions})
         self.up, self.down = nn.Linear(d, d), nn.Linear(2 * d, d, bias=False)
         self.out = nn.Linear(d, latent.channels)
         with torch.no_grad():
@@ -178,10 +178,10 @@ class Mixing(nn.Module):
         return self.out(F.silu(x_BND)).mT.unflatten(2, axes)
 
 
-class Straight:
+class ReferenceObjective:
     """x_t = t x1 + (1 - t) x0, velocity x1 - x0."""
 
-    def __init__(self, config: StraightConfig):
+    def __init__(self, config: ReferenceObjectiveConfig):
         self.config = config
 
     def pair(self, latents, generator: torch.Generator, t: Tensor | None = None):
@@ -196,10 +196,10 @@ class Straight:
         return torch.stack([(p.float() - x.float()).square().mean() for p, x in zip(prediction, target)]).mean()
 
 
-class Equal:
+class ReferenceSampler:
     """Euler with classifier-free guidance."""
 
-    def __init__(self, config: EqualConfig):
+    def __init__(self, config: ReferenceSamplerConfig):
         self.config = config
 
     @torch.no_grad()
@@ -219,10 +219,10 @@ class Equal:
         return dropped + self.config.guidance * (given - dropped)
 
 
-class Captioned:
+class ReferenceTask:
     """Text to video."""
 
-    def __init__(self, config: CaptionedConfig):
+    def __init__(self, config: ReferenceTaskConfig):
         self.config = config
 
     def trained(self, model) -> list[str]:
@@ -250,10 +250,10 @@ class Captioned:
         return Media(video=float_to_uint8(model.autoencoder.decode(latents, size)[0]), fps=8.0, caption=prompt)
 
 
-class Waves:
+class ReferenceData:
     """Clip n of the run is the same whoever reads it."""
 
-    def __init__(self, config: WavesConfig, seed: int = 0, rank: int = 0, world: int = 1):
+    def __init__(self, config: ReferenceDataConfig, seed: int = 0, rank: int = 0, world: int = 1):
         self.config, self.seed, self.rank, self.world, self.taken = config, seed, rank, world, 0
         self.training = [i for i in range(config.clips) if i % 4]
 
@@ -270,7 +270,7 @@ class Waves:
         return self.clip(self.training[int(order[place])])
 
     def clip(self, i: int) -> Clip:
-        return uses.clip(i)
+        return inputs.clip(i)
 
     def held_out(self) -> list[Clip]:
         return [self.clip(i) for i in range(0, self.config.clips, 4)]
@@ -282,10 +282,10 @@ class Waves:
         self.taken = state["taken"]
 
 
-class Motion:
+class ReferenceFilter:
     """Mean absolute difference of neighbouring frames, in grey levels; 0 for a picture."""
 
-    def __init__(self, config: MotionConfig):
+    def __init__(self, config: ReferenceFilterConfig):
         self.config = config
 
     def __call__(self, clips: Sequence[Clip]) -> list[float]:
@@ -295,10 +295,10 @@ class Motion:
         return video.float().diff(dim=0).abs().mean().item() if len(video) > 1 else 0.0
 
 
-class Contrast:
+class ReferenceMetric:
     """Standard deviation of all pixels, in grey levels."""
 
-    def __init__(self, config: ContrastConfig):
+    def __init__(self, config: ReferenceMetricConfig):
         self.config = config
 
     def __call__(self, media: Sequence[Media]) -> list[float]:
@@ -307,21 +307,21 @@ class Contrast:
 
 def _component(kind: str, config: type, target: type) -> Component:
     place = {"config": f"{config.__module__}:{config.__name__}", "target": f"{target.__module__}:{target.__name__}"}
-    return Component(id=f"reference.{target.__name__.lower()}.v1", kind=kind, summary=f"the kit's own {kind}", **place)
+    return Component(id=f"reference.{kind}.v1", kind=kind, summary=f"the kit's own {kind}", **place)
 
 
 COMPONENTS = {
-    "autoencoder": _component("autoencoder", BlocksConfig, Blocks),
-    "encoder": _component("encoder", LettersConfig, Letters),
-    "backbone": _component("backbone", MixingConfig, Mixing),
-    "objective": _component("objective", StraightConfig, Straight),
-    "sampler": _component("sampler", EqualConfig, Equal),
-    "task": _component("task", CaptionedConfig, Captioned),
-    "data": _component("data", WavesConfig, Waves),
-    "filter": _component("filter", MotionConfig, Motion),
-    "metric": _component("metric", ContrastConfig, Contrast),
+    "autoencoder": _component("autoencoder", ReferenceVideoAutoencoderConfig, ReferenceVideoAutoencoder),
+    "encoder": _component("encoder", ReferenceTextEncoderConfig, ReferenceTextEncoder),
+    "backbone": _component("backbone", ReferenceBackboneConfig, ReferenceBackbone),
+    "objective": _component("objective", ReferenceObjectiveConfig, ReferenceObjective),
+    "sampler": _component("sampler", ReferenceSamplerConfig, ReferenceSampler),
+    "task": _component("task", ReferenceTaskConfig, ReferenceTask),
+    "data": _component("data", ReferenceDataConfig, ReferenceData),
+    "filter": _component("filter", ReferenceFilterConfig, ReferenceFilter),
+    "metric": _component("metric", ReferenceMetricConfig, ReferenceMetric),
 }
 """The kit's own parts by kind."""
 
-CHUNKS = _component("autoencoder", ChunksConfig, Chunks)
+AUDIO_AUTOENCODER = _component("autoencoder", ReferenceAudioAutoencoderConfig, ReferenceAudioAutoencoder)
 """The autoencoder of a task whose layout is sound."""

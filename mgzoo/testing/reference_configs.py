@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mgzoo.spec import ConditionSpec, LatentSpec, option
-from mgzoo.testing.subject import LATENTS, RATE
+from mgzoo.spec import ConditionSpec, DataConfig, LatentSpec, TaskConfig, option
+from mgzoo.testing.component_under_test import LATENTS, RATE
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlocksConfig:
+class ReferenceVideoAutoencoderConfig:
     """A linear codec of blocks of pixels."""
 
     tile_frames: int = option(32, "frames per tile; longer videos are taken tile by tile")
@@ -28,7 +28,7 @@ class BlocksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChunksConfig:
+class ReferenceAudioAutoencoderConfig:
     """A linear codec of stretches of sound."""
 
     rate: int = option(RATE, "samples per second")
@@ -45,7 +45,7 @@ class ChunksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LettersConfig:
+class ReferenceTextEncoderConfig:
     """One token per byte."""
 
     width: int = option(12, "D, width of the tokens")
@@ -66,7 +66,7 @@ class LettersConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColoursConfig:
+class ReferenceImageEncoderConfig:
     """The mean colour of a clip or picture."""
 
     video: bool = option(False, "take clips, not pictures")
@@ -86,7 +86,7 @@ class ColoursConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixingConfig:
+class ReferenceBackboneConfig:
     """Every token on its own, with the mean of all, the time and the conditions."""
 
     width: int = option(32, "channels of a token; even")
@@ -109,7 +109,7 @@ class MixingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StraightConfig:
+class ReferenceObjectiveConfig:
     """Flow matching on straight paths, t uniform."""
 
     @classmethod
@@ -124,7 +124,7 @@ class StraightConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EqualConfig:
+class ReferenceSamplerConfig:
     """Euler's method with equal steps."""
 
     steps: int = option(4, "steps from noise to data")
@@ -142,58 +142,29 @@ class EqualConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionedConfig:
+class ReferenceTaskConfig(TaskConfig):
     """Text to video."""
 
     frames: int = option(8, "frames generated")
     height: int = option(16, "pixels")
     width: int = option(16, "pixels")
 
-    @classmethod
-    def tiny(cls):
-        return cls()
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         return ((self.frames, self.height, self.width),)
 
-    def parts(self) -> tuple[str, ...]:
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
-    def gives(self) -> tuple[str, ...]:
-        return ("text",)
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        return 0
-
-    def parameters(self) -> int:
-        return 0
-
 
 @dataclass(frozen=True, kw_only=True)
-class WavesConfig:
+class ReferenceDataConfig(DataConfig):
     """The kit's clips as a stream."""
 
     clips: int = option(12, "different clips; every fourth is held out")
 
-    @classmethod
-    def tiny(cls):
-        return cls()
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         return ((8, 16, 16),)
 
-    def gives(self) -> tuple[str, ...]:
-        return ("video", "text")
-
-    def parameters(self) -> int:
-        return 0
-
 
 @dataclass(frozen=True, kw_only=True)
-class MotionConfig:
+class ReferenceFilterConfig:
     """How much moves from frame to frame."""
 
     least: float = option(0.5, "mean absolute difference of neighbouring frames, in grey levels, below which a clip is left out")
@@ -210,7 +181,7 @@ class MotionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastConfig:
+class ReferenceMetricConfig:
     """The deviation of all pixels."""
 
     @classmethod

@@ -13,7 +13,7 @@ import pytest
 from mgzoo.discovery import discover
 from mgzoo.distributions import entry_points, known_distributions
 from mgzoo.spec import KINDS, MgzooError
-from mgzoo.testing.subject import Broken, Subject
+from mgzoo.testing.component_under_test import LawViolation, Subject
 
 MODULES = {
     "declaring": KINDS,
@@ -35,7 +35,7 @@ MODULES = {
 class Law:
     """One law. name: what its test is called. text: the law in a sentence. kinds: those it holds for.
 
-    Called with a `Subject`, it raises `Broken` (an `AssertionError`), or whatever the part raised, where it does not hold.
+    Called with a `Subject`, it raises `LawViolation` (an `AssertionError`), or whatever the part raised, where it does not hold.
     """
 
     name: str
@@ -95,7 +95,7 @@ def _test(law: Law, concerned: list[Subject]) -> Callable:
         __tracebackhide__ = True
         try:
             law(component)
-        except Broken as error:
+        except LawViolation as error:
             said = f"{component} breaks a law: {law.text}\n    {error}"
         else:
             return

@@ -21,11 +21,11 @@ def train(recipe, out, resume: bool = False, model=None, accept_changes: bool = 
     return loop.train(recipe, out, resume=resume, model=model, accept_changes=accept_changes)
 
 
-def average(folders):
-    """Mean of several models' weights; see `mgzoo.train.averaging.average`."""
-    from mgzoo.train import averaging
+def average_checkpoints(folders):
+    """Mean of several models' weights; see `mgzoo.train.checkpoint_averaging.average_checkpoints`."""
+    from mgzoo.train import checkpoint_averaging
 
-    return averaging.average(folders)
+    return checkpoint_averaging.average_checkpoints(folders)
 
 
 sys.modules[__name__].__class__ = _Callable

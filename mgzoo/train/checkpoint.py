@@ -21,7 +21,7 @@ from mgzoo.spec import MgzooError
 MANIFEST = "manifest.json"
 
 
-def begin(checkpoints: Path, step: int) -> Path:
+def begin_checkpoint(checkpoints: Path, step: int) -> Path:
     """An empty folder aside, in which to write the checkpoint of `step`; what interrupted saves left is removed."""
     checkpoints.mkdir(parents=True, exist_ok=True)
     for leftover in checkpoints.glob(".tmp-*"):
@@ -31,7 +31,7 @@ def begin(checkpoints: Path, step: int) -> Path:
     return aside
 
 
-def commit(aside: Path, step: int, keep: int) -> Path:
+def commit_checkpoint(aside: Path, step: int, keep: int) -> Path:
     """List, flush and rename what was written aside, point ``latest`` to it; only it and the `keep` - 1 before it stay."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     listed = {str(path.relative_to(aside)): {"size": path.stat().st_size, "blake3": storage.digest_file(path)} for path in files}
@@ -44,36 +44,36 @@ def commit(aside: Path, step: int, keep: int) -> Path:
     os.rename(aside, final)
     storage.fsync(final.parent)
     storage.atomic_write(final.parent / "latest", final.name + "\n")
-    older = [folder for folder in numbered(final.parent) if number(folder) <= step]
-    for old in {*numbered(final.parent)} - {*older[-max(1, keep) :]}:
+    older = [folder for folder in all_checkpoints(final.parent) if step_of(folder) <= step]
+    for old in {*all_checkpoints(final.parent)} - {*older[-max(1, keep) :]}:
         shutil.rmtree(old)
     return final
 
 
-def number(folder: Path) -> int:
+def step_of(folder: Path) -> int:
     """The step of a checkpoint folder."""
     return int(folder.name.removeprefix("step-"))
 
 
-def numbered(checkpoints: Path) -> list[Path]:
+def all_checkpoints(checkpoints: Path) -> list[Path]:
     """The checkpoint folders, oldest step first, whole or not."""
-    return sorted(checkpoints.glob("step-*"), key=number)
+    return sorted(checkpoints.glob("step-*"), key=step_of)
 
 
 @contextlib.contextmanager
-def room(checkpoints: Path, aside: Path, step: int) -> Iterator[None]:
+def disk_full_guard(checkpoints: Path, aside: Path, step: int) -> Iterator[None]:
     """Around a save: where it fails, what was written aside is removed, and a full disk is said in plain words."""
     try:
         yield
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if storage.disk_full(error):
-            raise no_room(checkpoints, step) from error
+            raise disk_full_error(checkpoints, step) from error
         raise
 
 
-def no_room(checkpoints: Path, step: int) -> MgzooError:
-    left = current(checkpoints)
+def disk_full_error(checkpoints: Path, step: int) -> MgzooError:
+    left = latest(checkpoints)
     return MgzooError(
         f"the disk is full: the checkpoint of step {step} was not saved",
         remedy=f"free some space and run again with --resume; {left.name + ' is intact' if left else 'there is no earlier checkpoint'}",
@@ -81,7 +81,7 @@ def no_room(checkpoints: Path, step: int) -> MgzooError:
     )
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in a few words, or None."""
     try:
         listed = json.loads((folder / MANIFEST).read_text())["files"]
@@ -100,20 +100,20 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def current(checkpoints: Path) -> Path | None:
+def latest(checkpoints: Path) -> Path | None:
     """What ``latest`` points to, unchecked, or None."""
     pointer = checkpoints / "latest"
     folder = checkpoints / pointer.read_text(errors="replace").strip() if pointer.exists() else None
     return folder if folder is not None and folder.is_dir() else None
 
 
-def newest(checkpoints: Path) -> Path | None:
+def latest_intact(checkpoints: Path) -> Path | None:
     """The newest checkpoint that is whole; damaged ones are passed over with a loud line."""
-    pointed = current(checkpoints)
-    for folder in reversed(numbered(checkpoints)):
-        if pointed is not None and number(folder) > number(pointed):
+    pointed = latest(checkpoints)
+    for folder in reversed(all_checkpoints(checkpoints)):
+        if pointed is not None and step_of(folder) > step_of(pointed):
             continue
-        wrong = damage(folder)
+        wrong = find_damage(folder)
         if wrong is None:
             return folder
         print(f"! checkpoint {folder.name} is damaged ({wrong}): using the one before it", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A run that must end: what is whole is saved first, and the message says from where it goes on."""
+"""A run that fails: its last complete state is saved, and the message says from which checkpoint `--resume` continues."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mgzoo.spec import MgzooError
-from mgzoo.train import borders, checkpoint, ranks, zero
+from mgzoo.train import checkpoint, debug_checks, distributed
 from mgzoo.train import resume as resuming
+from mgzoo.train.engine import master_weights
 
 
 class NotFinite(MgzooError):
@@ -21,19 +22,19 @@ class NotFinite(MgzooError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Snapshot:
     """What a step changes before its end, as it was before: where this rank's data stood, and the buffers of what learns (running statistics)."""
 
     data: Any
     buffers: Mapping[str, Tensor]
 
 
-def standing(loop) -> Standing:
+def take_snapshot(loop) -> Snapshot:
     """The run as it stands between two steps."""
-    return Standing(data=copy.deepcopy(loop.data.state_dict()), buffers={name: buffer.clone() for name, buffer in kept_buffers(loop.engine.module).items()})
+    return Snapshot(data=copy.deepcopy(loop.data.state_dict()), buffers={name: buffer.clone() for name, buffer in persistent_buffers(loop.engine.module).items()})
 
 
-def kept_buffers(module: nn.Module) -> dict[str, Tensor]:
+def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
     """The buffers that a checkpoint holds, by name."""
     found = {}
     for prefix, inner in module.named_modules():
@@ -43,9 +44,9 @@ def kept_buffers(module: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def refuse(loop, what: str, value: float, terms: Mapping[str, float]) -> None:
+def stop_non_finite(loop, what: str, value: float, terms: Mapping[str, float]) -> None:
     """Stop a run that has gone wrong, before it is saved."""
-    left = checkpoint.current(loop.out / "checkpoints")
+    left = checkpoint.latest(loop.out / "checkpoints")
     said = ", ".join(f"{name} {number:.6g}" for name, number in terms.items())
     raise NotFinite(
         f"{what} is {value} at step {loop.step + 1} ({said}): training stops",
@@ -54,7 +55,7 @@ def refuse(loop, what: str, value: float, terms: Mapping[str, float]) -> None:
     )
 
 
-def draw(loop):
+def next_example(loop):
     """This rank's next micro-batch, prepared. Where one rank cannot, none goes on: they would wait for it in the next sum."""
     example = error = None
     try:
@@ -63,38 +64,38 @@ def draw(loop):
             raise MgzooError("the data ended", remedy="`batches` of a data part is endless: begin it anew after its last sample")
         with torch.no_grad():
             example = loop.model.task.prepare(loop.model, clips)
-        if loop.span.train.debug:
-            borders.check_example(example)
+        if loop.stage.train.debug:
+            debug_checks.check_example(example)
     except Exception as caught:
         error = caught
-    loop.agreed = loop.place.world == 1 or ranks.anyone(loop.place, error is not None)
+    loop.error_is_shared = loop.rank_info.world_size == 1 or distributed.any_rank(loop.rank_info, error is not None)
     if error is not None:
         raise error
-    if loop.agreed and loop.place.world > 1:
+    if loop.error_is_shared and loop.rank_info.world_size > 1:
         raise MgzooError("another rank could not go on", remedy="its own message says why", origin=str(loop.out))
     return example
 
 
-def end(loop, error: Exception) -> None:
+def save_and_explain(loop, error: Exception) -> None:
     """Before a run ends with `error`: save a state that is whole and not saved yet, and tell from where `--resume` goes on.
 
     Whole is what stands between two steps. Several ranks save where all of them know of the error.
     """
     if isinstance(error, NotFinite):
         return
-    kept = loop.standing
-    if kept is not None and loop.step > max(loop.saved, 0) and (loop.place.world == 1 or loop.agreed):
+    kept = loop.snapshot
+    if kept is not None and loop.step > max(loop.saved, 0) and (loop.rank_info.world_size == 1 or loop.error_is_shared):
         try:
-            if finite(loop):
+            if weights_are_finite(loop):
                 with torch.no_grad():
-                    for name, buffer in kept_buffers(loop.engine.module).items():
+                    for name, buffer in persistent_buffers(loop.engine.module).items():
                         buffer.copy_(kept.buffers[name])
-                resuming.save(loop, data=kept.data)
+                resuming.save_checkpoint(loop, data=kept.data)
         except Exception as second:
             loop.progress.say(f"! the state of step {loop.step} could not be saved: {second}")
-    if not loop.place.first:
+    if not loop.rank_info.is_first:
         return
-    left = checkpoint.current(loop.out / "checkpoints")
+    left = checkpoint.latest(loop.out / "checkpoints")
     line = f"{left.name} is saved: --resume goes on from there" if left else "no step was saved: start again without --resume"
     if type(error) is MgzooError:
         if "--resume" not in error.remedy:
@@ -103,7 +104,7 @@ def end(loop, error: Exception) -> None:
         loop.progress.say(f"! the run ends after step {loop.step} ({type(error).__name__}); {line}")
 
 
-def finite(loop) -> bool:
+def weights_are_finite(loop) -> bool:
     """Whether no master weight of any rank is infinite or not a number."""
-    mine = all(math.isfinite(float(shard.detach().abs().max())) for shard in zero.masters(loop.engine) if shard.numel())
-    return mine if loop.place.world == 1 else not ranks.anyone(loop.place, not mine)
+    mine = all(math.isfinite(float(shard.detach().abs().max())) for shard in master_weights(loop.engine) if shard.numel())
+    return mine if loop.rank_info.world_size == 1 else not distributed.any_rank(loop.rank_info, not mine)

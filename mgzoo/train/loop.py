@@ -1,4 +1,4 @@
-"""The training loop: data, task, engine, averages, validation and checkpoints, in the order in which they happen.
+"""The training loop: data, task, engine, EMA, validation and checkpoints, in the order in which they happen.
 
 Every random draw of micro-batch m of step s comes from a seed made of (recipe seed, s, m), and micro-batch m is done by
 rank ``m % world``: neither the number of ranks nor an interruption changes what is drawn.
@@ -23,13 +23,19 @@ from mgzoo.model.lora import ranks_too_large
 from mgzoo.parts import Data
 from mgzoo.recipe.settings import setting_notes
 from mgzoo.spec import MgzooError, as_seed
-from mgzoo.train import borders, counts, failure, journal, ranks, signals, validation, zero
+from mgzoo.train import counters, debug_checks, distributed, failure, interrupt, metrics_log, validation
 from mgzoo.train import resume as resuming
-from mgzoo.train.averaging import Average
-from mgzoo.train.finish import finish
-from mgzoo.train.ranks import Place
-from mgzoo.train.stages import StagePlan, learning_rate, plans, stage_at
-from mgzoo.train.weights import Weights, fill
+from mgzoo.train.deepspeed_config import deepspeed_config
+from mgzoo.train.distributed import RankInfo
+from mgzoo.train.ema import EMA
+from mgzoo.train.engine import gather_weights, master_weights, same_engine, set_weights, start_engine, swap_weights, trained_names, unwrap
+from mgzoo.train.finish import finish_run
+from mgzoo.train.gradients import micro_batches
+from mgzoo.train.lr_schedule import learning_rate, new_plateau
+from mgzoo.train.optimizer import set_param_groups
+from mgzoo.train.progress import Progress
+from mgzoo.train.stages import StagePlan, plan_stages, stage_at
+from mgzoo.train.trainable import PartWeights, Trainable, load_trained
 
 START_BATCHES = 32
 
@@ -47,90 +53,89 @@ class Run:
 def train(recipe, out: str | Path, resume: bool = False, model=None, accept_changes: bool = False) -> Run:
     """Train a composed recipe into the folder `out`.
 
-    resume: go on from the newest whole checkpoint in `out`; what has changed since it was saved is said. model: a model already built
-    from the recipe (its weights are the starting point), default ``mgzoo.model.build.build``. accept_changes: go on with other data and other
+    resume: go on from the latest intact checkpoint in `out`; changes of the recipe since then are printed. model: a model already built
+    from the recipe (its weights are the starting point), default ``mgzoo.model.build``. accept_changes: go on with other data and other
     weights under the same names too, which is refused otherwise. The same call works in a plain process and under `torchrun` or the
-    `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for what a user can mend. A SIGTERM
+    `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for user errors. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
-    from mgzoo.discovery import discover
-    from mgzoo.model.build import build
-    from mgzoo.model.save import save
     from mgzoo.recipe.lock import lock_recipe
+    pass
+    from mgzoo.discovery import discover
 
     storage.refuse_address(out)
-    spans = plans(recipe)
+    stages = plan_stages(recipe)
     if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
         raise MgzooError(f"nothing can be trained without {' and '.join(missing)}", remedy="add it to the recipe", origin=str(recipe.source))
-    place, out = ranks.distributed(), Path(out)
-    found = resuming.find(out, place, resume)
-    made = ranks.from_first(place, lambda: {"lock": lock_recipe(recipe), "recipe": recipe.tree})
-    changed = ranks.from_first(place, lambda: resuming.compare(recipe, made, found, out, accept_changes)) if found else ([], None)
+    rank_info, out = distributed.init_distributed(), Path(out)
+    checkpoint = resuming.find_checkpoint(out, rank_info, resume)
+    made_with = distributed.on_first_rank(rank_info, lambda: {"lock": lock_recipe(recipe), "recipe": recipe.tree})
+    changed = distributed.on_first_rank(rank_info, lambda: resuming.compare_recipes(recipe, made_with, checkpoint, out, accept_changes)) if checkpoint else ([], None)
     registry = discover()
     if model is None:
-        model = build(recipe, device=place.device.type)
+        model = models.build(recipe, device=rank_info.device.type)
 
     for name, part in recipe.parts.items():
         for what, remedy in ranks_too_large(model.part(name), part.adapter) if part.adapter else ():
             raise MgzooError(what, remedy=remedy, origin=str(recipe.origin(f"parts.{name}.adapter.rank") or ""))
 
-    def open_data(span: StagePlan) -> Data:
-        part = span.recipe.data
+    def open_data(stage: StagePlan) -> Data:
+        part = stage.recipe.data
         stream = registry.build_class(part.component.id)
-        return stream(part.config, seed=as_seed(recipe.seed + span.index), rank=place.rank, world=place.world)
+        return stream(part.config, seed=as_seed(recipe.seed + stage.index), rank=rank_info.rank, world=rank_info.world_size)
 
     return run(
         model,
-        spans,
+        stages,
         open_data,
         out,
-        place=place,
+        rank_info=rank_info,
         seed=recipe.seed,
-        resume=found if found else resume,
+        resume=checkpoint if checkpoint else resume,
         changed=changed,
-        made=made,
-        texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": json.dumps(made["lock"], indent=2) + "\n"},
-        write=save,
+        made_with=made_with,
+        texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": json.dumps(made_with["lock"], indent=2) + "\n"},
+        write=models.save,
         hook=registry.hook,
     )
 
 
 def run(
     model: nn.Module,
-    spans: list[StagePlan],
+    stages: list[StagePlan],
     open_data: Callable[[StagePlan], Data],
     out: str | Path,
     *,
-    place: Place,
+    rank_info: RankInfo,
     seed: int,
     resume: bool | Path = False,
     changed: tuple[list[str], dict | None] = ([], None),
-    made: Mapping[str, Any] | None = None,
+    made_with: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
     write: Callable[..., Any] | None = None,
     hook=None,
 ) -> Run:
-    """Train `model` through `spans`: what `train` does once the recipe has been taken apart.
+    """Train `model` through `stages`: what `train` does once the recipe has been taken apart.
 
-    open_data: gives this rank's stream for a stage. resume: whether to go on, or the checkpoint to go on from. changed: what `resume.compare`
-    gave. made: what every checkpoint tells of how it was made. texts: files for the run folder, written once it is sure that there is a run.
+    open_data: gives this rank's stream for a stage. resume: whether to go on, or the checkpoint to go on from. changed: what `resume.compare_recipes`
+    gave. made_with: the lock and the recipe, for every checkpoint. texts: files for the run folder, written once the run has begun.
     write: saves the artifact, called as ``write(model, folder, state=, metrics=, curve=)``. hook: relay of `mgzoo_step`
     and `mgzoo_saved`.
     """
     out = Path(out)
-    found = resume if isinstance(resume, Path) else resuming.find(out, place, resume)
-    loop = Loop(model, spans, open_data, out, place=place, seed=seed, made=made, hook=hook)
+    checkpoint = resume if isinstance(resume, Path) else resuming.find_checkpoint(out, rank_info, resume)
+    loop = Loop(model, stages, open_data, out, rank_info=rank_info, seed=seed, made_with=made_with, hook=hook)
     try:
-        with signals.Interrupt(lambda line: loop.progress.say(line)) as loop.interrupt:
-            loop.begin(found, bool(resume), changed)
-            if place.first:
+        with interrupt.Interrupt(lambda line: loop.progress.say(line)) as loop.interrupt:
+            loop.begin(checkpoint, bool(resume), changed)
+            if rank_info.is_first:
                 for name, text in (texts or {}).items():
                     storage.atomic_write(out / name, text)
-            loop.steps()
-        return finish(loop, write)
+            loop.run_steps()
+        return finish_run(loop, write)
     except Exception as error:
-        if loop.step and loop.step == loop.spans[-1].last:
-            failure.end(loop, error)
+        if loop.step and loop.step == loop.stages[-1].end:
+            failure.save_and_explain(loop, error)
         raise
     finally:
         loop.close()
@@ -139,254 +144,254 @@ def run(
 class Loop:
     """One run in progress: the engine of the current stage and all that must outlive a stage or an interruption."""
 
-    def __init__(self, model, spans, open_data, out: Path, *, place: Place, seed: int, made: Mapping[str, Any] | None = None, hook=None):
-        self.model, self.spans, self.open_data, self.out = model, spans, open_data, out
+    def __init__(self, model, stages, open_data, out: Path, *, rank_info: RankInfo, seed: int, made_with: Mapping[str, Any] | None = None, hook=None):
+        self.model, self.stages, self.open_data, self.out = model, stages, open_data, out
         model.counting = True  # a line for each long caption would drown the rest
-        self.place, self.seed, self.made, self.hook = place, seed, made or {}, hook
-        self.weights = Weights(model, place, [name for span in spans for name in self.trained(span)])
-        self.progress = journal.Progress(0, spans[-1].last, place.first)
-        self.span = self.engine = self.average = self.interrupt = self.standing = None
-        self.agreed = True  # whether every rank knows of an error in the micro-batch that was drawn last
+        self.rank_info, self.seed, self.made_with, self.hook = rank_info, seed, made_with or {}, hook
+        self.weights = PartWeights(model, rank_info, [name for stage in stages for name in self.trained_parts(stage)])
+        self.progress = Progress(0, stages[-1].end, rank_info.is_first)
+        self.stage = self.engine = self.ema = self.interrupt = self.snapshot = None
+        self.error_is_shared = True  # whether every rank knows of an error in the micro-batch that was drawn last
         self.counts: dict[str, int] = {}
-        self.names: list[str] = []
-        self.in_average: set[str] = set()  # weights of which the average has taken in at least one update
+        self.current_parts: list[str] = []
+        self.in_ema: set[str] = set()  # weights of which the EMA has taken in at least one update
         self.step = self.samples = 0
         self.saved = -1
-        self.plateau = {"factor": 1.0, "best": None, "waited": 0}
+        self.plateau = new_plateau()
         self.metrics: dict[str, Any] = {}
-        self.watches: list = []
+        self.debug_hooks: list = []
 
     # ------------------------------------------------------------------------------------------------ stages
 
-    def begin(self, found: Path | None, again: bool, changed: tuple[list[str], dict | None] = ([], None)) -> None:
-        """Enter the first stage, or the one that the checkpoint `found` belongs to. Nothing is written before all of it went well."""
-        self.set_precision(resuming.precision(found))
-        if found is not None:
-            resuming.load(self, found)
-            self.progress = journal.Progress(self.step, self.spans[-1].last, self.place.first)
-            self.progress.say(f"resuming from {found.name}")
+    def begin(self, checkpoint: Path | None, again: bool, changed: tuple[list[str], dict | None] = ([], None)) -> None:
+        """Enter the first stage, or the one that `checkpoint` belongs to. Nothing is written before all of it went well."""
+        self.set_precision(resuming.checkpoint_precision(checkpoint))
+        if checkpoint is not None:
+            resuming.load_checkpoint(self, checkpoint)
+            self.progress = Progress(self.step, self.stages[-1].end, self.rank_info.is_first)
+            self.progress.say(f"resuming from {checkpoint.name}")
             for line in changed[0]:
                 self.progress.say(f"! changed since then: {line}")
         else:
             if again:
                 self.progress.say(f"! no whole checkpoint in {self.out}: starting from step 0")
             self.start()
-            self.enter(self.spans[0])
-        if self.place.first:
+            self.enter_stage(self.stages[0])
+        if self.rank_info.is_first:
             self.out.mkdir(parents=True, exist_ok=True)
-            journal.truncate(self.out / "metrics.jsonl", self.step)
+            metrics_log.truncate_log(self.out / "metrics.jsonl", self.step)
             if changed[0]:  # what the steps before saw, when recipe.lock.json no longer tells it
-                journal.note(self.out / "changes.jsonl", {"step": self.step, "changed": changed[0], "lock": changed[1]})
-        self.note_engine()
-        validation.say_nothing_held_out(self)
-        for line in setting_notes(self.spans):
+                metrics_log.append_entry(self.out / "changes.jsonl", {"step": self.step, "changed": changed[0], "lock": changed[1]})
+        self.write_engine_config()
+        validation.warn_nothing_held_out(self)
+        for line in setting_notes(self.stages):
             self.progress.say(f"! {line}")
 
     def set_precision(self, begun: str | None) -> None:
         """Replace ``auto`` in every stage by one precision that all ranks take. begun: the one of the run that goes on."""
-        if all(span.train.precision != "auto" for span in self.spans):
+        if all(stage.train.precision != "auto" for stage in self.stages):
             return
-        kind = self.place.device.type
-        chosen, why = ranks.precision(self.place), precision.reason(kind)
+        kind = self.rank_info.device.type
+        chosen, why = distributed.common_precision(self.rank_info), precision.reason(kind)
         if begun is not None and begun != chosen:
             chosen, why = begun, f"as the run was begun; {why}"
-        self.spans = [dataclasses.replace(span, train=dataclasses.replace(span.train, precision=chosen)) if span.train.precision == "auto" else span for span in self.spans]
+        self.stages = [dataclasses.replace(stage, train=dataclasses.replace(stage.train, precision=chosen)) if stage.train.precision == "auto" else stage for stage in self.stages]
         self.progress.say(f"precision: {chosen} ({why})")
 
     def start(self) -> None:
         """Let the task set first weights from the data (`task.start`), before anything is trained; rank 0's count."""
-        task, span = self.model.task, self.spans[0]
+        task, stage = self.model.task, self.stages[0]
         if not hasattr(task, "start"):
             return
-        micro, _ = zero.micro_batches(span.train, self.place.world)
-        stream = self.open_data(span).batches(micro)
-        self.model.recipe = span.recipe
+        micro, _ = micro_batches(stage.train, self.rank_info.world_size)
+        stream = self.open_data(stage).batches(micro)
+        self.model.recipe = stage.recipe
         self.seeded("start")
         with torch.no_grad():
             task.start(self.model, (task.prepare(self.model, next(stream)) for _ in range(START_BATCHES)))
 
-    def trained(self, span: StagePlan) -> list[str]:
+    def trained_parts(self, stage: StagePlan) -> list[str]:
         """The parts that a stage trains: what the task wants, less what the recipe freezes and what has no weights."""
-        wanted = [name for name in self.model.task.trained(self.model) if name not in span.frozen]
+        wanted = [name for name in self.model.task.trained(self.model) if name not in stage.frozen]
         names = [name for name in wanted if name in self.model.part_names() and any(True for _ in self.model.part(name).parameters())]
         if not names:
             raise MgzooError(
-                f"stage {span.name} trains nothing: all that the task trains is frozen",
+                f"stage {stage.name} trains nothing: all that the task trains is frozen",
                 remedy=f"leave one of these unfrozen: {', '.join(self.model.task.trained(self.model))}",
             )
         return names
 
-    def enter(self, span: StagePlan) -> None:
+    def enter_stage(self, stage: StagePlan) -> None:
         """Start a stage: its data, and a new engine where what is trained or how it is batched differs from the stage before."""
-        before, names = self.span, self.trained(span)
-        same = before is not None and names == self.names and zero.alike(before, span)
-        micro, accumulation = zero.micro_batches(span.train, self.place.world)
-        data = self.open_data(span)  # before anything is taken down: it may not be there
-        self.standing = None
-        kept = {} if same else self.leave(names)
-        self.span, self.model.recipe, self.data = span, span.recipe, data
+        before, names = self.stage, self.trained_parts(stage)
+        same = before is not None and names == self.current_parts and same_engine(before, stage)
+        micro, accumulation = micro_batches(stage.train, self.rank_info.world_size)
+        data = self.open_data(stage)  # before anything is taken down: it may not be there
+        self.snapshot = None
+        kept = {} if same else self.release_engine(names)
+        self.stage, self.model.recipe, self.data = stage, stage.recipe, data
         self.micro, self.accumulation = micro, accumulation
         self.stream = self.data.batches(self.micro)
-        self.watch(span.train.debug)
-        self.plateau = {"factor": 1.0 if span.first == span.warm_first else self.plateau["factor"], "best": None, "waited": 0}
+        self.set_debug(stage.train.debug)
+        self.plateau = new_plateau(1.0 if stage.start == stage.lr_start else self.plateau["factor"])
         if same:
-            zero.set_groups(self.engine, span.train)
+            set_param_groups(self.engine, stage.train)
             return
-        self.names = names
-        self.weights.set(names, torch.bfloat16 if span.train.precision == "bf16" else torch.float32)
+        self.current_parts = names
+        self.weights.set_trainable(names, torch.bfloat16 if stage.train.precision == "bf16" else torch.float32)
         self.model.forget_identities()
-        self.engine = zero.start(zero.Trainable(self.model, names), span.train, span.zero, self.place)
-        self.start_average(kept)
+        self.engine = start_engine(Trainable(self.model, names), stage.train, stage.zero, self.rank_info)
+        self.start_ema(kept)
         if before is not None:
-            self.progress.say(f"stage {span.name}: training {', '.join(names)}; the optimiser's moments start anew")
+            self.progress.say(f"stage {stage.name}: training {', '.join(names)}; optimizer state reset")
 
-    def note_engine(self) -> None:
+    def write_engine_config(self) -> None:
         """Write the engine's configuration into the run's folder."""
-        if self.place.first:
-            config = zero.deepspeed_config(self.span.train, self.span.zero, self.place.world, self.place.device.type)
+        if self.rank_info.is_first:
+            config = deepspeed_config(self.stage.train, self.stage.zero, self.rank_info.world_size, self.rank_info.device.type)
             storage.atomic_write(self.out / "deepspeed.json", json.dumps(config, indent=1) + "\n")
 
-    def start_average(self, kept: Mapping[str, Any]) -> None:
-        """Let the average begin at the weights as the engine has them now, or where `leave` left it.
+    def start_ema(self, kept: Mapping[str, Any]) -> None:
+        """Start the EMA at the engine's weights, or at those that `release_engine` returned.
 
-        Its warm-up begins anew where a weight joins that it does not know: a long memory would hold that one at its first value.
+        Its warm-up starts again when a weight joins that it does not know: a long memory would hold that weight at its first value.
         """
-        train, self.average = self.span.train, None
+        train, self.ema = self.stage.train, None
         if train.ema.decay:
-            self.average = Average(train.ema, zero.masters(self.engine))
+            self.ema = EMA(train.ema, master_weights(self.engine))
             known = kept.get("known", set())
-            self.in_average = known & set(zero.names(self.engine))
-            if known >= set(zero.names(self.engine)):
-                self.average.updates = kept["updates"]
-            self.put_average(kept.get("weights", {}))
+            self.in_ema = known & set(trained_names(self.engine))
+            if known >= set(trained_names(self.engine)):
+                self.ema.updates = kept["updates"]
+            self.set_ema_weights(kept.get("weights", {}))
         else:
-            self.in_average = set()
+            self.in_ema = set()
 
-    def leave(self, names: list[str]) -> dict:
-        """Take the engine down and return the averaged weights; parts that `names` trains no longer settle on them."""
+    def release_engine(self, names: list[str]) -> dict:
+        """Take the engine down and return the averaged weights; parts that are not in `names` keep them."""
         if self.engine is None:
             return {}
-        averaged, updates = self.averaged(), self.average.updates if self.average else 0
-        zero.release(self.engine)
+        averaged, updates = self.kept_weights(), self.ema.updates if self.ema else 0
+        unwrap(self.engine)
         self.engine = None
-        for name in set(self.names) - set(names):
-            fill(self.model.part(name), name, averaged)
-        return {"weights": averaged, "updates": updates, "known": self.in_average}
+        for name in set(self.current_parts) - set(names):
+            load_trained(self.model.part(name), name, averaged)
+        return {"weights": averaged, "updates": updates, "known": self.in_ema}
 
-    def watch(self, on: bool) -> None:
-        """Look at every part's border (`train.debug`), or stop looking."""
-        for handle in self.watches:
+    def set_debug(self, on: bool) -> None:
+        """Switch the checks of every part's inputs and outputs (`train.debug`) on or off."""
+        for handle in self.debug_hooks:
             handle.remove()
-        self.watches = borders.watch(self.model) if on else []
+        self.debug_hooks = debug_checks.add_hooks(self.model) if on else []
 
-    def averaged(self) -> dict[str, Tensor]:
-        """The weights to keep, whole and in float32, named as in `zero.Trainable`: averaged where the average has taken them in. On all ranks."""
-        averaged = self.average_weights() if self.in_average else {}
-        if averaged and averaged.keys() <= self.in_average:
+    def kept_weights(self) -> dict[str, Tensor]:
+        """The weights to save, whole and in float32, named as in `Trainable`: the EMA of those that it has taken in, else the weights themselves. On all ranks."""
+        averaged = self.ema_weights() if self.in_ema else {}
+        if averaged and averaged.keys() <= self.in_ema:
             return averaged
-        return zero.full(self.engine) | {name: value for name, value in averaged.items() if name in self.in_average}
+        return gather_weights(self.engine) | {name: value for name, value in averaged.items() if name in self.in_ema}
 
-    def average_weights(self) -> dict[str, Tensor]:
-        """The average as it stands, whole; of weights that it has not taken in yet, where it began. On all ranks."""
-        with zero.holding(self.engine, self.average.shards):
-            return zero.full(self.engine)
+    def ema_weights(self) -> dict[str, Tensor]:
+        """The EMA of every trained weight, whole; a weight that it has not taken in yet has its first value. On all ranks."""
+        with swap_weights(self.engine, self.ema.shards):
+            return gather_weights(self.engine)
 
-    def put_average(self, weights: Mapping[str, Tensor]) -> None:
-        with zero.holding(self.engine, self.average.shards):
-            zero.put(self.engine, weights)
+    def set_ema_weights(self, weights: Mapping[str, Tensor]) -> None:
+        with swap_weights(self.engine, self.ema.shards):
+            set_weights(self.engine, weights)
 
     # ------------------------------------------------------------------------------------------------- steps
 
-    def steps(self) -> None:
-        """All remaining optimiser steps; what is whole is saved where they cannot be done."""
+    def run_steps(self) -> None:
+        """All remaining optimizer steps; on an error the last complete state is saved first."""
         try:
-            self.standing = failure.standing(self)
+            self.snapshot = failure.take_snapshot(self)
             self.remaining_steps()
         except Exception as error:
-            failure.end(self, error)
+            failure.save_and_explain(self, error)
             raise
 
     def remaining_steps(self) -> None:
-        total, losses, terms, busy = self.spans[-1].last, [], {}, 0.0
+        total, losses, terms, step_seconds = self.stages[-1].end, [], {}, 0.0
         while self.step < total:
-            if self.step >= self.span.last:
-                self.enter(stage_at(self.spans, self.step))
-                self.standing = failure.standing(self)
-                self.note_engine()
-            train, begun = self.span.train, time.monotonic()
-            rate = learning_rate(self.span, self.step) * self.plateau["factor"]
+            if self.step >= self.stage.end:
+                self.enter_stage(stage_at(self.stages, self.step))
+                self.snapshot = failure.take_snapshot(self)
+                self.write_engine_config()
+            train, begun = self.stage.train, time.monotonic()
+            rate = learning_rate(self.stage, self.step) * self.plateau["factor"]
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = rate
-            loss, stop, named = self.descend()
+            loss, stop, named = self.train_step()
             norm = float(self.engine.get_global_grad_norm())
             if not math.isfinite(norm) or norm < 0:
-                failure.refuse(self, "the gradient norm", norm, named)
+                failure.stop_non_finite(self, "the gradient norm", norm, named)
             self.step += 1
             self.samples += train.batch
             last = self.step == total
-            if self.average:
-                if self.average.update(zero.masters(self.engine), self.step):
-                    self.in_average = set(zero.names(self.engine))
-            self.standing = failure.standing(self)
+            if self.ema:
+                if self.ema.update(master_weights(self.engine), self.step):
+                    self.in_ema = set(trained_names(self.engine))
+            self.snapshot = failure.take_snapshot(self)
             losses.append(loss)
             for name, value in named.items():
                 terms.setdefault(name, []).append(value)
-            busy += time.monotonic() - begun
-            self.metrics = {"step": self.step, "stage": self.span.name, "loss": loss, "lr": rate, "grad_norm": norm, "samples": self.samples}
+            step_seconds += time.monotonic() - begun
+            self.metrics = {"step": self.step, "stage": self.stage.name, "loss": loss, "lr": rate, "grad_norm": norm, "samples": self.samples}
             if self.step % train.log_every == 0 or last:
                 n = len(losses)
-                means = ranks.mean(self.place, {name: sum(values) / len(values) for name, values in terms.items()})
-                self.counts = counts.counted(self)
-                self.log({**self.metrics, "loss": sum(losses) / n, "terms": means, "seconds": busy / n, **({"counts": self.counts} if self.counts else {})})
-                losses, terms, busy = [], {}, 0.0
+                means = distributed.mean_over_ranks(self.rank_info, {name: sum(values) / len(values) for name, values in terms.items()})
+                self.counts = counters.collect_counts(self)
+                self.log({**self.metrics, "loss": sum(losses) / n, "terms": means, "seconds": step_seconds / n, **({"counts": self.counts} if self.counts else {})})
+                losses, terms, step_seconds = [], {}, 0.0
             self.progress.show(self.step, f"loss {loss:.4f}")
             if train.validate_every and (self.step % train.validate_every == 0 or last):
                 validation.validate(self)
-            if self.place.first and self.hook is not None:
+            if self.rank_info.is_first and self.hook is not None:
                 self.hook.mgzoo_step(run=self.run(), step=self.step, metrics=self.metrics)
             if stop or last or (train.save_every and self.step % train.save_every == 0):
-                kept, self.standing = self.standing, None  # a save that fails is not tried again
-                resuming.save(self)
-                self.standing = kept
+                kept, self.snapshot = self.snapshot, None  # a save that fails is not tried again
+                resuming.save_checkpoint(self)
+                self.snapshot = kept
             if stop:
-                signals.leave(stop)
+                interrupt.exit_on(stop)
 
-    def descend(self) -> tuple[float, int, dict[str, float]]:
-        """One optimiser step: (mean loss over the global batch, signal heard by any rank, this rank's mean terms)."""
-        total, terms = torch.zeros((), device=self.place.device), {}
-        for turn in range(self.accumulation):
-            generator = self.seeded(self.step, turn * self.place.world + self.place.rank)
-            example = failure.draw(self)
+    def train_step(self) -> tuple[float, int, dict[str, float]]:
+        """One optimizer step: (mean loss over the global batch, signal received by any rank or 0, this rank's mean terms)."""
+        total, terms = torch.zeros((), device=self.rank_info.device), {}
+        for micro_step in range(self.accumulation):
+            generator = self.seeded(self.step, micro_step * self.rank_info.world_size + self.rank_info.rank)
+            example = failure.next_example(self)
             loss, named = self.engine(example, generator)
             total += loss.detach().float() / self.accumulation
             for name, value in named.items():
                 terms[name] = terms.get(name, 0.0) + float(value) / self.accumulation
             self.engine.backward(loss)
-            if turn == self.accumulation - 1:
-                mean, stop = ranks.agree(self.place, float(total), self.interrupt.heard)
+            if micro_step == self.accumulation - 1:
+                mean, stop = distributed.reduce_status(self.rank_info, float(total), self.interrupt.received)
                 if not math.isfinite(mean):
-                    failure.refuse(self, "the loss", mean, terms)
-                self.standing = None  # a step that is half done is no state to go on from
+                    failure.stop_non_finite(self, "the loss", mean, terms)
+                self.snapshot = None  # a step that is half done is no state to go on from
             self.engine.step()
         return mean, stop, terms
 
     def seeded(self, *key) -> torch.Generator:
-        return ranks.seeded(self.place.device, self.seed, *key)
+        return distributed.seeded_generator(self.rank_info.device, self.seed, *key)
 
-    # ------------------------------------------------------------------------------------------- what is kept
+    # ------------------------------------------------------------------------------------------ log and end
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        if self.place.first:
-            journal.note(self.out / "metrics.jsonl", entry)
+        if self.rank_info.is_first:
+            metrics_log.append_entry(self.out / "metrics.jsonl", entry)
 
     def run(self, artifact: Path | None = None) -> Run:
         return Run(folder=self.out, artifact=artifact, steps=self.step, metrics=dict(self.metrics))
 
     def close(self) -> None:
-        """Put down what a run that ended early still holds."""
+        """Release what a run that ended early still holds."""
         self.progress.close()
-        self.watch(False)
+        self.set_debug(False)
         self.model.counting = False
         if self.engine is not None:
-            with ranks.silence():
+            with distributed.silence():
                 self.engine.destroy()

@@ -1,6 +1,6 @@
-"""Saving a run so that it can go on, and going on: bit for bit with the same ranks, through DeepSpeed's universal format otherwise.
+"""Saving and loading the state of a run: bit for bit with the same ranks, through DeepSpeed's universal format otherwise.
 
-The random state of every rank is no part of it: it is a function of seed, step and micro-batch (see `mgzoo.train.loop`).
+The random state of a rank is not saved: it is a function of seed, step and micro-batch (see `mgzoo.train.loop`).
 """
 
 from __future__ import annotations
@@ -15,93 +15,95 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 
 from mgzoo.recipe.lock import read_lock, recipe_changes
-from mgzoo.recipe.schema import Train
 from mgzoo.spec import MgzooError
-from mgzoo.train import checkpoint, journal, zero
-from mgzoo.train.ranks import Place, from_first, silence
+from mgzoo.train import checkpoint, metrics_log
+from mgzoo.train.distributed import RankInfo, on_first_rank, silence
+from mgzoo.train.engine import trained_shapes
+from mgzoo.train.lr_schedule import restored_plateau
+from mgzoo.train.optimizer import set_param_groups
 
 MADE_WITH = "made_with.json"
 """In a checkpoint: the lock and the recipe under which it was saved."""
 
 
-def save(loop, data=None) -> None:
-    """Write a checkpoint of the loop as it stands, whole or not at all. Every rank calls this.
+def save_checkpoint(loop, data=None) -> None:
+    """Write a checkpoint of the loop, complete or not at all. Every rank calls this.
 
     data: where this rank's stream goes on, default where it stands.
     """
-    place, folder = loop.place, loop.out / "checkpoints"
-    aside = from_first(place, lambda: checkpoint.begin(folder, loop.step))
-    with checkpoint.room(folder, aside, loop.step):
+    rank_info, folder = loop.rank_info, loop.out / "checkpoints"
+    aside = on_first_rank(rank_info, lambda: checkpoint.begin_checkpoint(folder, loop.step))
+    with checkpoint.disk_full_guard(folder, aside, loop.step):
         distributed.barrier()
-        streams: list = [None] * place.world
+        streams: list = [None] * rank_info.world_size
         distributed.all_gather_object(streams, loop.data.state_dict() if data is None else data)
         with silence():
             loop.engine.save_checkpoint(str(aside), tag="engine", save_latest=False)
-        averaged = loop.average_weights() if loop.average else {}
-        if place.first:
+        averaged = loop.ema_weights() if loop.ema else {}
+        if rank_info.is_first:
             for name in ("zero_to_fp32.py", "zero_to_torch.py"):  # DeepSpeed leaves its scripts; a checkpoint is data
                 (aside / name).unlink(missing_ok=True)
             save_file({key: value.cpu().contiguous() for key, value in averaged.items()}, aside / "average.safetensors")
-            settled = {f"{name}/{key}": value for name in earlier(loop) for key, value in loop.weights.trained(name).items()}
-            for name in loop.names:  # the universal format has no buffers
+            settled = {f"{name}/{key}": value for name in settled_parts(loop) for key, value in loop.weights.trained_state_dict(name).items()}
+            for name in loop.current_parts:  # the universal format has no buffers
                 buffers = {key for key, _ in loop.model.part(name).named_buffers()}
-                settled |= {f"{name}/{key}": value for key, value in loop.weights.state(name).items() if key in buffers}
+                settled |= {f"{name}/{key}": value for key, value in loop.weights.state_dict(name).items() if key in buffers}
             save_file(settled, aside / "settled.safetensors")
             state = {
                 "step": loop.step,
                 "samples": loop.samples,
-                "stage": loop.span.index,
-                "world": place.world,
+                "stage": loop.stage.index,
+                "world": rank_info.world_size,
                 "zero": loop.engine.zero_optimization_stage(),
-                "precision": loop.span.train.precision,
-                "recipe": loop.made.get("lock", {}).get("recipe", ""),
+                "precision": loop.stage.train.precision,
+                "recipe": loop.made_with.get("lock", {}).get("recipe", ""),
                 "data": streams,
                 "plateau": loop.plateau,
-                "updates": loop.average.updates if loop.average else 0,
-                "in_average": sorted(loop.in_average),
-                "trained": zero.shapes(loop.engine),
-                "lr": loop.span.train.lr,
+                "updates": loop.ema.updates if loop.ema else 0,
+                "in_average": sorted(loop.in_ema),
+                "trained": trained_shapes(loop.engine),
+                "lr": loop.stage.train.lr,
             }
             (aside / "loop.json").write_text(json.dumps(state), encoding="utf-8")
-            if loop.made:
-                (aside / MADE_WITH).write_text(json.dumps(loop.made, indent=1, ensure_ascii=False), encoding="utf-8")
+            if loop.made_with:
+                (aside / MADE_WITH).write_text(json.dumps(loop.made_with, indent=1, ensure_ascii=False), encoding="utf-8")
         distributed.barrier()
-        final = checkpoint.commit(aside, loop.step, loop.span.train.keep) if place.first else None
+        final = checkpoint.commit_checkpoint(aside, loop.step, loop.stage.train.keep) if rank_info.is_first else None
     distributed.barrier()
     loop.saved = loop.step
-    if place.first and loop.hook is not None:
+    if rank_info.is_first and loop.hook is not None:
         loop.hook.mgzoo_saved(run=loop.run(), path=final)
 
 
-def earlier(loop) -> list[str]:
-    """Parts that a stage before this one trained and this one does not: their weights are in no engine."""
-    before = {name for span in loop.spans[: loop.span.index] for name in loop.trained(span)}
-    return sorted(before - set(loop.names))
+def settled_parts(loop) -> list[str]:
+    """Parts that an earlier stage trained and this one does not: their weights are not in the engine."""
+    before = {name for stage in loop.stages[: loop.stage.index] for name in loop.trained_parts(stage)}
+    return sorted(before - set(loop.current_parts))
 
 
-def find(out: Path, place: Place, again: bool) -> Path | None:
+def find_checkpoint(out: Path, rank_info: RankInfo, again: bool) -> Path | None:
     """The checkpoint that a run in the folder `out` goes on from, None for a new run; rank 0 looks.
 
     again: whether the run is to go on. Raises MgzooError where a new run would be written over another, and where there is nothing to go on from
     in a folder that is not new.
     """
-    return from_first(place, lambda: _found(out, again))
+    return on_first_rank(rank_info, lambda: _find_checkpoint(out, again))
 
 
-def _found(out: Path, again: bool) -> Path | None:
+def _find_checkpoint(out: Path, again: bool) -> Path | None:
     saved = sorted((out / "checkpoints").glob("step-*"))
     if not again:
         if saved:
             raise MgzooError("this folder already holds a run", remedy="go on with --resume, or choose another --out", origin=str(out))
         return None
-    found = checkpoint.newest(out / "checkpoints")
+    found = checkpoint.latest_intact(out / "checkpoints")
     if found is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         damaged = "start anew in another --out" if saved else "start without --resume, or name the folder of a run with --out"
         raise MgzooError("there is no whole checkpoint to resume from", remedy=damaged, origin=str(out))
     return found
 
 
-def compare(recipe, made: dict, found: Path, out: Path, accept: bool) -> tuple[list[str], dict | None]:
+def compare_recipes(recipe, made: dict, found: Path, out: Path, accept: bool) -> tuple[list[str], dict | None]:
     """(a line for everything that has changed since the checkpoint `found` was saved, the lock of then).
 
     made: ``{"lock": …, "recipe": tree}`` of now. accept: whether other data and weights are taken too; else they are a MgzooError.
@@ -124,17 +126,17 @@ def compare(recipe, made: dict, found: Path, out: Path, accept: bool) -> tuple[l
     return [change.what for change in changed], then
 
 
-def precision(folder: Path | None) -> str | None:
-    """What a checkpoint was computed in; bf16, the default of then, where it does not say."""
+def checkpoint_precision(folder: Path | None) -> str | None:
+    """The precision in which a checkpoint was trained; bf16 where it does not say (the default when such checkpoints were written)."""
     return json.loads((folder / "loop.json").read_text()).get("precision", "bf16") if folder else None
 
 
-def load(loop, folder: Path) -> None:
-    """Stand where the run stood when `folder` was written."""
+def load_checkpoint(loop, folder: Path) -> None:
+    """Restore the loop to its state when the checkpoint `folder` was written."""
     state = json.loads((folder / "loop.json").read_text())
-    if state["stage"] >= len(loop.spans):
+    if state["stage"] >= len(loop.stages):
         raise MgzooError(
-            f"{folder.name} was saved in stage {state['stage']}, and the recipe has {len(loop.spans)}",
+            f"{folder.name} was saved in stage {state['stage']}, and the recipe has {len(loop.stages)}",
             remedy="resume with the recipe the run was started with",
             origin=str(folder),
         )
@@ -142,31 +144,31 @@ def load(loop, folder: Path) -> None:
         name, _, tensor = key.partition("/")
         with torch.no_grad():
             loop.model.part(name).state_dict()[tensor].copy_(value)
-    span = loop.spans[state["stage"]]
-    loop.enter(span)
-    same_weights(loop, state, folder)
-    if (then := state.get("precision")) and then != span.train.precision:
-        loop.progress.say(f"! computed in {then} until {folder.name}, in {span.train.precision} from here on")
+    stage = loop.stages[state["stage"]]
+    loop.enter_stage(stage)
+    check_same_weights(loop, state, folder)
+    if (then := state.get("precision")) and then != stage.train.precision:
+        loop.progress.say(f"! computed in {then} until {folder.name}, in {stage.train.precision} from here on")
     loop.step, loop.samples, loop.saved = state["step"], state["samples"], state["step"]
-    loop.plateau = plateau_of(state, span.train)
-    restore(loop.engine, folder, state, loop.place, span.train.precision)
-    zero.set_groups(loop.engine, span.train)  # the universal format of stage 3 gives every group the settings of the first
+    loop.plateau = restored_plateau(state, stage.train)
+    restore_engine(loop.engine, folder, state, loop.rank_info, stage.train.precision)
+    set_param_groups(loop.engine, stage.train)  # the universal format of stage 3 gives every group the settings of the first
     averaged = load_file(folder / "average.safetensors")
     known = state.get("in_average", list(averaged) if state["updates"] else [])
-    loop.start_average({"weights": averaged, "updates": state["updates"], "known": set(known)})
-    if state["world"] == loop.place.world:
-        loop.data.load_state_dict(state["data"][loop.place.rank])
+    loop.start_ema({"weights": averaged, "updates": state["updates"], "known": set(known)})
+    if state["world"] == loop.rank_info.world_size:
+        loop.data.load_state_dict(state["data"][loop.rank_info.rank])
         loop.stream = loop.data.batches(loop.micro)
     else:
-        for _ in range((loop.step - span.first) * loop.accumulation):
+        for _ in range((loop.step - stage.start) * loop.accumulation):
             next(loop.stream)
-    lines = [line for line in journal.read(loop.out / "metrics.jsonl") if "loss" in line and line["step"] <= loop.step]
+    lines = [line for line in metrics_log.read_log(loop.out / "metrics.jsonl") if "loss" in line and line["step"] <= loop.step]
     loop.metrics = lines[-1] if lines else {}
 
 
-def same_weights(loop, state: dict, folder: Path) -> None:
+def check_same_weights(loop, state: dict, folder: Path) -> None:
     """Raise MgzooError where other weights learn than when the checkpoint was saved: DeepSpeed holds them as one flat tensor and would mix them up."""
-    here, there = zero.shapes(loop.engine), state.get("trained")
+    here, there = trained_shapes(loop.engine), state.get("trained")
     if there is None or here == there:
         return
     gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
@@ -180,33 +182,25 @@ def same_weights(loop, state: dict, folder: Path) -> None:
     )
 
 
-def plateau_of(state: dict, train: Train) -> dict:
-    """Where the plateau stood, as far as it still holds: a new learning rate begins whole, and patience that was not asked for has not been tried."""
-    plateau = dict(state["plateau"])
-    if state.get("lr", train.lr) != train.lr:
-        plateau.update(factor=1.0, best=None, waited=0)
-    return plateau
-
-
-def restore(engine, folder: Path, state: dict, place: Place, precision: str) -> None:
+def restore_engine(engine, folder: Path, state: dict, rank_info: RankInfo, precision: str) -> None:
     """Restore weights, masters and moments from ``folder/engine``; `state` is its ``loop.json``, precision the engine's.
 
     Raises MgzooError where the universal format has no way: between stage 3 and stages 1 or 2.
     """
-    stage = engine.zero_optimization_stage()
-    if (state["world"], state["zero"], state.get("precision", "bf16")) == (place.world, stage, precision):
+    zero_stage = engine.zero_optimization_stage()
+    if (state["world"], state["zero"], state.get("precision", "bf16")) == (rank_info.world_size, zero_stage, precision):
         with silence():
             engine.load_checkpoint(str(folder), tag="engine", load_lr_scheduler_states=False)
         return
-    if (state["zero"] == 3) != (stage == 3):
+    if (state["zero"] == 3) != (zero_stage == 3):
         raise MgzooError(
-            f"{folder.name} was saved with zero.stage {state['zero']} and cannot be resumed with {stage}",
+            f"{folder.name} was saved with zero.stage {state['zero']} and cannot be resumed with {zero_stage}",
             remedy=f"resume with zero.stage={state['zero']}",
             origin=str(folder),
         )
     aside = folder.parent / f".tmp-universal-{folder.name}"  # every rank knows it, and one job has this folder
-    if place.first:
-        convert(folder / "engine", aside / "universal")
+    if rank_info.is_first:
+        convert_to_universal(folder / "engine", aside / "universal")
         (aside / "latest_universal").write_text("universal")
     distributed.barrier()
     engine._config.load_universal_checkpoint = True
@@ -216,11 +210,11 @@ def restore(engine, folder: Path, state: dict, place: Place, precision: str) -> 
     finally:
         engine._config.load_universal_checkpoint = False  # left on, a stage 3 engine would save rank 0's weights only
     distributed.barrier()
-    if place.first:
+    if rank_info.is_first:
         shutil.rmtree(aside)
 
 
-def convert(source: Path, target: Path) -> None:
+def convert_to_universal(source: Path, target: Path) -> None:
     """Write the universal form of a DeepSpeed checkpoint folder."""
     from deepspeed.checkpoint import ds_to_universal
 

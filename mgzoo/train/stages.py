@@ -1,8 +1,7 @@
-"""The curriculum: a recipe's stages as consecutive spans of steps, and the learning rate of every step."""
+"""The curriculum: a recipe's stages as consecutive ranges of optimizer steps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,27 +11,27 @@ from mgzoo.recipe.schema import Train, Zero
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """One span of training under one setting.
+    """One stage of training, under one setting.
 
-    first, last: the span is optimiser steps first..last-1. warm_first, warm_last: the span over which the learning rate
-    runs its course (warm-up, decay): it begins anew at a stage that sets ``train.lr``, or goes back from one that did.
+    start, end: it is optimizer steps start..end-1. lr_start, lr_end: the steps over which the learning-rate schedule
+    (warm-up, decay) runs: it starts again at a stage that sets ``train.lr``, and at one after it where that setting ends.
     recipe: the recipe as it stands in this stage. frozen: names of the parts that it freezes.
     """
 
     index: int
     name: str
-    first: int
-    last: int
-    warm_first: int
-    warm_last: int
+    start: int
+    end: int
+    lr_start: int
+    lr_end: int
     train: Train
     zero: Zero
     frozen: frozenset[str]
     recipe: Any = None
 
 
-def plans(recipe) -> list[StagePlan]:
-    """The stages of a recipe in order; a recipe without stages is one span of ``train.steps``."""
+def plan_stages(recipe) -> list[StagePlan]:
+    """The stages of a recipe in order; a recipe without stages is one stage of ``train.steps``."""
     stages = list(recipe.stages)
     steps = [stage.steps for stage in stages] or [recipe.train.steps]
     names = [stage.name for stage in stages] or ["train"]
@@ -41,16 +40,16 @@ def plans(recipe) -> list[StagePlan]:
     bounds = [sum(steps[:i]) for i in range(len(steps) + 1)]
     made = []
     for i, (name, here) in enumerate(zip(names, staged, strict=True)):
-        begin = max(j for j in range(i + 1) if anew[j])
-        end = next((j for j in range(i + 1, len(names)) if anew[j]), len(names))
+        first = max(j for j in range(i + 1) if anew[j])
+        last = next((j for j in range(i + 1, len(names)) if anew[j]), len(names))
         made.append(
             StagePlan(
                 index=i,
                 name=name,
-                first=bounds[i],
-                last=bounds[i + 1],
-                warm_first=bounds[begin],
-                warm_last=bounds[end],
+                start=bounds[i],
+                end=bounds[i + 1],
+                lr_start=bounds[first],
+                lr_end=bounds[last],
                 train=here.train,
                 zero=here.zero,
                 frozen=frozenset(key for key, part in here.parts.items() if part.frozen),
@@ -60,17 +59,6 @@ def plans(recipe) -> list[StagePlan]:
     return made
 
 
-def stage_at(spans: Sequence[StagePlan], step: int) -> StagePlan:
+def stage_at(stages: Sequence[StagePlan], step: int) -> StagePlan:
     """The stage that step `step` (0-based) belongs to; the last one for steps beyond the end."""
-    return next((span for span in spans if span.first <= step < span.last), spans[-1])
-
-
-def learning_rate(span: StagePlan, step: int) -> float:
-    """Learning rate of 0-based step `step`: linear warm-up to ``train.lr``, then constant or a cosine to ``lr * final_lr``."""
-    train, k, n = span.train, step - span.warm_first, span.warm_last - span.warm_first
-    if k < train.warmup:
-        return train.lr * (k + 1) / train.warmup
-    if train.schedule == "constant":
-        return train.lr
-    progress = min(1.0, (k - train.warmup + 1) / max(1, n - train.warmup))
-    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return next((stage for stage in stages if stage.start <= step < stage.end), stages[-1])

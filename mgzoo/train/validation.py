@@ -1,4 +1,4 @@
-"""Held-out measures while a run trains, and the plateau that they decide."""
+"""Held-out measures while a run trains."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from mgzoo.train.lr_schedule import update_plateau
 
-def measure(loop, ask: Callable[..., Mapping[str, float]]) -> dict[str, float]:
+
+def measure_held_out(loop, ask: Callable[..., Mapping[str, float]]) -> dict[str, float]:
     """Mean of the task's held-out measures over the held-out clips, on noise that is the same every time."""
-    train = loop.span.train
+    train = loop.stage.train
     clips = list(loop.data.held_out())[: train.validation_samples]
     sums: dict[str, float] = {}
     with torch.no_grad():
@@ -24,25 +26,20 @@ def measure(loop, ask: Callable[..., Mapping[str, float]]) -> dict[str, float]:
 def validate(loop) -> None:
     """Log the held-out measures; the learning rate halves after `train.plateau` validations without improvement."""
     loop.engine.eval()
-    held = measure(loop, lambda example, generator: loop.engine(example, generator, measure=True))
+    held = measure_held_out(loop, lambda example, generator: loop.engine(example, generator, measure=True))
     loop.engine.train()
     if not held:
         return
     loop.metrics |= {f"held_out_{name}": value for name, value in held.items()}
-    loop.log({"step": loop.step, "stage": loop.span.name, "validation": held})
-    state, patience = loop.plateau, loop.span.train.plateau
-    if state["best"] is None or held["loss"] < state["best"]:
-        state.update(best=held["loss"], waited=0)
-        return
-    state["waited"] += bool(patience)
-    if patience and state["waited"] >= patience:
-        state.update(factor=state["factor"] / 2, waited=0)
+    loop.log({"step": loop.step, "stage": loop.stage.name, "validation": held})
+    patience = loop.stage.train.plateau
+    if update_plateau(loop.plateau, held["loss"], patience):
         loop.progress.say(f"step {loop.step}: no improvement in {patience} validations, the learning rate is halved")
 
 
-def say_nothing_held_out(loop) -> None:
+def warn_nothing_held_out(loop) -> None:
     """A line where a stage validates and its data holds nothing out: nothing would ever tell."""
-    train = loop.span.train
+    train = loop.stage.train
     if train.validate_every and next(iter(loop.data.held_out()), None) is None:
         plateau = f", and train.plateau={train.plateau} never lowers the rate" if train.plateau else ""
         loop.progress.say(f"! train.validate_every={train.validate_every}: the data holds nothing out, so there is no validation{plateau}")

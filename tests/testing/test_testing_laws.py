@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 BAD = {
     # law: (kind, what is bad: a config, a part, or fields of the component)
     "light": ("sampler", "bad_heavy:HeavyConfig"),
-    "named": ("sampler", {"id": "elsewhere.equal.v1"}),
+    "named": ("sampler", {"id": "elsewhere.sampler.v1"}),
     "typed": ("sampler", "bad_configs:SilentField"),
     "answers": ("filter", "bad_configs:KeepsPerhaps"),
     "small": ("encoder", "bad_configs:Huge"),
@@ -98,8 +98,8 @@ def test_the_kits_own_parts_break_no_law(kind):
 @pytest.mark.parametrize("kind, changes", [
     ("backbone", ["good_configs:SoundMixing"]),
     ("autoencoder", ["good_configs:SoundBlocksConfig", "good_parts:SoundBlocks"]),
-    ("encoder", ["mgzoo.testing.reference_configs:ColoursConfig", "mgzoo.testing.reference:Colours"]),
-    ("encoder", ["good_configs:ClipColours", "mgzoo.testing.reference:Colours"]),
+    ("encoder", ["mgzoo.testing.reference_configs:ReferenceImageEncoderConfig", "mgzoo.testing.reference:ReferenceImageEncoder"]),
+    ("encoder", ["good_configs:ClipColours", "mgzoo.testing.reference:ReferenceImageEncoder"]),
 ], ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2])
 def test_parts_of_other_media_break_no_law(kind, changes):
     assert broken(subject(kind, *changes)) == {}
@@ -113,7 +113,7 @@ def test_an_encoder_that_calls_what_it_reads_unread_breaks_a_law():
 def test_a_bad_part_breaks_exactly_one_law(law):
     found = broken(subject(*BAD[law]))
     assert list(found) == [law], found
-    assert found[law].startswith(("Broken: ", "RuntimeError: ")), found[law]
+    assert found[law].startswith(("LawViolation: ", "RuntimeError: ")), found[law]
 
 
 def test_every_law_has_a_bad_part_and_a_sentence():

@@ -12,8 +12,9 @@ import pytest
 
 from mgzoo.discovery import DisabledPlugin, discover
 from mgzoo.spec import KINDS, MgzooError
-from mgzoo.testing import Subject, conformance, elsewhere, laws, models, suite, uses
+from mgzoo.testing import Subject, conformance, inputs, laws, models, suite
 from mgzoo.testing.reference import COMPONENTS
+from mgzoo.testing.subprocess_runner import run_in_subprocess
 
 
 def test_a_plugin_gets_one_test_per_law_with_the_law_as_its_docstring():
@@ -39,8 +40,8 @@ def test_a_broken_law_is_told_without_a_traceback():
         suite._test(law, [subject])(None, subject)
     assert failure.value.pytrace is False
     assert failure.value.msg == (
-        "reference.equal.v1 breaks a law: Its id is namespace.name.vN in its plugin's namespace; a one-line summary and a licence in lower case are given.\n"
-        "    the id 'reference.equal.v1' does not start with 'acme.'"
+        "reference.sampler.v1 breaks a law: Its id is namespace.name.vN in its plugin's namespace; a one-line summary and a licence in lower case are given.\n"
+        "    the id 'reference.sampler.v1' does not start with 'acme.'"
     )
 
 
@@ -63,7 +64,7 @@ def test_a_plugin_that_is_set_aside_says_why(monkeypatch):
 
 
 def test_importing_the_kit_imports_neither_torch_nor_pytest():
-    code = "import sys, json, mgzoo.testing, mgzoo.testing.subject; print(json.dumps([m for m in ('torch', 'numpy', 'pytest') if m in sys.modules]))"
+    code = "import sys, json, mgzoo.testing, mgzoo.testing.component_under_test; print(json.dumps([m for m in ('torch', 'numpy', 'pytest') if m in sys.modules]))"
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == []
 
 
@@ -74,24 +75,24 @@ def test_a_request_that_the_kit_cannot_make_is_skipped_and_said():
     subject = Subject(component=COMPONENTS["task"], namespace="reference")
     subject.__dict__["target"] = Strange
     with pytest.raises(unittest.SkipTest, match="must be told melody, which the kit does not know"):
-        models.request(subject)
+        models.example_request(subject)
 
 
 def test_a_process_that_ends_says_so_and_another_takes_its_place(tmp_path, monkeypatch):
     (tmp_path / "ends_there.py").write_text(
-        "import os, mgzoo.testing.reference\nclass Ends(mgzoo.testing.reference.Equal):\n    pass\n"
+        "import os, mgzoo.testing.reference\nclass Ends(mgzoo.testing.reference.ReferenceSampler):\n    pass\n"
         "if os.environ['HOME'].endswith('home'):\n    print('no more', flush=True)\n    os._exit(3)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     subject = Subject(component=dataclasses.replace(COMPONENTS["sampler"], target="ends_there:Ends"), namespace="reference")
-    error = elsewhere.report(subject).error
+    error = run_in_subprocess(subject).error
     assert error.startswith("the process ended with exit code 3\n") and "no more" in error
-    assert not elsewhere.report(Subject(component=COMPONENTS["sampler"], namespace="reference")).error
+    assert not run_in_subprocess(Subject(component=COMPONENTS["sampler"], namespace="reference")).error
 
 
 def test_clips_of_the_kit_are_all_different():
-    clips = [uses.clip(i).load() for i in range(6)]
+    clips = [inputs.clip(i).load() for i in range(6)]
     assert len({clip.numpy().tobytes() for clip in clips}) == 6
     assert clips[0].float().diff(dim=0).abs().mean() > 1
 

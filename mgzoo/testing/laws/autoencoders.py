@@ -6,9 +6,10 @@ import dataclasses
 
 import torch
 
-from mgzoo.testing import uses
-from mgzoo.testing.losses import train
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import inputs, outputs
+from mgzoo.testing.build_part import build_part, build_perturbed
+from mgzoo.testing.component_under_test import Subject, require
+from mgzoo.testing.training import overfit_one_batch
 
 ALIKE = 1e-4
 TILED = 0.1
@@ -21,10 +22,10 @@ STEPS, NEARER = 60, 0.7
 def latents_are_as_specified(subject: Subject) -> None:
     """Latents are float (B, C, ceil(size / stride) along each axis) as its LatentSpec says, of odd sizes and of one frame too; decode gives
     back the size asked for."""
-    part, spec = uses.shaken(subject), subject.config.latent()
+    part, spec = build_perturbed(subject), subject.config.latent()
     require(part.spec == spec, f"the part's spec {part.spec} is not its config's {spec}")
-    for size in uses.media_sizes(spec):
-        media = uses.media(size)
+    for size in inputs.media_sizes(spec):
+        media = inputs.media(size)
         latents = part.encode(media)
         wanted = (len(media), spec.channels, *spec.axes(*size))
         require(latents.is_floating_point() and latents.shape == wanted,
@@ -37,20 +38,20 @@ def latents_are_as_specified(subject: Subject) -> None:
 @torch.no_grad()
 def a_sample_is_coded_alone(subject: Subject) -> None:
     """Latents and media of a sample do not depend on the others in its batch."""
-    part, size = uses.shaken(subject), uses.media_sizes(subject.latent)[0]
-    media = uses.media(size, 3)
+    part, size = build_perturbed(subject), inputs.media_sizes(subject.latent)[0]
+    media = inputs.media(size, 3)
     latents = part.encode(media)
     together = part.decode(latents, size)
     for i in range(len(media)):
-        far = uses.distance(latents[i], part.encode(media[i : i + 1])[0])
+        far = outputs.relative_distance(latents[i], part.encode(media[i : i + 1])[0])
         require(far <= ALIKE, f"encoded with others, a sample differs by {far:.2g} (relative L2) from itself alone")
-        far = uses.distance(together[i], part.decode(latents[i : i + 1], size)[0])
+        far = outputs.relative_distance(together[i], part.decode(latents[i : i + 1], size)[0])
         require(far <= ALIKE, f"decoded with others, a sample differs by {far:.2g} (relative L2) from itself alone")
 
 
 def media_come_back(subject: Subject) -> None:
     """After a few steps of training on it, what comes back of a batch is much nearer to what went in than to its mirror image along any axis."""
-    part, media = uses.shaken(subject), uses.cells(subject.latent)
+    part, media = build_perturbed(subject), inputs.colored_cells(subject.latent)
     size = tuple(media.shape[2:])
 
     def nearer(losses: list[float] | None = None) -> bool:
@@ -64,7 +65,7 @@ def media_come_back(subject: Subject) -> None:
 
     found: dict = {}
     if any(weight.requires_grad for weight in part.parameters()):
-        train(part, lambda: (part.decode(part.encode(media), size).float() - media).square().mean(), STEPS, nearer)
+        overfit_one_batch(part, lambda: (part.decode(part.encode(media), size).float() - media).square().mean(), STEPS, nearer)
     nearer()
     for axis, count in enumerate(size, start=2):
         require(found["error"] < NEARER * found[axis],
@@ -79,14 +80,14 @@ def tiled_as_untiled(subject: Subject) -> None:
         return
     stride = subject.latent.stride
     size = (config.tile_frames + 2 * stride[0], *stride[1:])
-    media = uses.media(size, 1)
+    media = inputs.media(size, 1)
     whole = dataclasses.replace(config, tile_frames=8 * config.tile_frames)
-    tiled, untiled = uses.build(subject), uses.build(subject, config=whole)
+    tiled, untiled = build_part(subject), build_part(subject, config=whole)
     untiled.load_state_dict(tiled.state_dict())
     latents = untiled.encode(media)
-    far = uses.distance(tiled.encode(media), latents)
+    far = outputs.relative_distance(tiled.encode(media), latents)
     require(far <= TILED, f"{size[0]} frames encoded in tiles of {config.tile_frames} differ by {far:.2g} (relative L2) from untiled ones")
-    far = uses.distance(tiled.decode(latents, size), untiled.decode(latents, size))
+    far = outputs.relative_distance(tiled.decode(latents, size), untiled.decode(latents, size))
     require(far <= TILED, f"{size[0]} frames decoded in tiles of {config.tile_frames} differ by {far:.2g} (relative L2) from untiled ones")
 
 

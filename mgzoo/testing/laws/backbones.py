@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mgzoo.testing import uses
-from mgzoo.testing.subject import CONDITIONS, Subject, require
+from mgzoo.testing import inputs, outputs
+from mgzoo.testing.build_part import build_part, build_perturbed, perturb_weights
+from mgzoo.testing.component_under_test import CONDITIONS, Subject, require
 
 ALIKE = 1e-4
 HEARD = 1e-4
@@ -17,11 +18,11 @@ def predictions_are_as_specified(subject: Subject) -> None:
     """Predictions are float and of the latents' channels and size, of one frame too, with fed channels and with conditions left out; a list
     gives a list."""
     for feeds in (0, 2):
-        part = uses.shaken(subject, feeds=feeds)
+        part = build_perturbed(subject, feeds=feeds)
         for size in subject.sizes():
-            given, t = uses.latents(subject, size, feeds=feeds), torch.tensor([0.0, 0.5, 1.0])
+            given, t = inputs.latents(subject, size, feeds=feeds), torch.tensor([0.0, 0.5, 1.0])
             wanted = (3, subject.latent.channels, *size)
-            for told in (uses.conditions(3, size[0]), {}):
+            for told in (inputs.conditions(3, size[0]), {}):
                 found = part(given, t, told)
                 require(found.is_floating_point() and found.shape == wanted,
                         f"latents of {tuple(given.shape)} give {found.dtype} {tuple(found.shape)}, not float {wanted}")
@@ -34,40 +35,40 @@ def predictions_are_as_specified(subject: Subject) -> None:
 @torch.no_grad()
 def a_sample_is_predicted_alone(subject: Subject) -> None:
     """The prediction for a sample does not depend on the others in its batch."""
-    part, size = uses.shaken(subject), subject.sizes()[-1]
-    given, t, told = uses.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), uses.conditions(3, size[0])
+    part, size = build_perturbed(subject), subject.sizes()[-1]
+    given, t, told = inputs.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), inputs.conditions(3, size[0])
     together = part(given, t, told)
     for i in range(3):
-        far = uses.distance(together[i], part(given[i : i + 1], t[i : i + 1], uses.rows(told, slice(i, i + 1)))[0])
+        far = outputs.relative_distance(together[i], part(given[i : i + 1], t[i : i + 1], inputs.condition_rows(told, slice(i, i + 1)))[0])
         require(far <= ALIKE, f"in a batch, a sample's prediction differs by {far:.2g} (relative L2) from the one alone")
 
 
 @torch.no_grad()
 def mixed_sizes_as_alone(subject: Subject) -> None:
     """A list of latents of several sizes gives each the prediction that it gets alone."""
-    part, sizes = uses.shaken(subject), subject.sizes()
-    given, t = [uses.latents(subject, size, 1, seed=i)[0] for i, size in enumerate(sizes)], torch.tensor([0.1, 0.5, 0.9])
-    told = uses.conditions(len(sizes), 1)  # one frame of a frames condition serves all times
+    part, sizes = build_perturbed(subject), subject.sizes()
+    given, t = [inputs.latents(subject, size, 1, seed=i)[0] for i, size in enumerate(sizes)], torch.tensor([0.1, 0.5, 0.9])
+    told = inputs.conditions(len(sizes), 1)  # one frame of a frames condition serves all times
     for i, found in enumerate(part(given, t, told)):
-        alone = part(given[i][None], t[i : i + 1], uses.rows(told, slice(i, i + 1)))[0]
+        alone = part(given[i][None], t[i : i + 1], inputs.condition_rows(told, slice(i, i + 1)))[0]
         require(found.shape == alone.shape, f"in a list, latents of {sizes[i]} give {tuple(found.shape)}")
-        far = uses.distance(found, alone)
+        far = outputs.relative_distance(found, alone)
         require(far <= ALIKE, f"in a list with other sizes, the prediction for {sizes[i]} differs by {far:.2g} (relative L2) from the one alone")
 
 
 @torch.no_grad()
 def latents_time_and_conditions_are_heard(subject: Subject) -> None:
     """The prediction changes with the latents, with the time and with every condition."""
-    part, size = uses.shaken(subject), subject.sizes()[-1]
-    given, t, told = uses.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), uses.conditions(3, size[0])
+    part, size = build_perturbed(subject), subject.sizes()[-1]
+    given, t, told = inputs.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), inputs.conditions(3, size[0])
     before = part(given, t, told)
 
     def heard(what: str, after) -> None:
-        require(uses.distance(after, before) > HEARD, f"the prediction does not change with {what}")
+        require(outputs.relative_distance(after, before) > HEARD, f"the prediction does not change with {what}")
 
-    heard("the latents", part(uses.latents(subject, size, seed=1), t, told))
+    heard("the latents", part(inputs.latents(subject, size, seed=1), t, told))
     heard("the time", part(given, 1 - t.flip(0) + 0.05, told))
-    other = uses.conditions(3, size[0], seed=1)
+    other = inputs.conditions(3, size[0], seed=1)
     for spec in CONDITIONS:
         heard(f"a condition of kind {spec.kind}", part(given, t, {**told, spec.name: other[spec.name]}))
         heard(f"a condition of kind {spec.kind} that is dropped", part(given, t, {**told, spec.name: told[spec.name].dropped()}))
@@ -76,8 +77,8 @@ def latents_time_and_conditions_are_heard(subject: Subject) -> None:
 @torch.no_grad()
 def what_is_masked_is_not_heard(subject: Subject) -> None:
     """Values where a condition's mask is False, not finite ones included, change nothing; a condition left out is a dropped one."""
-    part, size = uses.shaken(subject), subject.sizes()[-1]
-    given, t, told = uses.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), uses.conditions(3, size[0])
+    part, size = build_perturbed(subject), subject.sizes()[-1]
+    given, t, told = inputs.latents(subject, size), torch.tensor([0.1, 0.5, 0.9]), inputs.conditions(3, size[0])
     dropped = {name: one.dropped(torch.arange(3) == 1) for name, one in told.items()}
     spoilt = {}
     for name, one in dropped.items():
@@ -89,26 +90,26 @@ def what_is_masked_is_not_heard(subject: Subject) -> None:
             "a value that is not finite where the mask is False reaches the prediction: select, do not multiply by the mask")
     for name in told:
         one = {**dropped, name: spoilt[name]}
-        require(uses.distance(part(given, t, one), before) <= ALIKE, f"values of {name} where its mask is False change the prediction")
+        require(outputs.relative_distance(part(given, t, one), before) <= ALIKE, f"values of {name} where its mask is False change the prediction")
         absent = part(given, t, {other: value for other, value in told.items() if other != name})
-        require(uses.distance(absent, part(given, t, {**told, name: told[name].dropped()})) <= ALIKE,
+        require(outputs.relative_distance(absent, part(given, t, {**told, name: told[name].dropped()})) <= ALIKE,
                 f"leaving {name} out is not the same as dropping it")
 
 
 @torch.no_grad()
 def fed_channels_start_unheard(subject: Subject) -> None:
     """At first the channels that a task head feeds change nothing: their new input weights start at zero."""
-    plain, fed = uses.build(subject), uses.build(subject, feeds=2)
+    plain, fed = build_part(subject), build_part(subject, feeds=2)
     before, after = dict(plain.named_parameters()), dict(fed.named_parameters())
     wider = [name for name, weight in after.items() if name not in before or weight.shape != before[name].shape]
     require(wider, "built with feeds=2, no weight is wider than without")
-    uses.shake(fed, but=wider)  # what lies behind the input may start at zero too, and would hide it
+    perturb_weights(fed, but=wider)  # what lies behind the input may start at zero too, and would hide it
     size = subject.sizes()[-1]
-    given, t = uses.latents(subject, size, feeds=2), torch.tensor([0.1, 0.5, 0.9])
+    given, t = inputs.latents(subject, size, feeds=2), torch.tensor([0.1, 0.5, 0.9])
     changed = given.clone()
     changed[:, subject.latent.channels :] += 1
-    told = uses.conditions(3, size[0])
-    far = uses.distance(fed(changed, t, told), fed(given, t, told))
+    told = inputs.conditions(3, size[0])
+    far = outputs.relative_distance(fed(changed, t, told), fed(given, t, told))
     require(far <= ALIKE,
             f"fed channels change the first prediction by {far:.2g} (relative L2): start their weights in {', '.join(wider)} at zero")
 

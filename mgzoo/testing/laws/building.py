@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mgzoo.testing import elsewhere, uses
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import outputs
+from mgzoo.testing.build_part import build_part, build_perturbed
+from mgzoo.testing.component_under_test import Subject, require
+from mgzoo.testing.subprocess_runner import run_in_subprocess
 
 SAME = 1e-5
 """Relative L2 distance of answers that differ by rounding alone: another process may find its tensors at other addresses."""
@@ -16,22 +18,22 @@ BF16 = 0.1
 
 def same_seed_same_bits(subject: Subject) -> None:
     """The same seed gives the same weights and answers, bit for bit; using a part changes nothing in it."""
-    one, two = uses.build(subject, 5), uses.build(subject, 5)
+    one, two = build_part(subject, 5), build_part(subject, 5)
     first, second = _state(one), _state(two)
     require(first.keys() == second.keys(), "built twice from one seed, its weights have other names")
     for name in first:
         require(torch.equal(first[name], second[name]), f"built twice from one seed, {name} differs: draw it from torch's own generator")
-    found, again = uses.use(subject, one), uses.use(subject, two)
+    found, again = outputs.all_outputs(subject, one), outputs.all_outputs(subject, two)
     _compare(found, again, 0.0, "built twice from one seed and given the same")
     if subject.kind != "data":  # a stream moves on
-        _compare(found, uses.use(subject, one), 0.0, "given the same twice")
+        _compare(found, outputs.all_outputs(subject, one), 0.0, "given the same twice")
     for name, value in _state(one).items():
         require(torch.equal(value, first[name]), f"using it changes {name}")
 
 
 def saved_and_loaded(subject: Subject) -> None:
     """Its state goes through a safetensors file into a new process, and the part answers there as it does here."""
-    found = elsewhere.report(subject)
+    found = run_in_subprocess(subject)
     require(not found.error, f"it cannot be saved, or built and used in a new process:\n{found.error}")
     _compare(found.outputs, found.expected, SAME, "loaded in a new process")
 
@@ -40,8 +42,8 @@ def in_either_precision(subject: Subject) -> None:
     """It works in float32 and in bfloat16, finite in both, and gives nearly the same."""
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
-        part = uses.shaken(subject)
-        found[dtype] = {name: value.float() for name, value in uses.use(subject, part, dtype).items() if value.is_floating_point()}
+        part = build_perturbed(subject)
+        found[dtype] = {name: value.float() for name, value in outputs.all_outputs(subject, part, dtype).items() if value.is_floating_point()}
         for name, value in found[dtype].items():
             require(value.isfinite().all(), f"in {_short(dtype)} the {name} is not finite")
     _compare(found[torch.bfloat16], found[torch.float32], BF16, "in bfloat16, against float32,")
@@ -52,13 +54,13 @@ in_either_precision.kinds = ("autoencoder", "encoder", "backbone", "objective", 
 
 def opens_no_socket(subject: Subject) -> None:
     """Building and using its tiny() opens no network connection."""
-    attempts = elsewhere.report(subject).attempts
+    attempts = run_in_subprocess(subject).attempts
     require(not attempts, f"it reaches for the network: {', '.join(attempts[:3])}")
 
 
 def leaves_no_files(subject: Subject) -> None:
     """Building and using it leaves no file in the working directory or the home folder."""
-    files = elsewhere.report(subject).files
+    files = run_in_subprocess(subject).files
     require(not files, f"it leaves {', '.join(files[:3])} behind; keep what must be kept under mgzoo.model.feature_cache.default_root()")
 
 
@@ -74,7 +76,7 @@ def _compare(found: dict[str, Tensor], expected: dict[str, Tensor], limit: float
         if limit == 0.0 or not value.is_floating_point():
             require(torch.equal(value, want), f"{when}, the {name} differs")
         else:
-            far = uses.distance(value, want)
+            far = outputs.relative_distance(value, want)
             require(far <= limit, f"{when}, the {name} differs by {far:.2g} (relative L2), more than {limit:g}")
 
 

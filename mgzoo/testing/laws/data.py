@@ -10,15 +10,16 @@ from itertools import islice
 import torch
 
 from mgzoo.parts import Clip
-from mgzoo.testing import uses
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import outputs
+from mgzoo.testing.build_part import build_part
+from mgzoo.testing.component_under_test import Subject, require
 
 SIZE = 2  # clips in a batch
 WORLD = 3  # ranks
 
 
 def _stream(subject: Subject, rank: int = 0, world: int = 1, seed: int = 7):
-    return uses.build(subject, seed=seed, rank=rank, world=world)
+    return build_part(subject, seed=seed, rank=rank, world=world)
 
 
 def _seen(batch: Sequence[Clip]) -> list[tuple[str, str]]:
@@ -40,7 +41,7 @@ def clips_are_as_specified(subject: Subject) -> None:
         seen, heard = (clip.frames, clip.height, clip.width), (clip.samples,)
         said = heard if len(next(iter(sizes))) == 1 else seen
         require(said in sizes, f"clip {clip.key} is of {said}; its config's sizes() are {sorted(sizes)}")
-        loaded, again = uses.loaded(clip), uses.loaded(clip)
+        loaded, again = outputs.decoded_clip(clip), outputs.decoded_clip(clip)
         if clip.load:
             video = loaded["picture"]
             require(video.dtype == torch.uint8 and tuple(video.shape) == (*seen, 3), f"clip {clip.key} loads as {video.dtype} {tuple(video.shape)}, not uint8 {(*seen, 3)}")

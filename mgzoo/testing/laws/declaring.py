@@ -15,8 +15,8 @@ from torch import nn
 from mgzoo.discovery import ID
 from mgzoo.import_guard import HEAVY
 from mgzoo.spec import KINDS, ConditionSpec, LatentSpec
-from mgzoo.testing import uses
-from mgzoo.testing.subject import NAME, Subject, questions, require
+from mgzoo.testing.build_part import build_part
+from mgzoo.testing.component_under_test import NAME, Subject, questions, require
 
 TINY = 5_000_000
 LEAVES = (int, float, str, bool)
@@ -24,7 +24,7 @@ LEAVES = (int, float, str, bool)
 LISTING = """
 import importlib, json, sys
 from mgzoo.spec import Component
-from mgzoo.testing.subject import NAME, Subject, questions
+from mgzoo.testing.component_under_test import NAME, Subject, questions
 said = json.loads(sys.argv[1])
 if said["plugin"]:
     importlib.import_module(said["plugin"]).mgzoo_components()
@@ -139,7 +139,7 @@ def counted(subject: Subject) -> None:
 
 def _on_meta(subject: Subject, feeds: int = 0):
     wires = {"feeds": feeds} if subject.kind == "backbone" else {}
-    return uses.build(subject, device="meta", **wires)
+    return build_part(subject, device="meta", **wires)
 
 
 def _counted(subject: Subject, feeds: int = 0) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from mgzoo.parts import Condition, Cut
-from mgzoo.testing import uses
-from mgzoo.testing.subject import NAME, Subject, require
+from mgzoo.testing import inputs, outputs
+from mgzoo.testing.build_part import build_perturbed
+from mgzoo.testing.component_under_test import NAME, Subject, require
 
 ALIKE = 1e-4
 SAYS_SOMETHING = 1e-4
@@ -17,9 +18,9 @@ MANY_WORDS = 1000
 def conditions_are_as_specified(subject: Subject) -> None:
     """Its Condition has the name, kind and width of its ConditionSpec, a bool mask with something in every row, and no more than max_len
     tokens."""
-    part, spec, takes = uses.shaken(subject), subject.config.condition(NAME), subject.config.takes()
+    part, spec, takes = build_perturbed(subject), subject.config.condition(NAME), subject.config.takes()
     require(part.spec == spec, f"the part's spec {part.spec} is not its config's {spec}")
-    batches = [uses.inputs(takes), uses.inputs(takes, 1)] + [[uses.LONG_TEXT, ""]] * (takes == "text")
+    batches = [inputs.encoder_inputs(takes), inputs.encoder_inputs(takes, 1)] + [[inputs.LONG_TEXT, ""]] * (takes == "text")
     for given in batches:
         condition, batch = part(given), len(given)
         require(isinstance(condition, Condition) and condition.name == NAME,
@@ -40,8 +41,8 @@ def conditions_are_as_specified(subject: Subject) -> None:
 @torch.no_grad()
 def padding_changes_nothing(subject: Subject) -> None:
     """What an input becomes does not depend on the others in its batch, nor on the padding that a longer one brings."""
-    part, takes = uses.shaken(subject), subject.config.takes()
-    given = uses.inputs(takes)
+    part, takes = build_perturbed(subject), subject.config.takes()
+    given = inputs.encoder_inputs(takes)
     if takes == "text":
         given = [*given, "and a longer sentence that makes the others longer"]
     together = part(given)
@@ -49,19 +50,19 @@ def padding_changes_nothing(subject: Subject) -> None:
         alone, mask = part(given[i : i + 1]), together.mask[i]
         found, expected = (together.values[i][mask], alone.values[0][alone.mask[0]]) if mask.ndim else (together.values[i], alone.values[0])
         require(found.shape == expected.shape, f"input {i} has {len(found)} tokens in a batch and {len(expected)} alone")
-        far = uses.distance(found, expected)
+        far = outputs.relative_distance(found, expected)
         require(far <= ALIKE, f"input {i} differs by {far:.2g} (relative L2) between a batch and alone")
 
 
 @torch.no_grad()
 def inputs_are_told_apart(subject: Subject) -> None:
     """Two inputs become two conditions."""
-    part, takes = uses.shaken(subject), subject.config.takes()
-    given = ['a sign that says "one"', 'a sign that says "two"'] if takes == "text" else uses.inputs(takes, 2)
+    part, takes = build_perturbed(subject), subject.config.takes()
+    given = ['a sign that says "one"', 'a sign that says "two"'] if takes == "text" else inputs.encoder_inputs(takes, 2)
     condition = part(given)
     counts = condition.mask if condition.mask.ndim == 2 else torch.ones(condition.values.shape[:-1], dtype=torch.bool)
     one, two = (values[row] for values, row in zip(condition.values, counts))
-    require(len(one) != len(two) or uses.distance(one, two) > SAYS_SOMETHING, "two different inputs become the same condition")
+    require(len(one) != len(two) or outputs.relative_distance(one, two) > SAYS_SOMETHING, "two different inputs become the same condition")
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def an_unread_end_is_said(subject: Subject) -> None:
     """A text whose end changes nothing is one that `cut` tells of, with what is not read; a text that is read to its end is none."""
     if subject.config.takes() != "text":
         return
-    part = uses.shaken(subject)
+    part = build_perturbed(subject)
     tell = getattr(part, "cut", lambda texts: [None] * len(texts))
     for count in (1, MANY_WORDS):
         given, other = ([f'a sign that says "{begin} {"so " * count}{end}"' for end in ("one", "two")] for begin in ("red", "big"))

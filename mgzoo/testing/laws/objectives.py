@@ -6,8 +6,9 @@ import unittest
 
 import torch
 
-from mgzoo.testing import known, uses
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import inputs, known_distribution, outputs
+from mgzoo.testing.build_part import build_part
+from mgzoo.testing.component_under_test import Subject, require
 
 NOISE, DATA = 0.1, 0.3
 """Relative distances: of what is noise at t = 0 from standard noise, and of what is data at t = 1 from the latents."""
@@ -16,11 +17,11 @@ NOISE, DATA = 0.1, 0.3
 def pairs_are_as_specified(subject: Subject) -> None:
     """pair gives float32 noisy latents and targets in the latents' shape and times (B,) in [0, 1]; a list gives lists; a time that is given
     is kept."""
-    part = uses.build(subject)
-    latents = torch.randn(5, 4, 1, 2, 2, generator=uses.generator())
+    part = build_part(subject)
+    latents = torch.randn(5, 4, 1, 2, 2, generator=inputs.generator())
     asked = torch.linspace(0, 1, 5)
     for given, t in ((latents, None), (latents, asked), (list(latents), None), ([latents[0], latents[1, :, :, :1]], asked[:2])):
-        noisy, times, target = part.pair(given, uses.generator(1), t=t)
+        noisy, times, target = part.pair(given, inputs.generator(1), t=t)
         what = "a list" if isinstance(given, list) else "a tensor"
         for name, found in (("noisy latents", noisy), ("target", target)):
             require(isinstance(found, list) == isinstance(given, list), f"for {what} of latents the {name} is a {type(found).__name__}")
@@ -34,23 +35,23 @@ def pairs_are_as_specified(subject: Subject) -> None:
 
 def time_runs_from_noise_to_data(subject: Subject) -> None:
     """At t = 0 nothing is left of the latents but standard noise, at t = 1 nearly nothing but the latents."""
-    part, latents = uses.build(subject), torch.randn(8, 4, 4, 8, 8, generator=uses.generator())
+    part, latents = build_part(subject), torch.randn(8, 4, 4, 8, 8, generator=inputs.generator())
 
     def noisy(latents, time: float):
-        return part.pair(latents, uses.generator(1), t=torch.full((8,), time))[0]
+        return part.pair(latents, inputs.generator(1), t=torch.full((8,), time))[0]
 
     blank = noisy(torch.zeros_like(latents), 0.0)
-    far = uses.distance(noisy(latents, 0.0), blank)
+    far = outputs.relative_distance(noisy(latents, 0.0), blank)
     require(far <= NOISE, f"at t = 0 the latents still show (relative L2 {far:.2g}); t runs from 0, noise, to 1, data")
     require(abs(blank.std().item() - 1) <= NOISE, f"at t = 0 the noise has deviation {blank.std().item():.3g}, not 1")
-    far = uses.distance(noisy(latents, 1.0), latents)
+    far = outputs.relative_distance(noisy(latents, 1.0), latents)
     require(far <= DATA, f"at t = 1 it is {far:.2g} (relative L2) away from the latents; t runs from 0, noise, to 1, data")
 
 
 def loss_is_least_at_the_target(subject: Subject) -> None:
     """The loss of the target itself is least, and every sample of a batch counts."""
-    part = uses.build(subject)
-    _, t, target = part.pair(torch.randn(4, 4, 1, 2, 2, generator=uses.generator()), uses.generator(1), t=torch.tensor([0.2, 0.4, 0.6, 0.8]))
+    part = build_part(subject)
+    _, t, target = part.pair(torch.randn(4, 4, 1, 2, 2, generator=inputs.generator()), inputs.generator(1), t=torch.tensor([0.2, 0.4, 0.6, 0.8]))
     least = part.loss(target, target, t).item()
     for i in range(4):
         worse = target.clone()
@@ -62,17 +63,17 @@ def sampling_gives_the_target_back(subject: Subject) -> None:
     """A model that predicts perfectly what this objective trains it for gives a known distribution back, through a sampler that accepts the
     prediction."""
     predicts = subject.config.predicts()
-    samplers = known.partners(subject, "sampler", lambda config: predicts in config.accepts())
+    samplers = known_distribution.compatible_components(subject, "sampler", lambda config: predicts in config.accepts())
     if not samplers:
         raise unittest.SkipTest(f"no installed sampler accepts {predicts}")
-    agree(uses.build(subject), uses.build(samplers[0]), f"sampled with {samplers[0]}")
+    agree(build_part(subject), build_part(samplers[0]), f"sampled with {samplers[0]}")
 
 
 def agree(objective, sampler, how: str) -> None:
-    mean, wide = known.sampled(objective, sampler)
-    off = (mean - torch.tensor(known.MEAN, dtype=torch.float64)).abs().max().item()
-    require(off <= known.FAR, f"{how}, a perfect model of data with means {known.MEAN} gives {[round(m, 2) for m in mean.tolist()]}")
-    require(wide.max().item() <= known.WIDE, f"{how}, a perfect model of data of deviation {known.SD} gives {wide.max().item():.2g}")
+    mean, wide = known_distribution.channel_moments(objective, sampler)
+    off = (mean - torch.tensor(known_distribution.MEAN, dtype=torch.float64)).abs().max().item()
+    require(off <= known_distribution.FAR, f"{how}, a perfect model of data with means {known_distribution.MEAN} gives {[round(m, 2) for m in mean.tolist()]}")
+    require(wide.max().item() <= known_distribution.WIDE, f"{how}, a perfect model of data of deviation {known_distribution.SD} gives {wide.max().item():.2g}")
 
 
 LAWS = [pairs_are_as_specified, time_runs_from_noise_to_data, loss_is_least_at_the_target, sampling_gives_the_target_back]

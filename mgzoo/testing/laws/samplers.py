@@ -6,9 +6,10 @@ import unittest
 
 import torch
 
-from mgzoo.testing import known, uses
+from mgzoo.testing import inputs, known_distribution, outputs
+from mgzoo.testing.build_part import build_part
+from mgzoo.testing.component_under_test import Subject, require
 from mgzoo.testing.laws.objectives import agree
-from mgzoo.testing.subject import Subject, require
 
 ALIKE = 1e-4
 
@@ -16,14 +17,14 @@ ALIKE = 1e-4
 def samples_are_as_specified(subject: Subject) -> None:
     """It gives float32 latents of the shape asked for, starts from the noise it is given, asks only for times (B,) in [0, 1] and known
     branches, and counts its steps."""
-    part, asked, steps = uses.build(subject), [], []
-    shape, noise = (2, 4, 1, 3, 3), torch.randn(2, 4, 1, 3, 3, generator=uses.generator())
+    part, asked, steps = build_part(subject), [], []
+    shape, noise = (2, 4, 1, 3, 3), torch.randn(2, 4, 1, 3, 3, generator=inputs.generator())
 
     def denoise(x, t, branches):
         asked.append((x.clone(), t, list(branches)))
         return [0.5 * torch.tanh(x) + 0.1 * len(dropped) for dropped in branches]
 
-    found = part.sample(denoise, shape, uses.generator(1), conditions=("text", "style"), noise=noise, on_step=lambda *done: steps.append(done))
+    found = part.sample(denoise, shape, inputs.generator(1), conditions=("text", "style"), noise=noise, on_step=lambda *done: steps.append(done))
     require(found.dtype == torch.float32 and tuple(found.shape) == shape, f"asked for {shape}, it gives {found.dtype} {tuple(found.shape)}")
     require(torch.equal(asked[0][0].float(), noise), "given noise, its first question is about something else")
     for x, t, branches in asked:
@@ -37,23 +38,23 @@ def samples_are_as_specified(subject: Subject) -> None:
 
 def guidance_of_equal_branches_changes_nothing(subject: Subject) -> None:
     """Where the model answers the same with and without conditions, guidance changes nothing."""
-    part = uses.build(subject)
+    part = build_part(subject)
 
     def denoise(x, t, branches):
         return [0.5 * torch.tanh(x) for _ in branches]
 
-    plain, guided = (part.sample(denoise, (2, 4, 1, 3, 3), uses.generator(), conditions=names) for names in ((), ("text",)))
-    far = uses.distance(guided, plain)
+    plain, guided = (part.sample(denoise, (2, 4, 1, 3, 3), inputs.generator(), conditions=names) for names in ((), ("text",)))
+    far = outputs.relative_distance(guided, plain)
     require(far <= ALIKE, f"equal branches change the sample by {far:.2g} (relative L2): their weights must sum to one")
 
 
 def a_perfect_model_is_sampled_truly(subject: Subject) -> None:
     """A perfect model of a known distribution, of an objective whose prediction it accepts, gives that distribution back."""
     accepts = subject.config.accepts()
-    objectives = known.partners(subject, "objective", lambda config: config.predicts() in accepts)
+    objectives = known_distribution.compatible_components(subject, "objective", lambda config: config.predicts() in accepts)
     if not objectives:
         raise unittest.SkipTest(f"no installed objective predicts {' or '.join(accepts)}")
-    agree(uses.build(objectives[0]), uses.build(subject), f"trained with {objectives[0]}")
+    agree(build_part(objectives[0]), build_part(subject), f"trained with {objectives[0]}")
 
 
 LAWS = [samples_are_as_specified, guidance_of_equal_branches_changes_nothing, a_perfect_model_is_sampled_truly]

@@ -8,16 +8,17 @@ import torch
 from torch import nn
 
 from mgzoo.parts import Example, Loss
-from mgzoo.testing import models, uses
-from mgzoo.testing.subject import Subject, require
+from mgzoo.testing import inputs, models
+from mgzoo.testing.build_part import build_part
+from mgzoo.testing.component_under_test import Subject, require
 
 
 def examples_are_as_specified(subject: Subject) -> None:
     """prepare gives an Example of latents, inputs of the model's own encoders, and the conditions that its config names (but for those
     that it computes with learned weights of its own); loss gives a scalar and detached terms."""
-    task = uses.build(subject)
-    model = models.around(subject, task)
-    clips = models.clips()
+    task = build_part(subject)
+    model = models.model_around(subject, task)
+    clips = models.example_clips()
     example = task.prepare(model, clips)
     require(isinstance(example, Example), f"prepare gives {type(example).__name__}, not an Example")
     require(len(example.latents) == len(clips), f"{len(clips)} clips become {len(example.latents)} latents")
@@ -32,16 +33,16 @@ def examples_are_as_specified(subject: Subject) -> None:
     for name, spec in ((name, own[name]) for name in own if name in example.conditions):
         require(example.conditions[name].values.shape[-1] == spec.dim,
                 f"the condition {name} has width {example.conditions[name].values.shape[-1]}, its spec says {spec.dim}")
-    loss = task.loss(model, example, uses.generator())
+    loss = task.loss(model, example, inputs.generator())
     require(isinstance(loss, Loss) and loss.total.shape == (), "loss gives no Loss with a scalar total")
     require(not any(term.requires_grad for term in loss.terms.values()), "the terms of its loss are not detached")
 
 
 def feeds_agree_with_prepare(subject: Subject) -> None:
     """prepare feeds exactly as many extra channels as its config's feeds() says, of the latents' size."""
-    task, said = uses.build(subject), subject.config.feeds(subject.latent)
-    model = models.around(subject, task)
-    example = task.prepare(model, models.clips())
+    task, said = build_part(subject), subject.config.feeds(subject.latent)
+    model = models.model_around(subject, task)
+    example = task.prepare(model, models.example_clips())
     if example.feeds is None:
         require(not said, f"feeds() says {said} extra channels, prepare feeds none")
         return
@@ -52,10 +53,10 @@ def feeds_agree_with_prepare(subject: Subject) -> None:
 
 def validation_can_be_compared(subject: Subject) -> None:
     """validate gives finite numbers, `loss` among them, and the same again from the same generator."""
-    task = uses.build(subject)
-    model = models.around(subject, task)
-    example = task.prepare(model, models.clips())
-    found, again = (dict(task.validate(model, example, uses.generator(4))) for _ in range(2))
+    task = build_part(subject)
+    model = models.model_around(subject, task)
+    example = task.prepare(model, models.example_clips())
+    found, again = (dict(task.validate(model, example, inputs.generator(4))) for _ in range(2))
     require("loss" in found, f"validate gives {', '.join(found) or 'nothing'}; `loss` must be among them")
     require(all(isinstance(value, float) and math.isfinite(value) for value in found.values()), f"validate gives {found}: not finite floats")
     require(found == again, f"validated twice with the same noise, it gives {found} and {again}")
@@ -63,9 +64,9 @@ def validation_can_be_compared(subject: Subject) -> None:
 
 def requests_are_answered(subject: Subject) -> None:
     """generate gives Media: uint8 video (T, H, W, 3), or float32 sound (channels, samples) with its rate."""
-    task = uses.build(subject)
-    models.request(subject)
-    for one in models.answers(subject, models.around(subject, task)):
+    task = build_part(subject)
+    models.example_request(subject)
+    for one in models.generated_media(subject, models.model_around(subject, task)):
         require(one.video is not None or one.audio is not None, "it generates Media with neither video nor sound")
         if one.video is not None:
             require(one.video.dtype == torch.uint8 and one.video.ndim == 4 and one.video.shape[-1] == 3 and one.video.numel(),

@@ -27,7 +27,7 @@ def caption(
     return ". ".join(part.rstrip(".") for part in parts if part)
 
 
-def of_clip(words: str, extra: Mapping[str, Any]) -> str:
+def clip_caption(words: str, extra: Mapping[str, Any]) -> str:
     """The caption of a clip of a data stream: its own caption, and from ``extra`` quality, speech, music (0-1) and music_description.
 
     Of two clips one, chosen by its words, is told its own caption alone.

@@ -5,19 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+from mgzoo.spec import Ask, ConditionSpec, LatentSpec, TaskConfig, option, require
 
 EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 20s, -5s", "the stretch of the sound to fill anew: 2s-3s"
 
 
-def require(claims: dict[str, bool]) -> None:
-    """Raise ValueError with every sentence that does not hold, one a line."""
-    if wrong := [sentence for sentence, holds in claims.items() if not holds]:
-        raise ValueError("\n".join(wrong))
-
-
 @dataclass(frozen=True, kw_only=True)
-class SoundConfig:
+class SoundConfig(TaskConfig):
     """Sound from text and from video, and more of a sound (Movie Gen Audio, section 10 of the facts). Defaults are the paper's where it
     says them; window, overlap, loudness, fade and the share of a window that is given as context are our choice."""
 
@@ -63,17 +57,9 @@ class SoundConfig:
         """(samples,) of the longest stretch that the backbone sees."""
         return ((round(self.window * self.rate),),)
 
-    def parts(self) -> tuple[str, ...]:
-        """The kinds of part it needs."""
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
     def gives(self) -> tuple[str, ...]:
         """What it can feed to encoders."""
         return ("text", "video")
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        """It emits no condition of its own: the audio context is fed on channels."""
-        return ()
 
     def feeds(self, latent: LatentSpec) -> int:
         """The audio context's channels, and one that says where there is context."""
@@ -82,10 +68,6 @@ class SoundConfig:
     def layout(self) -> str:
         """It needs latents of sound."""
         return "sound"
-
-    def parameters(self) -> int:
-        """It holds no weights."""
-        return 0
 
     def asks(self) -> tuple[Ask, ...]:
         """What a request may hold besides seed, steps and guidance."""

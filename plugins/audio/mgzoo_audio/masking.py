@@ -13,7 +13,7 @@ from torch import Tensor
 WAYS = ("forward", "backward", "infill")
 
 
-def kept(lengths: Sequence[int], full: float, least: float, generator: torch.Generator) -> list[Tensor]:
+def context_masks(lengths: Sequence[int], full: float, least: float, generator: torch.Generator) -> list[Tensor]:
     """For sounds of these lengths a bool (T,) each: True where the context shows the sound.
 
     With probability ``full`` all is masked. Else a share of the sound uniform in [least, 1] is masked, in one stretch: the end (the sound is
@@ -36,7 +36,7 @@ def _stretch(length: int, count: int, way: str, place: float) -> Tensor:
     return mask
 
 
-def dropped(batch: int, together: float, each: float, names: Sequence[str], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def draw_dropped(batch: int, together: float, each: float, names: Sequence[str], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     """Rows (bool (B,)) where everything is dropped, and for each name the rows where it is, by itself or with all."""
     everything = torch.rand(batch, generator=generator) < together
     return everything, {name: everything | (torch.rand(batch, generator=generator) < each) for name in names}

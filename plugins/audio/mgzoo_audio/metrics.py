@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from mgzoo.media import Media
-from mgzoo_audio import hearing
+from mgzoo_audio import signal_features
 from mgzoo_audio.configs import CaptionConfig, SyncConfig
 
 AUDIBLE = 0.01  # root mean square at which a sound counts half
@@ -34,13 +34,13 @@ class Sync:
     def score(self, one: Media) -> float:
         if one.audio is None or one.video is None or len(one.video) < 3 or not one.audio.numel():
             return 0.0
-        onsets, turning = hearing.onset_strength(one.audio, one.rate), hearing.turns(one.video)
-        times = (torch.arange(len(turning)) / one.fps / hearing.HOP).round().long()
+        onsets, turning = signal_features.onset_strength(one.audio, one.rate), signal_features.motion_reversals(one.video)
+        times = (torch.arange(len(turning)) / one.fps / signal_features.HOP).round().long()
         events = torch.zeros(max(len(onsets), int(times[-1]) + 1)).index_add(0, times, turning)[: len(onsets)]
         return _correlation(self.widened(onsets), self.widened(events))
 
     def widened(self, signal: torch.Tensor) -> torch.Tensor:
-        sigma = self.config.tolerance / hearing.HOP
+        sigma = self.config.tolerance / signal_features.HOP
         places = torch.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1)
         kernel = torch.exp(-0.5 * (places / sigma).square())
         return F.conv1d(signal[None, None], kernel[None, None] / kernel.sum(), padding=len(places) // 2)[0, 0]
@@ -68,10 +68,10 @@ class Caption:
         if one.audio is None or not one.audio.numel():
             return 0.0
         level = float(one.audio.float().square().mean().sqrt())
-        heard, wanted = 0.1 * level / (level + AUDIBLE), hearing.note_of(one.caption)
+        heard, wanted = 0.1 * level / (level + AUDIBLE), signal_features.note_of(one.caption)
         if wanted is None:
             return heard
-        found, clear = hearing.pitch(one.audio, one.rate)
+        found, clear = signal_features.pitch(one.audio, one.rate)
         if math.isnan(found):
             return heard
-        return heard + clear * max(0.0, 1 - abs(hearing.cents(found, wanted)) / (100 * HALF_TONES))
+        return heard + clear * max(0.0, 1 - abs(signal_features.cents(found, wanted)) / (100 * HALF_TONES))

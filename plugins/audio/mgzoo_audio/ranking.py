@@ -9,7 +9,7 @@ from mgzoo.discovery import discover
 from mgzoo.media import Media
 
 
-def best(metrics: Sequence[str], candidates: Sequence[Media]) -> tuple[int, dict[str, list[float]]]:
+def choose_best(metrics: Sequence[str], candidates: Sequence[Media]) -> tuple[int, dict[str, list[float]]]:
     """(number of the candidate with the largest sum of standardised scores, the first where several have it, scores by metric).
 
     metrics: component ids. A metric that scores all alike says nothing. Raises MgzooError for an id that is no metric.

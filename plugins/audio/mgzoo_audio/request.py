@@ -54,7 +54,7 @@ def stretch_of(text: str) -> tuple[float, float]:
     return first, last
 
 
-def checked(*, prompt: bool, video: bool, audio: bool, extend: str | None, infill: str | None, seconds: float | None, candidates: int,
+def validate_request(*, prompt: bool, video: bool, audio: bool, extend: str | None, infill: str | None, seconds: float | None, candidates: int,
             quality: float | None) -> None:  # fmt: skip
     """Raise MgzooError where the parts of a request do not go together."""
     if not (prompt or video or audio):
@@ -77,7 +77,7 @@ def checked(*, prompt: bool, video: bool, audio: bool, extend: str | None, infil
         raise MgzooError(f"the quality score is {quality:g}, not within 1-10", remedy="ask for 1 to 10")
 
 
-def planned(rate: int, given: int, extend: str | None, infill: str | None, seconds: float) -> Plan:
+def plan_request(rate: int, given: int, extend: str | None, infill: str | None, seconds: float) -> Plan:
     """Where the new sound lies. given: samples of the sound given. seconds: of a new one. Raises MgzooError where that is nowhere."""
     if extend:
         count = round(seconds_of(extend) * rate)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import option
+from mgzoo.spec import DataConfig, option, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundsConfig:
+class SoundsConfig(DataConfig):
     """Captioned sounds, with or without a picture, from a folder with captions.jsonl or a .txt or .json beside each file."""
 
     path: str = option("???", "folder of media; relative to the working directory or the repository")
@@ -32,12 +32,8 @@ class SoundsConfig:
     license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        for name in ("samples", "rate", "height", "width", "delays"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("frames", "keep_mb"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_at_least(self, 1, "samples", "rate", "height", "width", "delays")
+        require_at_least(self, 0, "frames", "keep_mb")
         if not 0 <= self.delay * self.rate < self.samples:
             raise ValueError(f"delay must be in [0, {self.samples / self.rate:g}) seconds, the length of a sound, got {self.delay}")
 
@@ -45,10 +41,6 @@ class SoundsConfig:
     def tiny(cls):
         """A fifth of a second of the sounds that the repository holds."""
         return cls(path="data/sounds_demo", samples=9_600, held_out=("held_out.txt",), license="cc-by-3.0")
-
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
 
     def sizes(self) -> tuple[tuple[int], ...]:
         """(samples,) of every sound it can emit."""

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from blake3 import blake3
 from torch import Tensor
 
-from mgzoo import data, media, sound
+from mgzoo import data, media
 from mgzoo.data.sampler import EpochOrder, Stream, derived_seed
+from mgzoo.media.audio import mono, resample, slice_padded, validate_audio
+from mgzoo.media.decode import read_audio
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo_audio.sound_configs import SoundsConfig
@@ -147,19 +149,19 @@ class Sounds(Stream):
 
     def _sound(self, index: int, start: int, late: int = 0) -> Tensor:
         whole = self._decoded.get_or_compute(index, partial(self._whole, index))
-        return F.pad(sound.cut(whole, start, self.config.samples - late), (late, 0)).clone()
+        return F.pad(slice_padded(whole, start, self.config.samples - late), (late, 0)).clone()
 
     def _whole(self, index: int) -> Tensor:
         """All of a file's sound at the config's rate and channels."""
         audio, rate = self._read(index)
-        audio = sound.mono(audio) if self.config.channels == 1 or len(audio) > 2 else audio
-        audio = sound.resample(audio, rate, self.config.rate).clamp(-1, 1)
+        audio = mono(audio) if self.config.channels == 1 or len(audio) > 2 else audio
+        audio = resample(audio, rate, self.config.rate).clamp(-1, 1)
         return audio.expand(self.config.channels, -1).contiguous() if len(audio) < self.config.channels else audio
 
     def _read(self, index: int) -> tuple[Tensor, int]:
         source = self.sources[index]
-        audio, rate = sound.read(source.file)
-        return sound.checked(audio, rate, origin=source.name), rate
+        audio, rate = read_audio(source.file)
+        return validate_audio(audio, rate, origin=source.name), rate
 
     def _frames(self, index: int, pictures: list[int]) -> Tensor:
         wanted = sorted(set(pictures))

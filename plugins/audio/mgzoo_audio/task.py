@@ -22,10 +22,14 @@ from mgzoo.media import Media
 from mgzoo.model.model import EncoderInput
 from mgzoo.parts import Clip, Condition, Conditions, Example, Latents, Loss
 from mgzoo.spec import MgzooError, as_seed
-from mgzoo_audio import captions, finishing, footage, masking, request
+from mgzoo_audio import request
+from mgzoo_audio.captions import caption, clip_caption
 from mgzoo_audio.configs import SoundConfig
-from mgzoo_audio.footage import Footage
-from mgzoo_audio.ranking import best
+from mgzoo_audio.loudness import normalize_loudness
+from mgzoo_audio.masking import context_masks, draw_dropped
+from mgzoo_audio.ranking import choose_best
+from mgzoo_audio.splice import prepare_given, splice
+from mgzoo_audio.video_features import Footage, frames_to_float, resample_features, shrink_frames
 
 CONTEXT = "context"
 
@@ -39,7 +43,7 @@ class SoundExample(Example):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class SampleSpec:
     """One sound to sample. words: what the text encoders see, None for nothing. context: (C + 1, T), the given latents and where they are."""
 
     words: str | None
@@ -80,8 +84,8 @@ class Sound:
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents of the clips' sound, what the encoders read, and the whole sound as context, which `loss` masks anew each time."""
-        latents = [self._pressed(latent) for latent in model.encode_clips(clips)]
-        words = [captions.of_clip(clip.caption, clip.extra) for clip in clips]
+        latents = [self.compand(latent) for latent in model.encode_clips(clips)]
+        words = [clip_caption(clip.caption, clip.extra) for clip in clips]
         shown = [self._footage(model, clip) for clip in clips]
         frozen, inputs, conditions, times = tasks.frozen_encoders(model), {}, {}, tuple(latent.shape[1] for latent in latents)
         for key in model.encoders:
@@ -104,11 +108,11 @@ class Sound:
         """The objective's loss over the whole sound, given a random part of it, with conditions of a random share of samples dropped."""
         config, conditions = self.config, self._conditions(model, example)
         told = self._told(model)  # two encoders of one text lose it together
-        everything, alone = masking.dropped(
+        everything, alone = draw_dropped(
             len(example.times), model.recipe.train.condition_dropout, config.drop_each, list(dict.fromkeys(told.values())), generator
         )
         conditions = {name: condition.dropped(alone[told[name]]) for name, condition in conditions.items()}
-        masks = masking.kept(example.times, config.full_mask, config.least_mask, generator)
+        masks = context_masks(example.times, config.full_mask, config.least_mask, generator)
         masks = [mask & ~gone for mask, gone in zip(masks, everything, strict=True)]
         return tasks.training_loss(model, example.latents, self._predict(model, conditions, _masked(example.feeds, masks)), generator)
 
@@ -163,39 +167,39 @@ class Sound:
         said = bool(prompt and prompt.strip())
         if prompt is not None and not said:
             raise MgzooError("the prompt is empty", remedy=f"say what is to be heard, e.g. {request.EXAMPLE}")
-        request.checked(prompt=said, video=video is not None, audio=audio is not None, extend=extend, infill=infill, seconds=seconds,
+        request.validate_request(prompt=said, video=video is not None, audio=audio is not None, extend=extend, infill=infill, seconds=seconds,
                         candidates=candidates, quality=quality)  # fmt: skip
         config, rate = self.config, self._rate(model)
-        given = finishing.received(audio, rate) if audio is not None else None
+        given = prepare_given(audio, rate) if audio is not None else None
         length = len(video.video) / video.fps if video is not None else seconds if seconds is not None else config.seconds
-        plan = request.planned(rate, given.shape[1] if given is not None else 0, extend, infill, length)
+        plan = request.plan_request(rate, given.shape[1] if given is not None else 0, extend, infill, length)
         if video is not None and given is not None and abs(plan.given - length * rate) > rate / video.fps:
             raise MgzooError(f"the clip is {length:.2f} s long and the sound {plan.given / rate:.2f} s", remedy="give the sound of this very clip")
-        words = captions.caption(prompt, quality=config.quality if quality is None else quality, music=1.0 if music else None,
+        words = caption(prompt, quality=config.quality if quality is None else quality, music=1.0 if music else None,
                                  music_description=music) if said or music else None  # fmt: skip
         place = self._place(model, plan)
         begins = place.origin / rate
         shown = None if video is None else Footage(load=lambda: video.video, frames=len(video.video), fps=video.fps, start=begins)
         contexts = [None] if given is None else self._contexts(model, given, place)
-        wanted = [Wanted(words=words, footage=shown, context=context, seed=as_seed(seed + i)) for i in range(candidates) for context in contexts]
+        wanted = [SampleSpec(words=words, footage=shown, context=context, seed=as_seed(seed + i)) for i in range(candidates) for context in contexts]
         sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
         made = self.sounds(model, wanted, place.times, sampler=sampler, on_step=on_step).unflatten(0, (candidates, len(contexts)))
         if given is None:
-            finished = [finishing.levelled(one[:, : plan.new], rate, config.loudness, config.peak) for one in made]
+            finished = [normalize_loudness(one[:, : plan.new], rate, config.loudness, config.peak) for one in made]
         else:
             fade = round(config.fade * rate)
-            finished = [finishing.joined(given, one, plan, place.origin, fade, config.peak) for one in made]
+            finished = [splice(given, one, plan, place.origin, fade, config.peak) for one in made]
         picture = {} if video is None else {"video": video.video, "fps": video.fps}
         answers = [Media(audio=one, rate=rate, caption=prompt or music, **picture) for one in finished]
-        chosen, scores = best(config.ranking, answers) if candidates > 1 else (0, {})
+        chosen, scores = choose_best(config.ranking, answers) if candidates > 1 else (0, {})
         asked = {"prompt": prompt, "seed": seed, "extend": extend, "infill": infill, "seconds": seconds, "music": music, "quality": quality, "candidates": candidates}
         meta = {name: value for name, value in asked.items() if value not in (None, "")}
         meta |= {"sampler": dataclasses.asdict(sampler.config)} | ({"chosen": chosen, "scores": scores} if scores else {})
         return Media(audio=finished[chosen], rate=rate, caption=prompt or music, meta=meta, **picture)
 
-    def sounds(self, model, wanted: Sequence[Wanted], times: int, *, sampler=None, on_step=None) -> Tensor:
+    def sounds(self, model, wanted: Sequence[SampleSpec], times: int, *, sampler=None, on_step=None) -> Tensor:
         """Sounds (B, samples) float32, of ``times`` latents each, as the model gives them: neither cut nor levelled."""
-        latents = self._released(self.sampled(model, wanted, times, sampler=sampler or model.sampler, on_step=on_step))
+        latents = self.expand(self.sampled(model, wanted, times, sampler=sampler or model.sampler, on_step=on_step))
         dtype = next(model.autoencoder.parameters()).dtype
         size = (times * self._hop(model),)
         made = torch.cat([model.autoencoder.decode(latent[None].to(dtype), size)[:, 0].float().cpu() for latent in latents])
@@ -203,7 +207,7 @@ class Sound:
             raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
         return made
 
-    def sampled(self, model, wanted: Sequence[Wanted], times: int, *, sampler, on_step=None) -> Tensor:
+    def sampled(self, model, wanted: Sequence[SampleSpec], times: int, *, sampler, on_step=None) -> Tensor:
         """Latents (B, C, T); what is longer than the config's window is made of overlapping windows, merged at every step."""
         config, shown, channels = self.config, [one.footage for one in wanted], model.autoencoder.spec.channels
         conditions = {}
@@ -228,13 +232,13 @@ class Sound:
 
     # ------------------------------------------------------------------------------------------------------- the given
 
-    def _pressed(self, latents: Tensor) -> Tensor:
+    def compand(self, latents: Tensor) -> Tensor:
         """Latents as the model sees them. Those of a nearly linear codec are close to zero but for a few, which noise of one size serves badly."""
         config = self.config
         return latents if config.power == config.gain == 1.0 else config.gain * latents.sign() * latents.abs() ** config.power
 
-    def _released(self, latents: Tensor) -> Tensor:
-        """The inverse of `_pressed`."""
+    def expand(self, latents: Tensor) -> Tensor:
+        """The inverse of `compand`."""
         config = self.config
         return latents if config.power == config.gain == 1.0 else latents.sign() * (latents.abs() / config.gain) ** (1 / config.power)
 
@@ -268,7 +272,7 @@ class Sound:
                 if count:
                     first = place.origin + at * hop
                     sound = one[first : first + count * hop].clamp(-1, 1)[None, None]
-                    context[:channels, at : at + count] = self._pressed(model.autoencoder.encode(sound.to(model.device, dtype))[0].float().cpu())
+                    context[:channels, at : at + count] = self.compand(model.autoencoder.encode(sound.to(model.device, dtype))[0].float().cpu())
                     context[channels, at : at + count] = 1
             contexts.append(context)
         return contexts
@@ -288,13 +292,13 @@ class Sound:
         identity = ("audio.sound.v1 pictures", "1", str(self.config.picture), "")
 
         def load() -> Tensor:
-            return model.cache.cached(identity, [clip], lambda missing: [footage.small(one.load(), self.config.picture) for one in missing])[0]
+            return model.cache.cached(identity, [clip], lambda missing: [shrink_frames(one.load(), self.config.picture) for one in missing])[0]
 
         return Footage(load=load, frames=clip.frames, fps=clip.fps or 1.0, digest=clip.digest)
 
     def _pixels(self, shown: Footage) -> Tensor:
         """float (3, F, size, size) in [-1, 1]."""
-        return footage.pixels(shown.load(), self.config.picture)
+        return frames_to_float(shown.load(), self.config.picture)
 
     def _seen(self, model, key: str, shown: Sequence[Footage]) -> Condition:
         """Features of clips that are not in the cache; a clip of more frames than the encoder takes goes through it in pieces."""
@@ -324,7 +328,7 @@ class Sound:
             if seen.values.ndim == 2:
                 made.append(next(rows) if one else torch.zeros_like(seen.values[0]))
             else:
-                made.append(footage.at_latents(next(rows), one, longest, rate) if one else seen.values.new_zeros(longest, seen.values.shape[2]))
+                made.append(resample_features(next(rows), one, longest, rate) if one else seen.values.new_zeros(longest, seen.values.shape[2]))
         values = torch.stack(made)
         if not any(shown):  # the black frame that stood in for them takes part, so that every weight is in the graph
             values = values + 0 * seen.values.sum()

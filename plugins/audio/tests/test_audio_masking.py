@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from mgzoo_audio import masking
+from mgzoo_audio.masking import context_masks, draw_dropped
 
 MANY = 6000
 
 
 def drawn(full=0.5, least=0.75, length=40, count=MANY):
-    return masking.kept([length] * count, full, least, torch.Generator().manual_seed(0))
+    return context_masks([length] * count, full, least, torch.Generator().manual_seed(0))
 
 
 def test_half_of_the_contexts_are_masked_whole_and_the_rest_by_three_quarters_or_more():
@@ -45,12 +45,12 @@ def test_what_is_masked_is_one_stretch_at_the_end_the_start_or_within_each_a_thi
 
 
 def test_lengths_may_differ():
-    masks = masking.kept([7, 40, 1], 0.0, 0.75, torch.Generator().manual_seed(1))
+    masks = context_masks([7, 40, 1], 0.0, 0.75, torch.Generator().manual_seed(1))
     assert [len(mask) for mask in masks] == [7, 40, 1]
 
 
 def test_all_are_dropped_together_in_a_fifth_and_each_alone_in_a_tenth():
-    everything, alone = masking.dropped(MANY, 0.2, 0.1, ["text", "video"], torch.Generator().manual_seed(0))
+    everything, alone = draw_dropped(MANY, 0.2, 0.1, ["text", "video"], torch.Generator().manual_seed(0))
     assert everything.float().mean() == pytest.approx(0.2, abs=0.016)
     for rows in alone.values():
         assert (everything & ~rows).sum() == 0

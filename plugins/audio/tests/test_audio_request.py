@@ -4,7 +4,7 @@ import pytest
 
 from mgzoo.spec import MgzooError
 from mgzoo_audio import captions
-from mgzoo_audio.request import Plan, checked, planned, seconds_of, stretch_of
+from mgzoo_audio.request import Plan, plan_request, seconds_of, stretch_of, validate_request
 
 RATE = 1000
 
@@ -28,17 +28,17 @@ def test_a_stretch_is_read():
 
 
 def test_plans():
-    assert planned(RATE, 0, None, None, 2.0) == Plan(given=0, first=0, last=2000)
-    assert planned(RATE, 4000, "2s", None, 0) == Plan(given=4000, first=4000, last=6000)
-    assert planned(RATE, 4000, "-2s", None, 0) == Plan(given=4000, first=-2000, last=0)
-    assert planned(RATE, 4000, None, "1s-2.5s", 0) == Plan(given=4000, first=1000, last=2500)
-    assert planned(RATE, 4000, None, "3s-4s", 0).new == 1000
+    assert plan_request(RATE, 0, None, None, 2.0) == Plan(given=0, first=0, last=2000)
+    assert plan_request(RATE, 4000, "2s", None, 0) == Plan(given=4000, first=4000, last=6000)
+    assert plan_request(RATE, 4000, "-2s", None, 0) == Plan(given=4000, first=-2000, last=0)
+    assert plan_request(RATE, 4000, None, "1s-2.5s", 0) == Plan(given=4000, first=1000, last=2500)
+    assert plan_request(RATE, 4000, None, "3s-4s", 0).new == 1000
 
 
 @pytest.mark.parametrize("infill, said", [("3s-5s", "outside"), ("9s-10s", "outside"), ("0s-4s", "nothing"), ("1s-1.0001s", "less than a sample")])
 def test_a_stretch_that_cannot_be_filled_in_is_said(infill, said):
     with pytest.raises(MgzooError, match=said):
-        planned(RATE, 4000, None, infill, 0)
+        plan_request(RATE, 4000, None, infill, 0)
 
 
 @pytest.mark.parametrize("request_, said", [
@@ -57,14 +57,14 @@ def test_a_stretch_that_cannot_be_filled_in_is_said(infill, said):
 def test_parts_that_do_not_go_together_are_refused(request_, said):
     whole = {"prompt": False, "video": False, "audio": False, "extend": None, "infill": None, "seconds": None, "candidates": 1, "quality": None}
     with pytest.raises(MgzooError, match=said):
-        checked(**{**whole, **request_})
+        validate_request(**{**whole, **request_})
 
 
 def test_too_short_to_be_a_sample():
     with pytest.raises(MgzooError, match="less than one sample"):
-        planned(RATE, 100, "0.0001s", None, 0)
+        plan_request(RATE, 100, "0.0001s", None, 0)
     with pytest.raises(MgzooError, match="cannot make"):
-        planned(RATE, 0, None, None, 0.0001)
+        plan_request(RATE, 0, None, None, 0.0001)
 
 
 def test_the_caption_has_four_parts():
@@ -76,6 +76,6 @@ def test_the_caption_has_four_parts():
 
 def test_half_of_the_clips_are_told_with_all_four_parts():
     extra = {"quality": 7.0, "speech": False, "music": False}
-    told = [captions.of_clip(f"sound {i}", extra) for i in range(400)]
+    told = [captions.clip_caption(f"sound {i}", extra) for i in range(400)]
     full = [words for words in told if words.startswith("quality 7.0, no speech, no music. sound")]
     assert 160 < len(full) < 240 and {words for words in told if words not in full} <= {f"sound {i}" for i in range(400)}

@@ -7,17 +7,17 @@ import torch
 
 import mgzoo
 from mgzoo import media as files
-from mgzoo import sound
 from mgzoo.media import Media
 from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
-from mgzoo.testing.losses import train
-from mgzoo_audio import finishing
+from mgzoo.testing.training import overfit_one_batch
 from mgzoo_audio.configs import SoundConfig
-from mgzoo_audio.footage import Footage, spread
+from mgzoo_audio.loudness import loudness, normalize_loudness, true_peak
 from mgzoo_audio.request import Plan
-from mgzoo_audio.task import Wanted
+from mgzoo_audio.splice import splice
+from mgzoo_audio.task import SampleSpec
+from mgzoo_audio.video_features import Footage, frame_weights
 
 RATE, HOP = 8000, 320
 RECIPE = """
@@ -181,35 +181,35 @@ def test_guidance_zero_forgets_the_prompt(model):
 @pytest.mark.parametrize("target", [-16.0, -30.0])
 def test_a_new_sound_has_the_loudness_that_is_stated_or_the_peak(target):
     steady = tone(seconds=3.0).audio
-    made = finishing.levelled(steady, RATE, target, -1.0)
-    assert sound.loudness(made, RATE) == pytest.approx(target, abs=0.1)
+    made = normalize_loudness(steady, RATE, target, -1.0)
+    assert loudness(made, RATE) == pytest.approx(target, abs=0.1)
     click = torch.zeros(1, 3 * RATE)
     click[:, RATE] = 0.5
-    loud = finishing.levelled(click, RATE, -16.0, -1.0)
-    assert 20 * torch.log10(torch.tensor(finishing.true_peak(loud, RATE))) == pytest.approx(-1.0, abs=0.01)
-    assert sound.loudness(loud, RATE) < -16
+    loud = normalize_loudness(click, RATE, -16.0, -1.0)
+    assert 20 * torch.log10(torch.tensor(true_peak(loud, RATE))) == pytest.approx(-1.0, abs=0.01)
+    assert loudness(loud, RATE) < -16
 
 
 def test_the_peak_between_samples_counts():
     """A sine at a quarter of the rate, sampled beside its crests: samples reach 0.71, the wave 1."""
     wave = torch.sin(2 * torch.pi * 0.25 * torch.arange(4000) + torch.pi / 4)[None] * torch.hann_window(4000)
-    assert wave.abs().max() < 0.72 and finishing.true_peak(wave, RATE) == pytest.approx(1.0, abs=0.03)
+    assert wave.abs().max() < 0.72 and true_peak(wave, RATE) == pytest.approx(1.0, abs=0.03)
 
 
 def test_silence_stays_silent():
     silent = torch.zeros(1, 4000)
-    assert torch.equal(finishing.levelled(silent, RATE, -16.0, -1.0), silent)
+    assert torch.equal(normalize_loudness(silent, RATE, -16.0, -1.0), silent)
 
 
 def test_what_is_generated_does_not_clip(model):
     for made in (model.generate("loud"), model.generate(video=moving()), model.generate("long", seconds=4.0)):
-        assert finishing.true_peak(made.audio, RATE) <= 10 ** (-1 / 20) + 1e-4
-        assert sound.loudness(made.audio, RATE) <= -16 + 0.1
+        assert true_peak(made.audio, RATE) <= 10 ** (-1 / 20) + 1e-4
+        assert loudness(made.audio, RATE) <= -16 + 0.1
 
 
 def test_new_samples_louder_than_full_scale_are_made_quieter_and_the_given_ones_stay():
     given, made = tone(seconds=1.0).audio, 5 * tone(seconds=1.0).audio
-    joined = finishing.joined(given, made, Plan(given=8000, first=8000, last=14000), 6000, 100, -1.0)
+    joined = splice(given, made, Plan(given=8000, first=8000, last=14000), 6000, 100, -1.0)
     assert joined.abs().max() <= 10 ** (-1 / 20) + 1e-6 and torch.equal(joined[:, :7900], given[:, :7900])
 
 
@@ -244,12 +244,12 @@ def test_a_clip_with_its_sound_is_written_and_read(model, tmp_path):
 
 def test_features_stand_at_the_times_of_their_frames():
     """A frame that is on screen while a latent lasts is what the latent sees, in proportion."""
-    share = spread(16, 10.0, 40, 25.0)
+    share = frame_weights(16, 10.0, 40, 25.0)
     assert torch.allclose(share.sum(1), torch.ones(40)) and share.shape == (40, 16)
     assert share[0, 0] == 1 and share[2].tolist()[:2] == pytest.approx([0.5, 0.5])  # 80-120 ms: half of it before the first frame ends
-    assert torch.allclose(spread(100, 50.0, 50, 25.0)[3, 6:8], torch.tensor([0.5, 0.5]))  # two frames a latent
-    assert spread(4, 10.0, 40, 25.0)[-1].tolist() == [0, 0, 0, 1]  # the last frame stays
-    assert torch.allclose(spread(16, 10.0, 10, 25.0, start=0.4), share[10:20])
+    assert torch.allclose(frame_weights(100, 50.0, 50, 25.0)[3, 6:8], torch.tensor([0.5, 0.5]))  # two frames a latent
+    assert frame_weights(4, 10.0, 40, 25.0)[-1].tolist() == [0, 0, 0, 1]  # the last frame stays
+    assert torch.allclose(frame_weights(16, 10.0, 10, 25.0, start=0.4), share[10:20])
 
 
 # --------------------------------------------------------------------------------------------------------------- bad input
@@ -303,11 +303,11 @@ def test_a_damaged_file_is_said(model, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------- learning
 
 
-def test_pressed_latents_are_released_again(model):
+def testcompand_latents_areexpand_again(model):
     """The power and its inverse cancel, in order and sign; large values press together."""
     task, x = type(model.task)(SoundConfig.tiny(power=0.5, gain=2.5)), torch.tensor([-9.0, -0.01, 0.0, 0.25, 4.0])
-    assert torch.allclose(task._pressed(x), torch.tensor([-7.5, -0.25, 0.0, 1.25, 5.0])) and torch.allclose(task._released(task._pressed(x)), x)
-    assert torch.equal(model.task._pressed(x), x)
+    assert torch.allclose(task.compand(x), torch.tensor([-7.5, -0.25, 0.0, 1.25, 5.0])) and torch.allclose(task.expand(task.compand(x)), x)
+    assert torch.equal(model.task.compand(x), x)
 
 
 def clips(shown=None, seconds=0.4):
@@ -345,12 +345,12 @@ def test_which_sound_belongs_to_which_word_and_picture_is_learnt(tmp_path):
     example = made.task.prepare(made, (seen + clips()) * 3)
     trained = torch.nn.ModuleDict({name.replace(".", "_"): made.part(name) for name in made.task.trained(made)})
     steps = iter(range(1000))
-    train(trained, lambda: made.task.loss(made, example, torch.Generator().manual_seed(next(steps))).total, 70, lambda found: False, lr=4e-3)
+    overfit_one_batch(trained, lambda: made.task.loss(made, example, torch.Generator().manual_seed(next(steps))).total, 70, lambda found: False, lr=4e-3)
     made.eval()
     latents = made.encode_clips(clips())
     for i in (0, 1):
         picture = Footage(load=lambda i=i: shown[i], frames=16, fps=10.0)
-        for told in (Wanted(words=("low", "high")[i]), Wanted(words=None, footage=picture)):
+        for told in (SampleSpec(words=("low", "high")[i]), SampleSpec(words=None, footage=picture)):
             found = made.task.sampled(made, [dataclasses.replace(told, seed=seed) for seed in range(3)], 10, sampler=made.sampler)
             near, far = ((found - latents[one]).square().mean() for one in (i, 1 - i))
             assert near < 0.7 * far, (i, told, near, far)

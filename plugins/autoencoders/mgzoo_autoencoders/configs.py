@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import ConditionSpec, LatentSpec, option
+from mgzoo.spec import LatentSpec, TaskConfig, option
 
 Cost = tuple[int, int]
 
@@ -196,7 +196,7 @@ class FramewiseConfig(TaeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructConfig:
+class ReconstructConfig(TaskConfig):
     """Training an autoencoder. Every term is a mean over media elements, so that weights mean the same at every size.
 
     Movie Gen's published weight of the outlier penalty, 1e5, belongs to a reconstruction term that is summed over the
@@ -236,12 +236,6 @@ class ReconstructConfig:
 
     def gives(self) -> tuple[str, ...]:
         return ()
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        return 0
 
     def parameters(self) -> int:
         """Those of the discriminator, 0 without one."""

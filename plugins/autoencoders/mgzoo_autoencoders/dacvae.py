@@ -210,7 +210,7 @@ class DacVae(nn.Module):
     """Movie Gen Audio's autoencoder: mono sound float (B, 1, S) in [-1, 1] <-> normalised latents (B, C, T), T = ceil(S / hop).
 
     Any length from one sample: the end is mirrored up to a whole hop (and the decoder's spurious samples are dropped). Stereo is
-    two mono sounds (`mgzoo.sound.coded`). The statistics that normalise the latents are buffers, set by `calibrate` and saved
+    two mono sounds (`mgzoo_autoencoders.dacvae_codec.codec_round_trip`). The statistics that normalise the latents are buffers, set by `calibrate` and saved
     with the weights.
     """
 
@@ -265,7 +265,7 @@ class DacVae(nn.Module):
         Raises MgzooError where there is no sample, or more than one channel."""
         if media.ndim != 3 or media.shape[1] != 1 or not media.shape[2]:
             raise MgzooError(f"this autoencoder codes mono sound (batch, 1, samples), not {tuple(media.shape)}",
-                             remedy="give at least one sample; code stereo as two mono sounds (mgzoo.sound.coded)")
+                             remedy="give at least one sample; code stereo as two mono sounds (mgzoo_autoencoders.dacvae_codec.codec_round_trip)")
         hop, media = self.config.hop, to_whole(media, self.config.hop)
         return chunked(
             lambda first, stop: self.normalise(self.posterior(media[..., first * hop : stop * hop])[0]),

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgzoo import sound
+from mgzoo.media.audio import SILENT, mono, resample, validate_audio
+from mgzoo.media.spectrogram import mel_spectrogram
 from mgzoo.parts import Clip, Example, Loss
 from mgzoo.spec import MgzooError
+from mgzoo_autoencoders.audio_losses import log_spectral_distance, si_sdr, stft_loss
 from mgzoo_autoencoders.dacvae_configs import CodecConfig
 
 SLOPE = 0.1
@@ -84,7 +86,7 @@ class Codec(nn.Module):
             raise MgzooError(f"the data gives sound at {strange[0]} samples per second, the autoencoder is of {model.autoencoder.config.rate}",
                              remedy="set data.config.rate to that")
         device = next(model.autoencoder.parameters()).device
-        return Example(latents=torch.stack([sound.mono(clip.sound()) for clip in clips]).to(device))
+        return Example(latents=torch.stack([mono(clip.sound()) for clip in clips]).to(device))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         c, media = self.config, example.latents
@@ -94,13 +96,13 @@ class Codec(nn.Module):
         output = model.autoencoder.sound(mean + deviation * noise)[..., : media.shape[-1]]
         terms = {"l1": (output - media).abs().mean(), "kl": kl(mean, deviation)}
         if c.si_sdr:
-            loud = media.abs().amax((1, 2)) > sound.SILENT  # a ratio to silence says nothing
-            terms["si_sdr"] = -(sound.si_sdr(output, media)[:, 0] * loud).clamp_max(30).mean() / WIDE
+            loud = media.abs().amax((1, 2)) > SILENT  # a ratio to silence says nothing
+            terms["si_sdr"] = -(si_sdr(output, media)[:, 0] * loud).clamp_max(30).mean() / WIDE
         if c.stft:
-            terms["stft"] = sound.stft_loss(output, media, c.stft_sizes)
+            terms["stft"] = stft_loss(output, media, c.stft_sizes)
         if c.mel:
             rate = model.autoencoder.config.rate
-            terms["mel"] = (sound.mel(output, rate) - sound.mel(media, rate)).abs().mean()
+            terms["mel"] = (mel_spectrogram(output, rate) - mel_spectrogram(media, rate)).abs().mean()
         total = sum(getattr(c, name) * term for name, term in terms.items())
         if self.discriminators is not None:
             terms |= self._adversarial(output, media)
@@ -126,9 +128,9 @@ class Codec(nn.Module):
         """Posterior mean, no noise: loss = multi-scale STFT distance in dB; si_sdr in dB, mean over sounds that are not silent."""
         media = example.latents
         output = model.autoencoder.decode(model.autoencoder.encode(media), media.shape[2:])
-        loud = media.abs().amax((1, 2)) > sound.SILENT
-        ratios = sound.si_sdr(output, media)[:, 0][loud]
-        return {"loss": sound.log_spectral_distance(output, media).mean().item(), "si_sdr": ratios.mean().item() if len(ratios) else 0.0,
+        loud = media.abs().amax((1, 2)) > SILENT
+        ratios = si_sdr(output, media)[:, 0][loud]
+        return {"loss": log_spectral_distance(output, media).mean().item(), "si_sdr": ratios.mean().item() if len(ratios) else 0.0,
                 "l1": (output - media).abs().mean().item()}  # fmt: skip
 
     def start(self, model, examples: Iterable[Example]) -> None:
@@ -148,8 +150,18 @@ class Codec(nn.Module):
         caption. seed: nothing is drawn, so it changes nothing."""
         from mgzoo.media import Media
 
-        heard = sound.checked(audio.audio, audio.rate, origin="the given sound", silent=True)
-        return Media(audio=sound.coded(model.autoencoder, heard, audio.rate), rate=audio.rate, caption=prompt)
+        heard = validate_audio(audio.audio, audio.rate, origin="the given sound", silent=True)
+        return Media(audio=codec_round_trip(model.autoencoder, heard, audio.rate), rate=audio.rate, caption=prompt)
+
+
+@torch.no_grad()
+def codec_round_trip(autoencoder, audio: Tensor, rate: int) -> Tensor:
+    """float (K, S) at any rate through a sound autoencoder and back: each channel on its own, the same channels, rate and length."""
+    own = autoencoder.config.rate
+    media = resample(audio, rate, own)[:, None].to(next(autoencoder.parameters()).device)
+    out = autoencoder.decode(autoencoder.encode(media), media.shape[2:])[:, 0].clamp(-1, 1).cpu()
+    back = resample(out, own, rate)
+    return F.pad(back, (0, audio.shape[-1] - back.shape[-1])) if back.shape[-1] < audio.shape[-1] else back[:, : audio.shape[-1]]
 
 
 def kl(mean_BCT: Tensor, deviation_BCT: Tensor) -> Tensor:

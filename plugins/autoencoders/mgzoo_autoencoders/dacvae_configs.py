@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+from mgzoo.spec import Ask, LatentSpec, TaskConfig, option
 
 Cost = tuple[int, int]
 KERNEL, DILATIONS = 7, (1, 3, 9)  # of the residual units
@@ -122,7 +122,7 @@ class DacVaeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecConfig:
+class CodecConfig(TaskConfig):
     """Training a sound autoencoder. Distances are means over what they compare, so that weights mean the same at every length."""
 
     l1: float = option(1.0, "weight of the mean absolute error of samples in [-1, 1]")
@@ -172,12 +172,6 @@ class CodecConfig:
 
     def emits(self) -> tuple[str, ...]:
         return ("sound",)
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        return 0
 
     def parameters(self) -> int:
         """Those of the discriminators, 0 without."""

@@ -48,8 +48,8 @@ def blend_over_space(
     if len(rows) == len(columns) == 1:
         return decode(*rows, *columns)
     out = None
-    for y, down in zip(rows, blend_weights(rows, overlap, scale)):
-        for x, across in zip(columns, blend_weights(columns, overlap, scale)):
+    for y, down in zip(rows, tile_weights(rows, overlap, scale)):
+        for x, across in zip(columns, tile_weights(columns, overlap, scale)):
             tile = decode(y, x)
             tile = tile * (down[:, None] * across).to(tile.device)
             if out is None:
@@ -58,7 +58,7 @@ def blend_over_space(
     return out
 
 
-def blend_weights(spans: Sequence[slice], overlap: int, scale: int) -> list[Tensor]:
+def tile_weights(spans: Sequence[slice], overlap: int, scale: int) -> list[Tensor]:
     """Weight of each tile at its positions (``scale`` positions per unit of its span); at every position they sum to 1.
 
     Neighbours are blended linearly over half of ``overlap``, in the middle of where they meet. Positions nearer to a tile's

@@ -16,7 +16,7 @@ from mgzoo_autoencoders.tae_convolutions import Conv, TemporalConv, VolumeConv
 from mgzoo_autoencoders.tae_decoder import STREAM_ABOVE
 from mgzoo_autoencoders.tae_layers import Norm
 from mgzoo_autoencoders.tae_resampling import from_channels, to_channels
-from mgzoo_autoencoders.tae_tiling import blend_weights, tiles
+from mgzoo_autoencoders.tae_tiling import tile_weights, tiles
 
 SMALL = dict(
     widths=(8, 8, 16, 16), space_strides=(1, 2, 2), patch=2, groups=4, channels=4,
@@ -286,7 +286,7 @@ def test_weights_of_tiles_add_up_to_one(tile, overlap, scale):
     for length in range(1, 60):
         spans = tiles(length, tile, overlap)
         total = torch.zeros(length * scale)
-        for span, weight in zip(spans, blend_weights(spans, overlap, scale)):
+        for span, weight in zip(spans, tile_weights(spans, overlap, scale)):
             assert span.stop - span.start == min(tile, length) and span.stop <= length
             total[span.start * scale : span.stop * scale] += weight
             edge = overlap * scale // 4

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgzoo.precision import computes_bf16
-from mgzoo_backbones.written_out import WrittenOut
+from mgzoo_backbones.chunked_attention import ChunkedAttention
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,10 +47,10 @@ class Segments:
 def attend(q_NHK: Tensor, k_MHK: Tensor, v_MHK: Tensor, queries: Segments, keys: Segments) -> Tensor:
     """Attention of each sample's queries to the same sample's keys -> (N, H, K). Every sample has at least one key.
 
-    Which way is taken is a matter of speed alone. Mixed lengths on CUDA in half precision: a variable-length kernel. Elsewhere
-    mixed keys (text) of uniform queries are padded and masked, which costs little because they are few, while mixed
-    queries (videos of several sizes) are taken one sample at a time; by products written out on a CPU with bfloat16 instructions, else by
-    torch's fused kernel.
+    All ways give the same result and differ in speed. Mixed lengths on CUDA in half precision: a variable-length kernel. Elsewhere,
+    mixed keys (text) of uniform queries are padded and masked, which costs little because they are few; mixed queries (videos
+    of several sizes) are computed one sample at a time. On a CPU with bfloat16 instructions: `chunked_attention`; else torch's
+    fused kernel.
     """
     b, (heads, channels), bias_BL = len(queries.lengths), q_NHK.shape[-2:], None
     if q_NHK.is_cuda and q_NHK.dtype in (torch.bfloat16, torch.float16) and not (queries.uniform and keys.uniform):
@@ -63,7 +63,7 @@ def attend(q_NHK: Tensor, k_MHK: Tensor, v_MHK: Tensor, queries: Segments, keys:
         k_MHK, v_MHK, bias_BL = k_MHK.index_select(0, index), v_MHK.index_select(0, index), bias_BL.to(q_NHK.dtype)
         keys = Segments(lengths=(bias_BL.shape[1],) * b, device=keys.device)
     if q_NHK.device.type == "cpu" and q_NHK.dtype == torch.bfloat16 and computes_bf16("cpu"):
-        return WrittenOut.apply(q_NHK, k_MHK, v_MHK, queries.lengths, keys.lengths, bias_BL)
+        return ChunkedAttention.apply(q_NHK, k_MHK, v_MHK, queries.lengths, keys.lengths, bias_BL)
     if queries.uniform:
         grids = (x.view(b, -1, heads, channels) for x in (q_NHK, k_MHK, v_MHK))
         return _fused(*grids, bias_BL).reshape(q_NHK.shape)

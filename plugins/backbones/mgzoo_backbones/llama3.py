@@ -17,8 +17,8 @@ from mgzoo_backbones.transformer import Transformer
 class Normalise(torch.autograd.Function):
     """``x / sqrt(mean(x^2) + eps)`` over the last axis; the root in float32 at least.
 
-    F.rms_norm has no fast CPU kernel in bfloat16 (10 times slower), and what autograd makes of the written-out formula goes
-    through the tokens in float32 several times (3 times slower) and keeps its input beside its output.
+    F.rms_norm has no fast CPU kernel in bfloat16 (10 times slower). Autograd of the plain formula passes over the tokens in float32
+    several times (3 times slower) and saves its input besides its output.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The forward that both backbones share: a diffusion transformer over latent patches of any rank.
 
-Source: Movie Gen, section 3.1. What the paper leaves open (the exact adaLN form, null conditions, expansion of position
-tables) is our choice and said where it is made.
+Source: Movie Gen, section 3.1. What the paper leaves open (the exact form of adaLN, see `adaln`; null conditions; expansion of
+position tables) is our choice, and the docstrings say so.
 
 Shape letters: B samples, S tokens of one sample, N tokens of a packed batch, D model width, C latent channels, P latents per
 patch, L condition tokens of a sample, M condition tokens of a packed batch, T latent times, H heads, K channels of a head.
@@ -11,7 +11,7 @@ A batch is computed as (B, S, D) where all samples have one length, else packed 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mgzoo.parts import Condition, Conditions, Latents
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
+from mgzoo_backbones.adaln import modulate, per_sample, sinusoid
 from mgzoo_backbones.attention import Segments, attend
 from mgzoo_backbones.configs import TransformerConfig
 
@@ -73,33 +74,12 @@ class Block(nn.Module):
     def forward(self, x_BSD, positions_1SD, modulation_B6D, queries, tokens_MD=None, keys=None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulate(self.table, modulation_B6D, (1, 4), x_BSD.dtype)
         x_BSD = x_BSD + positions_1SD
-        y_BSD = self.attention(each(queries, self.attention_norm, (x_BSD,), (shift1, scale1)), queries)
-        x_BSD = each(queries, torch.addcmul, (x_BSD, y_BSD), (gate1,))
+        y_BSD = self.attention(per_sample(queries, self.attention_norm, (x_BSD,), (shift1, scale1)), queries)
+        x_BSD = per_sample(queries, torch.addcmul, (x_BSD, y_BSD), (gate1,))
         if self.cross_attention is not None:
             x_BSD = x_BSD + self.cross_attention(x_BSD, queries, tokens_MD, keys)
-        y_BSD = self.ffn(each(queries, self.ffn_norm, (x_BSD,), (shift2, scale2)))
-        return each(queries, torch.addcmul, (x_BSD, y_BSD), (gate2,))
-
-
-def modulate(table_KD: Tensor, values_BKD: Tensor, scales: Sequence[int], dtype: torch.dtype) -> list[Tensor]:
-    """A layer's table + what the timestep says -> K vectors (B, D).
-
-    One is added to those in `scales`. Summed in float32, because 1 + a small scale loses the scale in bfloat16.
-    """
-    vectors = (table_KD.float() + values_BKD.float()).unbind(1)
-    return [(v_BD + 1 if i in scales else v_BD).to(dtype) for i, v_BD in enumerate(vectors)]
-
-
-def each(queries: Segments, f: Callable[..., Tensor], tokens: Sequence[Tensor], vectors: Sequence[Tensor]) -> Tensor:
-    """``f(*tokens, *vectors)`` where every sample has its own vectors (B, D): tokens (B, S, D), or (1, N, D) of a packed batch.
-
-    Samples of a packed batch are taken one by one. Spreading the vectors over the tokens instead would keep several copies as
-    large as the tokens for the backward pass, and add up their gradients in the tokens' type.
-    """
-    if queries.uniform:
-        return f(*tokens, *(v_BD[:, None] for v_BD in vectors))
-    split = zip(*(x_1ND.split(queries.lengths, dim=1) for x_1ND in tokens), *vectors)
-    return torch.cat([f(*sample) for sample in split], dim=1)
+        y_BSD = self.ffn(per_sample(queries, self.ffn_norm, (x_BSD,), (shift2, scale2)))
+        return per_sample(queries, torch.addcmul, (x_BSD, y_BSD), (gate2,))
 
 
 class ConditionEmbedding(nn.Module):
@@ -151,13 +131,13 @@ class Positions(nn.Module):
         for axis, length in enumerate(lengths):
             self.register_parameter(f"axis{axis}", nn.Parameter(torch.empty(length, width)))
 
-    def forward(self, grid: Sequence[int], starts_B: Tensor | None = None) -> Tensor:
-        """Positions of all tokens of a grid of patches -> (1, S, D); (B, S, D) where each sample's first axis begins at a place
-        of its own, in patches."""
+    def forward(self, grid: Sequence[int], offset_B: Tensor | None = None) -> Tensor:
+        """Positions of all tokens of a grid of patches -> (1, S, D). offset_B: where each sample begins along the first axis, in
+        patches; the result is then (B, S, D)."""
         total = 0
         for axis, (table, size) in enumerate(zip(self.parameters(recurse=False), grid)):
-            if axis == 0 and starts_B is not None:
-                places = table[starts_B[:, None] + torch.arange(size, device=table.device)]
+            if axis == 0 and offset_B is not None:
+                places = table[offset_B[:, None] + torch.arange(size, device=table.device)]
             else:
                 places = table[None, :size]
             total = total + places.reshape(len(places), *[1] * axis, size, *[1] * (len(grid) - axis - 1), -1)
@@ -229,21 +209,23 @@ class Transformer(nn.Module):
             new.append("embed.weight")
         return whole, new
 
-    def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None, starts: Tensor | None = None) -> Latents:
+    def forward(
+        self, latents: Latents, t: Tensor, conditions: Conditions | None = None, time_offset: Tensor | None = None
+    ) -> Latents:
         """Latents (B, C + feeds, *axes), or a list of (C + feeds, *axes) of mixed sizes; t (B,) in [0, 1], 0 noise, 1 data.
 
-        conditions: by name; one that is absent counts as dropped. starts: (B,) whole numbers, where along the first axis each
-        sample's first latent lies, multiples of the patch; default 0. Returns the prediction, (B, C, *axes) or a list, in the
-        model's dtype. Raises MgzooError for sizes, names, widths or places that this model was not built for.
+        conditions: by name; an absent one counts as dropped. time_offset: (B,) integers, the position of each sample's first
+        latent along the first axis, multiples of the patch; default 0. Returns the prediction, (B, C, *axes) or a list, in the
+        model's dtype. Raises MgzooError for sizes, names, widths or offsets that this model was not built for.
         """
         dtype = self.table.dtype
         if isinstance(latents, list) and len({x.shape for x in latents}) == 1:
-            return list(self.forward(torch.stack(latents), t, conditions, starts))
+            return list(self.forward(torch.stack(latents), t, conditions, time_offset))
         batches = [x[None] for x in latents] if isinstance(latents, list) else [latents]
         grids = [self._grid(x.shape) for x in batches]
-        places = self._places(starts, batches)
+        offsets = self._offsets(time_offset, batches)
         x_BSD = torch.cat([self.embed(patchify(x.to(dtype), self.config.patch)) for x in batches], dim=1)
-        positions_1SD = torch.cat([self.positions(grid, place) for grid, place in zip(grids, places)], dim=1)
+        positions_1SD = torch.cat([self.positions(grid, offset) for grid, offset in zip(grids, offsets)], dim=1)
 
         lengths = tuple(math.prod(grid) for x, grid in zip(batches, grids) for _ in x)
         queries = Segments(lengths=lengths, device=x_BSD.device)
@@ -261,7 +243,7 @@ class Transformer(nn.Module):
                 x_BSD = block(*inputs)
 
         shift, scale = modulate(self.table, time_BD[:, None].expand(-1, 2, -1), (1,), dtype)
-        y_BSP = self.output(each(queries, self.norm, (x_BSD,), (shift, scale)))
+        y_BSP = self.output(per_sample(queries, self.norm, (x_BSD,), (shift, scale)))
         if not isinstance(latents, list):
             return unpatchify(y_BSP, grids[0], self.config.patch)
         return [unpatchify(y[None], grid, self.config.patch)[0] for y, grid in zip(y_BSP.flatten(0, 1).split(lengths), grids)]
@@ -278,19 +260,20 @@ class Transformer(nn.Module):
             raise MgzooError("; ".join(problems), remedy="choose another size, or grow the tables with expand_positions")
         return tuple(size // patch for size, patch in zip(shape[2:], self.config.patch))
 
-    def _places(self, starts: Tensor | None, batches: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """The starts of each tensor's samples, in patches."""
-        if starts is None:
+    def _offsets(self, time_offset: Tensor | None, batches: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """The time offsets of each tensor's samples, in patches."""
+        if time_offset is None:
             return [None] * len(batches)
         sizes, patch = [len(x) for x in batches], self.config.patch[0]
-        if starts.shape != (sum(sizes),) or starts.is_floating_point() or int(starts.min()) < 0:
-            raise MgzooError(f"starts of shape {tuple(starts.shape)} given for {sum(sizes)} samples", remedy="give one whole number from 0 for each")
-        problems = [f"a start of {place} is not a multiple of the patch {patch}" for place in starts.tolist() if place % patch]
-        for start, x in zip(starts.split(sizes), batches):
-            problems = problems or self.config.check(self.latent, (), (int(start.max()) + x.shape[2], *x.shape[3:]))
+        if time_offset.shape != (sum(sizes),) or time_offset.is_floating_point() or int(time_offset.min()) < 0:
+            what = f"time_offset of shape {tuple(time_offset.shape)} and type {time_offset.dtype} given for {sum(sizes)} samples"
+            raise MgzooError(what, remedy="give one integer from 0 for each sample")
+        problems = [f"time_offset {offset} is not a multiple of the patch {patch}" for offset in time_offset.tolist() if offset % patch]
+        for offset, x in zip(time_offset.split(sizes), batches):
+            problems = problems or self.config.check(self.latent, (), (int(offset.max()) + x.shape[2], *x.shape[3:]))
         if problems:
-            raise MgzooError("; ".join(problems), remedy="start earlier, at a multiple of the patch")
-        return (starts.to(self.table.device) // patch).split(sizes)
+            raise MgzooError("; ".join(problems), remedy="give a smaller time_offset, a multiple of the patch")
+        return (time_offset.to(self.table.device) // patch).split(sizes)
 
     def _condition(self, time_BD: Tensor, x_BSD: Tensor, conditions: Mapping[str, Condition], grids):
         """Add vectors to the timestep and frames to the tokens; concatenate and pack token conditions -> tokens (M, D), keys."""
@@ -352,14 +335,6 @@ def unpatchify(y_BSP: Tensor, grid: Sequence[int], patch: Sequence[int]) -> Tens
     for axis in range(rank):
         y = y.flatten(2 + axis, 3 + axis)
     return y
-
-
-def sinusoid(t_B: Tensor, channels: int, longest: float = 10_000.0) -> Tensor:
-    """Sinusoidal features (B, channels) of t, float32: cosines, then sines, of periods from 2 pi to ``longest`` * 2 pi."""
-    half = channels // 2
-    frequencies = torch.exp(-math.log(longest) * torch.arange(half, device=t_B.device) / half)
-    angles = t_B[:, None] * frequencies
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 def expand_positions(table: Tensor, factor: int) -> Tensor:

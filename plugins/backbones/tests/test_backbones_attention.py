@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from mgzoo_backbones import written_out
+from mgzoo_backbones import chunked_attention
 from mgzoo_backbones.attention import Segments, attend
-from mgzoo_backbones.written_out import WrittenOut, pieces
+from mgzoo_backbones.chunked_attention import ChunkedAttention, chunks
 
 CPU = torch.device("cpu")
 
@@ -28,10 +28,10 @@ def alone(q, k, v, queries, keys):
     [((6, 6, 6), (6, 6, 6)), ((5, 5, 5), (4, 1, 7)), ((5, 1, 3), (2, 9, 4)), ((5, 1, 3), (4, 4, 4)), ((7,), (3,))],
 )
 def test_packed_equals_each_sample_alone(queries, keys, at_once, kept, dtype, tolerance, way, monkeypatch):
-    """way: what the CPU is taken to compute well, which chooses between written-out products and the fused kernel."""
+    """way: what the CPU is taken to compute well, which chooses between chunked attention and the fused kernel."""
     monkeypatch.setenv("MGZOO_PRECISION", way)
-    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
-    monkeypatch.setattr(written_out, "LARGEST_KEPT", kept)
+    monkeypatch.setattr(chunked_attention, "CHUNK_LOGITS", at_once)
+    monkeypatch.setattr(chunked_attention, "MAX_SAVED_WEIGHTS", kept)
     torch.manual_seed(0)
     q, k, v = (torch.randn(sum(n), 2, 16).to(dtype).requires_grad_() for n in (queries, keys, keys))
     y = attend(q, k, v, Segments(lengths=queries, device=CPU), Segments(lengths=keys, device=CPU))
@@ -46,36 +46,36 @@ def test_packed_equals_each_sample_alone(queries, keys, at_once, kept, dtype, to
 @pytest.mark.parametrize("kept", [2**26, 0])
 @pytest.mark.parametrize("at_once", [2**20, 12, 5])
 @pytest.mark.parametrize("queries, keys, masked", [((3, 3), (4, 4), True), ((2, 2, 1), (3, 3, 1), False)])
-def test_written_out_gradients_are_its_derivatives(queries, keys, masked, at_once, kept, monkeypatch):
-    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
-    monkeypatch.setattr(written_out, "LARGEST_KEPT", kept)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # sums of pieces, or differences would drown in float32
+def test_chunked_attention_gradients_are_its_derivatives(queries, keys, masked, at_once, kept, monkeypatch):
+    monkeypatch.setattr(chunked_attention, "CHUNK_LOGITS", at_once)
+    monkeypatch.setattr(chunked_attention, "MAX_SAVED_WEIGHTS", kept)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # sums of chunks, or differences would drown in float32
     torch.manual_seed(0)
     bias = torch.tensor([[0.0, 1.0, -torch.inf, 0.0], [0.0, -1.0, 0.0, 0.0]], dtype=torch.float64) if masked else None
     q, k, v = (torch.randn(sum(n), 2, 2, dtype=torch.float64, requires_grad=True) for n in (queries, keys, keys))
-    assert torch.autograd.gradcheck(lambda *qkv: WrittenOut.apply(*qkv, queries, keys, bias), (q, k, v))
+    assert torch.autograd.gradcheck(lambda *qkv: ChunkedAttention.apply(*qkv, queries, keys, bias), (q, k, v))
 
 
 @pytest.mark.parametrize("queries, keys", [((6,) * 50, (7,) * 50), ((40, 40, 1), (30, 30, 2)), ((900,), (3,)), ((2, 3), (400, 2))])
 @pytest.mark.parametrize("at_once", [2**20, 1000, 100, 1])
-def test_pieces_cover_every_logit_once(queries, keys, at_once, monkeypatch):
-    monkeypatch.setattr(written_out, "AT_ONCE", at_once)
+def test_chunks_cover_every_logit_once(queries, keys, at_once, monkeypatch):
+    monkeypatch.setattr(chunked_attention, "CHUNK_LOGITS", at_once)
     heads, seen = 3, torch.zeros(3, sum(queries), sum(keys))
     samples = [torch.arange(len(n)).repeat_interleave(torch.tensor(n)) for n in (queries, keys)]
-    for piece in pieces(queries, keys, heads):
-        assert math.prod(piece.shape) <= max(at_once, max(keys))
-        rows, columns = samples[0][piece.rows], samples[1][piece.columns]
-        assert set(rows.tolist()) == set(columns.tolist()) == set(range(piece.samples.start, piece.samples.stop))
-        seen[piece.heads, piece.rows, piece.columns] += rows[:, None] == columns
+    for chunk in chunks(queries, keys, heads):
+        assert math.prod(chunk.shape) <= max(at_once, max(keys))
+        rows, columns = samples[0][chunk.rows], samples[1][chunk.columns]
+        assert set(rows.tolist()) == set(columns.tolist()) == set(range(chunk.samples.start, chunk.samples.stop))
+        seen[chunk.heads, chunk.rows, chunk.columns] += rows[:, None] == columns
     assert torch.equal(seen, (samples[0][:, None] == samples[1]).expand(heads, -1, -1).float())
 
 
-def test_written_out_keeps_its_weights_only_for_a_backward_pass():
+def test_chunked_attention_keeps_its_weights_only_for_a_backward_pass():
     q = torch.randn(6, 1, 4, dtype=torch.bfloat16)
     kept = []
     for needed in (False, True):
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()), lambda x: x):
-            WrittenOut.apply(q.clone().requires_grad_(needed), q, q, (3, 3), (3, 3), None)
+            ChunkedAttention.apply(q.clone().requires_grad_(needed), q, q, (3, 3), (3, 3), None)
     assert kept == [24, 24, 24, 18]
 
 

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from mgzoo.parts import Backbone, Condition
 from mgzoo.spec import ConditionSpec, LatentSpec, MgzooError
+from mgzoo_backbones.adaln import sinusoid
 from mgzoo_backbones.configs import DiTConfig, Llama3Config
 from mgzoo_backbones.dit import DiT
 from mgzoo_backbones.llama3 import Llama3, Normalise, RMSNorm
-from mgzoo_backbones.transformer import expand_positions, patchify, sinusoid, unpatchify
+from mgzoo_backbones.transformer import expand_positions, patchify, unpatchify
 
 VIDEO = LatentSpec(space="autoencoders.tae4", channels=4, stride=(8, 8, 8))
 SOUND = LatentSpec(space="autoencoders.dacvae", channels=6, stride=(1920,), layout="sound")
@@ -284,12 +285,12 @@ def test_positions_are_added_to_the_input_of_every_layer():
 
 
 @BOTH
-def test_a_start_moves_a_sample_along_the_first_axis(target, config):
+def test_time_offset_moves_a_sample_along_the_first_axis(target, config):
     """At 0 it changes nothing; at 2 the sample lies where a longer table's rows 2, 3 … are."""
     model = build(target, small(config))
     x, t, told = torch.randn(2, 4, 3, 4, 4), torch.rand(2), make_conditions(2, 3)
     torch.testing.assert_close(model(x, t, told, torch.tensor([0, 0])), model(x, t, told))
-    moved = model(x, t, told, starts=torch.tensor([0, 2]))
+    moved = model(x, t, told, time_offset=torch.tensor([0, 2]))
     with torch.no_grad():
         model.positions.axis0.copy_(model.positions.axis0.roll(-2, 0))
     rolled = model(x, t, told)
@@ -299,23 +300,23 @@ def test_a_start_moves_a_sample_along_the_first_axis(target, config):
 
 @BOTH
 @pytest.mark.parametrize("sizes", [((3, 4, 4), (1, 4, 4)), ((2, 4, 2), (2, 2, 4)), ((2, 4, 4), (2, 4, 4))])
-def test_starts_of_a_list_are_those_of_each_sample(target, config, sizes):
+def test_time_offsets_of_a_list_are_those_of_each_sample(target, config, sizes):
     model = build(target, small(config))
     x, t, told = [torch.randn(4, *size) for size in sizes], torch.rand(2), make_conditions(2, 1)
     together = model(x, t, told, torch.tensor([1, 4]))
-    for i, start in enumerate((1, 4)):
-        alone = model(x[i][None], t[i : i + 1], row(told, i), torch.tensor([start]))[0]
+    for i, offset in enumerate((1, 4)):
+        alone = model(x[i][None], t[i : i + 1], row(told, i), torch.tensor([offset]))[0]
         torch.testing.assert_close(together[i], alone, rtol=1e-4, atol=1e-4)
 
 
-def test_starts_that_do_not_fit_are_said():
+def test_time_offsets_that_do_not_fit_are_refused():
     model = build(Llama3, small(Llama3Config, patch=(2, 2, 2)))
     x, t = torch.randn(2, 4, 2, 4, 4), torch.rand(2)
     with pytest.raises(MgzooError, match="9 patches along t exceed max_len 8"):
         model(x, t, None, torch.tensor([0, 16]))
-    with pytest.raises(MgzooError, match="a start of 3 is not a multiple of the patch 2"):
+    with pytest.raises(MgzooError, match="time_offset 3 is not a multiple of the patch 2"):
         model(x, t, None, torch.tensor([0, 3]))
-    with pytest.raises(MgzooError, match="one whole number from 0 for each"):
+    with pytest.raises(MgzooError, match="one integer from 0 for each sample"):
         model(x, t, None, torch.tensor([0]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
+from mgzoo.spec import Ask, ConditionSpec, LatentSpec, TaskConfig, option, require
 from mgzoo_edit.tasks import EDITS, TASKS
 
 TOKENS = 4
@@ -20,7 +20,7 @@ SOURCES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _EditConfig:
+class _EditConfig(TaskConfig):
     """What both heads share."""
 
     frames: int = option(256, "frames of one window; longer sources are edited in overlapping windows, shorter ones held at their last frame")
@@ -31,9 +31,7 @@ class _EditConfig:
     overlap: float = option(0.5, "share of a window that overlaps the next one, in latent frames rounded down")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "fps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        require({f"{name} must be positive, not {getattr(self, name)}": getattr(self, name) > 0 for name in ("frames", "height", "width", "fps")})
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
 
@@ -45,18 +43,6 @@ class _EditConfig:
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of a window, and of a picture."""
         return ((self.frames, self.height, self.width), (1, self.height, self.width))
-
-    def parts(self) -> tuple[str, ...]:
-        """The kinds of part it needs."""
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
-    def gives(self) -> tuple[str, ...]:
-        """What it can feed to encoders."""
-        return ("text",)
-
-    def emits(self) -> tuple[str, ...]:
-        """What it can make."""
-        return ("video", "image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,18 +106,6 @@ class SdeditConfig(_EditConfig):
         super().__post_init__()
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must be in (0, 1], got {self.strength}")
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        """It emits no condition of its own."""
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        """It does not widen the backbone's input."""
-        return 0
-
-    def parameters(self) -> int:
-        """It holds no weights."""
-        return 0
 
     def asks(self) -> tuple[Ask, ...]:
         """What a request may hold besides the text, which says what the result shows."""

@@ -112,14 +112,14 @@ class Instruct(nn.Module):
         return tuple(spec.name for spec in self.config.conditions())
 
     def _predict(self, model, noisy: Latents, t: Tensor, conditions: Conditions, feeds: Sequence[Tensor], starts: Tensor | None = None) -> Latents:
-        placed = {} if starts is None else {"starts": starts}
+        placed = {} if starts is None else {"time_offset": starts}
         return model.backbone(concat_channels(noisy, feeds), t, conditions, **placed)
 
     def _random_starts(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
         """Where along time single frames lie, drawn at random (Movie Gen Edit, stage one); None where there is nothing to draw."""
         times = latent_axes(model, (self.config.frames, self.config.height, self.config.width))[0]
         single = torch.tensor([x.shape[1] == 1 for x in latents])
-        if not self.config.anywhere or times == 1 or not single.any() or "starts" not in inspect.signature(model.backbone.forward).parameters:
+        if not self.config.anywhere or times == 1 or not single.any() or "time_offset" not in inspect.signature(model.backbone.forward).parameters:
             return None
         return torch.randint(times, single.shape, generator=generator) * single
 
@@ -171,16 +171,16 @@ class Instruct(nn.Module):
         return sample_latents(model, self.sampler(model, **guided), denoise, noise, conditions=names, seed=seed, on_step=on_step)
 
     def sampler(self, model, steps: int | None = None, guidance: float | None = None, source_guidance: float | None = None):
-        """The recipe's sampler with these numbers. Its ``scales`` guide by the source first, then by the text: v(nothing) +
+        """The recipe's sampler with these numbers. Its ``guidance_scales`` guide by the source first, then by the text: v(nothing) +
         source_guidance (v(source) - v(nothing)) + guidance (v(source, text) - v(source)), as InstructPix2Pix has it."""
         own = model.sampler.config
-        scales, texts = dict(getattr(own, "scales", None) or {}), [encoder.spec.name for encoder in model.encoders.values()]
-        if source_guidance is not None and not hasattr(own, "scales"):
+        scales, texts = dict(getattr(own, "guidance_scales", None) or {}), [encoder.spec.name for encoder in model.encoders.values()]
+        if source_guidance is not None and not hasattr(own, "guidance_scales"):
             raise MgzooError("this model's sampler does not guide by each condition apart", remedy="leave --source-guidance out")
         if scales or source_guidance is not None:
             by_text = guidance if guidance is not None else next((scales[name] for name in texts if name in scales), own.guidance)
             by_source = source_guidance if source_guidance is not None else scales.get(FED, by_text)
-            return override_sampler(model.sampler, steps=steps, scales={FED: by_source, **{name: by_text for name in texts}})
+            return override_sampler(model.sampler, steps=steps, guidance_scales={FED: by_source, **{name: by_text for name in texts}})
         return override_sampler(model.sampler, steps=steps, guidance=guidance)
 
 

@@ -14,7 +14,7 @@ parts:
     text: {use: encoders.bytes.v1, config: {width: 32, depth: 1, heads: 2, buckets: 256, max_len: 24}}
   backbone: {use: backbones.llama3.v1, config: {depth: 2, width: 64, heads: 2, ffn: 128, patch: [1, 1, 1], max_len: [4, 4, 4], frequency_dim: 32}}
   objective: {use: samplers.flow_matching.v1}
-  sampler: {use: samplers.euler.v1, config: {steps: 2, scales: {source: 1.5, text: 3.0}}}
+  sampler: {use: samplers.euler.v1, config: {steps: 2, guidance_scales: {source: 1.5, text: 3.0}}}
   task: {use: edit.instruct.v1, config: {frames: 16, height: 16, width: 16, fps: 8, dim: 16}}
 train: {batch: 4, precision: fp32}
 """

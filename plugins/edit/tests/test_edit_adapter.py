@@ -22,7 +22,7 @@ import edit_micro  # noqa: E402
 
 MODULES = "[embed, conditions.edit_tokens, conditions.edit_shift]"
 BASE = edit_micro.RECIPE.replace("task: {use: edit.instruct.v1, config: {frames: 16, height: 16, width: 16, fps: 8, dim: 16}}",
-                                 "task: {use: video.text_to_video.v1, config: {frames: 16, height: 16, width: 16, fps: 8}}").replace(", scales: {source: 1.5, text: 3.0}", "")  # fmt: skip
+                                 "task: {use: video.text_to_video.v1, config: {frames: 16, height: 16, width: 16, fps: 8}}").replace(", guidance_scales: {source: 1.5, text: 3.0}", "")  # fmt: skip
 
 
 def adapted(modules: str = MODULES) -> str:

@@ -21,7 +21,7 @@ from mgzoo_edit.sdedit import Sdedit, edit_from_noised_source
 sys.path.insert(0, str(Path(__file__).parent))
 import edit_micro as micro  # noqa: E402
 
-PLAIN = micro.RECIPE.replace("scales: {source: 1.5, text: 3.0}", "guidance: 1.0").replace("edit.instruct.v1", "edit.sdedit.v1").replace(", dim: 16", "")
+PLAIN = micro.RECIPE.replace("guidance_scales: {source: 1.5, text: 3.0}", "guidance: 1.0").replace("edit.instruct.v1", "edit.sdedit.v1").replace(", dim: 16", "")
 
 
 @pytest.fixture(scope="module")

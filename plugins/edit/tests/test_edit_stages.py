@@ -134,8 +134,8 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
     with pytest.raises(MgzooError, match="holds pairs already"):
         back_translate(made, edits, "back", count=4, keep=Direction(DirectionConfig()))
 
-    heard, enter = [], Loop.enter
-    monkeypatch.setattr(Loop, "enter", lambda loop, span: (heard.append(span.name), enter(loop, span)))
+    heard, enter = [], Loop.enter_stage
+    monkeypatch.setattr(Loop, "enter_stage", lambda loop, span: (heard.append(span.name), enter(loop, span)))
     resumed = mgzoo.train(mgzoo.compose("three.yaml"), "run", resume=True)
     whole = mgzoo.train(mgzoo.compose("three.yaml"), "whole")
     assert heard == ["frames", "back", "image", "frames", "back"] and resumed.steps == whole.steps == 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import option
+from mgzoo.spec import DataConfig, option, require_at_least
 
 EDITS = ("local", "add", "remove", "background", "style", "texture", "segment")
 """Tasks of the pairs, as ``extra["task"]`` names them: those that `edit.instruct.v1` knows, in its order."""
@@ -14,7 +14,7 @@ MIXED = ("text_to_video", *EDITS, "edit", "animated", "back_translated")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsConfig:
+class PairsConfig(DataConfig):
     """Editing pairs made of animated emoji, mixed with captioned clips."""
 
     path: str = option("data/emoji64", "folder of the animated emoji; relative to the working directory or the repository")
@@ -37,12 +37,8 @@ class PairsConfig:
     license: str = option("mit", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "scenes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("keep_mb", "texts", "text_frames"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_at_least(self, 1, "frames", "height", "width", "scenes")
+        require_at_least(self, 0, "keep_mb", "texts", "text_frames")
         if strange := [name for name in self.mix if name not in MIXED]:
             raise ValueError(f"mix names {', '.join(map(repr, strange))}; it may name {', '.join(MIXED)}")
         if any(not 0 <= share < float("inf") for share in self.mix.values()) or not sum(self.mix.values()) > 0:
@@ -57,19 +53,10 @@ class PairsConfig:
         """One-frame 16x16 pairs of the emoji that the repository holds."""
         return cls(frames=1, height=16, width=16, scenes=8)
 
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of every clip."""
         frames = {self.frames: None, (self.text_frames or self.frames) if self.mix.get("text_to_video") else self.frames: None}
         return tuple((n, self.height, self.width) for n in frames)
-
-    def gives(self) -> tuple[str, ...]:
-        """Modalities: pictures, moving or still, and text."""
-        frames = {size[0] for size in self.sizes()}
-        return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
 
     def shares(self) -> dict[str, float]:
         """Share of each kind of sample, ``edit`` and ``animated`` spread over the seven edits: (``animated.`` +) task -> share, summing to 1."""

@@ -1,4 +1,4 @@
-"""The judge of benchmarks/edits.py: it takes the right clip for right, every other answer and the untouched source for wrong."""
+"""The judge of benchmarks/edit_judge.py: it takes the right clip for right, every other answer and the untouched source for wrong."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mgzoo_emoji.material import find_material
 from mgzoo_emoji.pairs import Pairs
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import edits  # noqa: E402
+import edit_judge  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def found() -> list[edits.Answers]:
+def found() -> list[edit_judge.Answers]:
     """One held-out edit of each task, two frames long."""
     pairs = Pairs(PairsConfig(path=str(find_material("data/emoji64", "path", "data")), frames=2))
     chosen = {clip.extra["task"]: clip for clip in reversed(pairs.held_out()) if clip.extra["split"] == "pairs" and "with=" not in clip.extra["edit"].split(" ")[0]}
-    return [edits.answers(pairs, chosen[task]) for task in EDITS]
+    return [edit_judge.answers(pairs, chosen[task]) for task in EDITS]
 
 
 def noisy(video: torch.Tensor, level: float) -> torch.Tensor:
@@ -32,9 +32,9 @@ def noisy(video: torch.Tensor, level: float) -> torch.Tensor:
 
 def test_the_target_is_right_and_the_source_is_not(found):
     for answer in found:
-        assert edits.right(answer, answer.target) == 1, answer.edit.text()
-        assert edits.right(answer, noisy(answer.target, 12)) == 1, "some noise does not matter"
-        assert edits.right(answer, answer.source) == 0, answer.edit.text()
+        assert edit_judge.right(answer, answer.target) == 1, answer.edit.text()
+        assert edit_judge.right(answer, noisy(answer.target, 12)) == 1, "some noise does not matter"
+        assert edit_judge.right(answer, answer.source) == 0, answer.edit.text()
 
 
 def test_another_answer_is_wrong(found):
@@ -42,9 +42,9 @@ def test_another_answer_is_wrong(found):
         for other in answer.others[1:]:
             video = answer.target.clone()
             video[answer.where] = other
-            assert edits.right(answer, video) == 0, answer.edit.text()
+            assert edit_judge.right(answer, video) == 0, answer.edit.text()
         if answer.mark is not None:
-            assert edits.right(answer, 255 - answer.target) == 0
+            assert edit_judge.right(answer, 255 - answer.target) == 0
 
 
 def test_chance_is_one_of_the_answers(found):
@@ -60,17 +60,17 @@ def test_the_right_one_is_not_among_the_wrong(found):
 
 def test_error_outside_and_motion_of_a_perfect_and_of_a_frozen_clip(found):
     own = [noisy(answer.target, 4) for answer in found]
-    perfect = edits.score(found, own, own)
+    perfect = edit_judge.score(found, own, own)
     assert perfect["right"] == 1 and perfect["outside"] == pytest.approx(1) and perfect["inside"] == pytest.approx(1)
-    frozen = edits.score(found, [answer.target[:1].expand_as(answer.target) for answer in found], own)
+    frozen = edit_judge.score(found, [answer.target[:1].expand_as(answer.target) for answer in found], own)
     assert frozen["motion"] == 0 and frozen["follows"] == 0
-    real = edits.score(found, [answer.target for answer in found], own)
+    real = edit_judge.score(found, [answer.target for answer in found], own)
     assert real["motion"] == pytest.approx(1) and real["follows"] == pytest.approx(1) and real["outside"] == 0 and real["overlap"] > 0.85
     spoilt = []
     for answer in found:
         video = answer.target.clone()
         video[answer.outside] = 255 - video[answer.outside]
         spoilt.append(video)
-    assert edits.score(found, spoilt, own)["outside"] > 100
+    assert edit_judge.score(found, spoilt, own)["outside"] > 100
 
 

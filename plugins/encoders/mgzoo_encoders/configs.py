@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import ConditionSpec, option
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise ValueError(message) unless a setting holds."""
-    if not holds:
-        raise ValueError(message)
+from mgzoo.spec import ConditionSpec, option, require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +23,14 @@ class BytesConfig:
     pooled: bool = option(False, "emit one vector, the tokens' mean, which backbones add to the timestep embedding, instead of the tokens")
 
     def __post_init__(self):
-        require(self.unit in ("word", "byte"), f"unit must be word or byte, not {self.unit!r}")
-        for name in ("width", "heads", "max_len"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        require(self.depth >= 0, f"depth must not be negative, not {self.depth}")
-        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
-        require(self.buckets >= 2, f"buckets must be at least 2, not {self.buckets}")
-        require(all(n >= 1 for n in self.ngrams), f"ngrams must be positive lengths, not {self.ngrams}")
+        require({f"unit must be word or byte, not {self.unit!r}": self.unit in ("word", "byte")})
+        require_at_least(self, 1, "width", "heads", "max_len")
+        require({
+            f"depth must not be negative, not {self.depth}": self.depth >= 0,
+            f"heads ({self.heads}) must divide width ({self.width})": self.width % self.heads == 0,
+            f"buckets must be at least 2, not {self.buckets}": self.buckets >= 2,
+            f"ngrams must be positive lengths, not {self.ngrams}": all(n >= 1 for n in self.ngrams),
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> BytesConfig:
@@ -81,9 +76,8 @@ class T5Config:
     quoted_only: bool = option(False, "read only what the prompt has in double quotes")
 
     def __post_init__(self):
-        for name in ("width", "depth", "heads", "head_dim", "hidden", "vocab", "max_len"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        require(self.source != "random" or self.vocab >= 384, f"random weights read bytes: vocab must be at least 384, not {self.vocab}")
+        require_at_least(self, 1, "width", "depth", "heads", "head_dim", "hidden", "vocab", "max_len")
+        require({f"random weights read bytes: vocab must be at least 384, not {self.vocab}": self.source != "random" or self.vocab >= 384})
 
     @classmethod
     def tiny(cls) -> T5Config:
@@ -138,10 +132,11 @@ class MetaClipConfig:
     max_len: int = option(256, "positions: longest text in tokens; the rest is cut off")
 
     def __post_init__(self):
-        for name in ("width", "depth", "heads", "hidden", "vocab", "max_len"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
-        require(self.source != "random" or self.vocab >= 384, f"random weights read bytes: vocab must be at least 384, not {self.vocab}")
+        require_at_least(self, 1, "width", "depth", "heads", "hidden", "vocab", "max_len")
+        require({
+            f"heads ({self.heads}) must divide width ({self.width})": self.width % self.heads == 0,
+            f"random weights read bytes: vocab must be at least 384, not {self.vocab}": self.source != "random" or self.vocab >= 384,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> MetaClipConfig:
@@ -173,11 +168,12 @@ class MetaClipVisionConfig:
     activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "of the feed-forward")
 
     def __post_init__(self):
-        for name in ("width", "projection", "depth", "heads", "hidden", "patch", "size"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        require(self.gives in ("tokens", "frames"), f"gives must be tokens or frames, not {self.gives!r}")
-        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
-        require(self.size % self.patch == 0, f"patch ({self.patch}) must divide size ({self.size})")
+        require_at_least(self, 1, "width", "projection", "depth", "heads", "hidden", "patch", "size")
+        require({
+            f"gives must be tokens or frames, not {self.gives!r}": self.gives in ("tokens", "frames"),
+            f"heads ({self.heads}) must divide width ({self.width})": self.width % self.heads == 0,
+            f"patch ({self.patch}) must divide size ({self.size})": self.size % self.patch == 0,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> MetaClipVisionConfig:
@@ -213,12 +209,15 @@ class PatchesConfig:
     heads: int = option(4, "attention heads; divides width")
 
     def __post_init__(self):
-        for name in ("size", "width", "heads"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        require(self.depth >= 0, f"depth must not be negative, not {self.depth}")
-        require(self.patch >= 2 and self.patch & (self.patch - 1) == 0, f"patch must be a power of two, at least 2, not {self.patch}")
-        require(self.size % self.patch == 0, f"patch ({self.patch}) must divide size ({self.size})")
-        require(self.width % self.heads == 0, f"heads ({self.heads}) must divide width ({self.width})")
+        require_at_least(self, 1, "size", "width", "heads")
+        require({
+            f"depth must not be negative, not {self.depth}": self.depth >= 0,
+            f"patch must be a power of two, at least 2, not {self.patch}": self.patch >= 2 and self.patch & (self.patch - 1) == 0,
+        })  # fmt: skip
+        require({
+            f"patch ({self.patch}) must divide size ({self.size})": self.size % self.patch == 0,
+            f"heads ({self.heads}) must divide width ({self.width})": self.width % self.heads == 0,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> PatchesConfig:

@@ -5,21 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, option
-
-
-def at_least(config, least: float, *names: str) -> None:
-    """Raise ValueError unless these fields of a config are at least so much."""
-    for name in names:
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
-
+from mgzoo.spec import Ask, DataConfig, TaskConfig, option, require, require_at_least
 
 SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "which fills it"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceConfig:
+class ReferenceConfig(TaskConfig):
     """Text to video with the subject of a picture. Defaults are Movie Gen's sizes for personalized video."""
 
     frames: int = option(256, "frames generated unless the request says otherwise")
@@ -32,14 +24,17 @@ class ReferenceConfig:
     )
     crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
     smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
-    words: float = option(0.0, "where vision encoders learn alone: share of the target that goes by how alike the words for two subjects are, not by who is who")
+    text_target_weight: float = option(
+        0.0, "weight of text-similarity soft targets in the contrastive loss (0: one-hot identities); used in stages that train only vision encoders",
+        formerly=("words",),
+    )  # fmt: skip
 
     def __post_init__(self):
-        at_least(self, 1, "frames", "height", "width", "crop", "smallest")
-        if not 0 <= self.words <= 1:
-            raise ValueError(f"words is a share from 0 to 1, got {self.words}")
-        if self.fps <= 0:
-            raise ValueError(f"fps must be positive, got {self.fps}")
+        require_at_least(self, 1, "frames", "height", "width", "crop", "smallest")
+        require({
+            f"text_target_weight must be in [0, 1], not {self.text_target_weight}": 0 <= self.text_target_weight <= 1,
+            f"fps must be positive, not {self.fps}": self.fps > 0,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls, **changes):
@@ -57,29 +52,13 @@ class ReferenceConfig:
         """(frames, height, width) of what it generates unless told otherwise."""
         return ((self.frames, self.height, self.width),)
 
-    def parts(self) -> tuple[str, ...]:
-        """The kinds of part it needs."""
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
     def gives(self) -> tuple[str, ...]:
         """What it can feed to encoders: the prompt, and the reference to those that take a picture."""
         return ("text", "image")
 
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        """It emits no condition of its own: the vision encoder does."""
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        """It does not widen the backbone's input."""
-        return 0
-
-    def parameters(self) -> int:
-        """It holds no weights."""
-        return 0
-
 
 @dataclass(frozen=True, kw_only=True)
-class PairsConfig:
+class PairsConfig(DataConfig):
     """Clips of a subject, each with a picture of that subject."""
 
     path: str = option("???", "folder of *.tar shards of clips, KEY.mp4 and KEY.json; relative to the working directory or the repository")
@@ -98,7 +77,7 @@ class PairsConfig:
     license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        at_least(self, 1, "frames", "height", "width", "crop", "moments")
+        require_at_least(self, 1, "frames", "height", "width", "crop", "moments")
         if not 0 <= self.cross <= 1:
             raise ValueError(f"cross is a share from 0 to 1, got {self.cross}")
         if not 0 <= self.jitter < 0.5:
@@ -110,18 +89,6 @@ class PairsConfig:
     def tiny(cls):
         """One-frame 16x16 pictures of the emoji that the repository holds, paired with themselves."""
         return cls(path="data/emoji64", frames=1, height=16, width=16, crop=16, cross=0.0, license="mit")
-
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
-
-    def sizes(self) -> tuple[tuple[int, int, int], ...]:
-        """(frames, height, width) of every clip."""
-        return ((self.frames, self.height, self.width),)
-
-    def gives(self) -> tuple[str, ...]:
-        """Modalities."""
-        return ("image" if self.frames == 1 else "video", "text")
 
 
 @dataclass(frozen=True, kw_only=True)

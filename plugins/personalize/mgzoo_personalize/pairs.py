@@ -228,14 +228,14 @@ class Pairs(Stream):
         """What references.jsonl says, by the clip's key, with the stills read; None without references."""
         if not self.config.references:
             return None
-        made = "a folder with references.jsonl; python scripts/prepare_persons.py FOLDER makes data/persons64"
+        made = "a folder with references.jsonl and the stills it names; see docs/personalize.md"
         folder = data.find_data(self.config.references, option="references", what="folder of references", wanted=made, beside=__file__, origin=ORIGIN)
         table, listed = folder / "references.jsonl", {}
         if not table.is_file():
-            raise MgzooError("there is no references.jsonl in it", remedy="python scripts/prepare_persons.py FOLDER makes one", origin=str(folder))
-        for number, row in data.read_jsonl(table, ("key", "caption"), '{"key": …, "caption": …, "references": […]}, see data/persons_demo/README.md'):
+            raise MgzooError("there is no references.jsonl in it", remedy="write one; see docs/personalize.md, data of your own", origin=str(folder))
+        for number, row in data.read_jsonl(table, ("key", "caption"), '{"key": …, "caption": …, "references": […]}, see docs/personalize.md'):
             if not isinstance(row.get("references"), list):
-                raise MgzooError("this line has no list of references", remedy="see data/persons_demo/README.md", origin=f"{table}:{number}")
+                raise MgzooError("this line has no list of references", remedy="see docs/personalize.md", origin=f"{table}:{number}")
             listed[row["key"]] = {"caption": row["caption"], "who": str(row.get("who") or ""), "references": [str(name) for name in row["references"]]}
         for shard in sorted(folder.glob("[!.]*.tar")):
             self.stills.update({f"{shard.stem}/{entry.stem}": content for entry, content in data.read_members(shard) if entry.suffix == ".png"})

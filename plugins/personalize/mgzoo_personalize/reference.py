@@ -23,7 +23,7 @@ from mgzoo_personalize.configs import ReferenceConfig
 from mgzoo_personalize.foreground import crop_subject, foreground
 from mgzoo_personalize.subject_detectors import SUBJECT_DETECTORS, choose_subject
 
-TEMPERATURE, WORDS_TEMPERATURE = 0.1, 0.2
+TEMPERATURE, TEXT_TEMPERATURE = 0.1, 0.2
 EXAMPLE = 'mgzoo generate MODEL --task personalize --reference face.png "a person running"'
 
 
@@ -53,11 +53,11 @@ class Reference:
         return tasks.prepare_example(model, clips, given)
 
     def is_contrastive_stage(self, model) -> bool:
-        """Whether a stage trains vision encoders by themselves: its backbone rests."""
+        """Whether a stage trains vision encoders alone, by `contrastive_loss`: its backbone is frozen."""
         return model.recipe.parts["backbone"].frozen and bool(self.trainable_vision_encoders(model))
 
     def trainable_vision_encoders(self, model) -> list[str]:
-        """The encoders of pictures that train."""
+        """Keys of the encoders that take pictures and are not frozen."""
         return [key for key in tasks.encoders_of(model, "image") if not model.recipe.parts[f"encoders.{key}"].frozen]
 
     def subject_text(self, clip: Clip) -> str:
@@ -65,8 +65,8 @@ class Reference:
         return clip.extra.get("who") or clip.caption
 
     def contrastive_loss(self, model, example: Example) -> Tensor:
-        """How badly a reference is told from the others by a frame of its clip, and the reverse (InfoNCE over the batch: CLIP's loss, between
-        pictures). Mean tokens, unit length; temperature 0.1. Targets are those of `soft_targets`; less their entropy, so that 0 is the best there is.
+        """InfoNCE over the batch (CLIP's loss, between pictures): references against frames of their clips, and the reverse, on unit mean tokens
+        at temperature 0.1. The targets are `soft_targets`, whose entropy is subtracted, so that 0 is the minimum.
         """
         losses, near = [], self.soft_targets(model, example)
         entropy = torch.special.entr(near).sum(1).mean()
@@ -77,16 +77,16 @@ class Reference:
         return sum(losses) / len(losses)
 
     def soft_targets(self, model, example: Example) -> Tensor:
-        """For each sample (B, B) how much each other shows the same subject, rows summing to 1: all for itself, but for the config's share
-        `words`, which goes by the frozen text encoders' mean tokens for who is shown, less the batch's mean, temperature 0.2 (our choice)."""
-        itself, share = torch.eye(len(example.latents)), self.config.words
+        """(B, B), rows summing to 1: the identity matrix, mixed by the config's `text_target_weight` with the softmax of text similarities. These are
+        cosines of the frozen text encoders' mean tokens for the subject, less the batch's mean, at temperature 0.2 (our choice)."""
+        itself, share = torch.eye(len(example.latents)), self.config.text_target_weight
         told = [example.conditions[name] for key in tasks.encoders_of(model, "text") if (name := model.encoders[key].spec.name) in example.conditions]
         tokens = [one for one in told if one.values.ndim == 3]
         if not share or not tokens:
             return itself
         means = [(one.values.float() * one.mask[..., None]).sum(1) / one.mask.sum(1, keepdim=True) for one in tokens]
         units = [F.normalize(mean - mean.mean(0), dim=-1) for mean in means]
-        return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / WORDS_TEMPERATURE).softmax(1).cpu()
+        return (1 - share) * itself + share * (sum(unit @ unit.T for unit in units) / len(units) / TEXT_TEMPERATURE).softmax(1).cpu()
 
     def reference_of(self, clip: Clip) -> EncoderInput:
         """The picture that goes with a clip in training, float (3, 1, crop, crop) in [-1, 1] when it is needed."""

@@ -116,7 +116,7 @@ def refused(folders, **settings):
 def test_what_is_wrong_with_the_files_is_said(folders, tmp_path):
     assert "there is no data at nowhere" in refused(folders, path="nowhere")
     assert refused(folders, frames=9).splitlines()[0].endswith("3 clips have fewer than 9 frames, the first a with 4")
-    assert "prepare_persons.py" in refused(folders, references=str(tmp_path))
+    assert "docs/personalize.md" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text('{"key": "a", "caption": "x", "references": ["flat/zzz"]}\n')
     assert "1 stills are named and not there, the first flat/zzz" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text("nonsense\n")

@@ -13,7 +13,7 @@ from mgzoo.model.build import build
 from mgzoo.parts import Clip
 from mgzoo.spec import MgzooError
 from mgzoo.tasks import encode_example, override_sampler
-from mgzoo.train.stages import plans
+from mgzoo.train.stages import plan_stages
 from mgzoo_personalize.pairs import Reference as Picture
 
 RECIPE = """
@@ -68,7 +68,7 @@ def clip(colour, frames=8, reference=None, caption="person"):
 def test_the_stages_train_what_they_say(model, file):
     recipe = mgzoo.compose(file)
     wanted = [["encoders.reference"], ["backbone"], ["backbone", "encoders.reference"]]
-    for span, names in zip(plans(recipe), wanted, strict=True):
+    for span, names in zip(plan_stages(recipe), wanted, strict=True):
         assert [name for name in model.task.trained(model) if name not in span.frozen] == names
 
 
@@ -119,7 +119,8 @@ def test_look_teaches_the_encoder_which_pictures_belong_together(file):
 def test_pictures_are_taught_to_be_as_near_as_their_words(file):
     """Where half of the target goes by the words, two captions of one subject are nearer each other than a third, and the same words for all
     say nothing beyond who is who; where none of it does, each is itself alone."""
-    recipe = mgzoo.compose(file, ["parts.task.config.words=0.5"])
+    recipe = mgzoo.compose(file, ["parts.task.config.text_target_weight=0.5"])
+    assert recipe.tree == mgzoo.compose(file, ["parts.task.config.words=0.5"]).tree, "its name before"
     model = build(recipe)
     model.recipe = recipe.at_stage(0)
     words = ("a tall man with red hair", "a tall man with red hair", "green", "blue")

@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import option
+from mgzoo.spec import option, require
 
 NoiseSchedule = Literal["scaled_linear", "cosine"]
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise ValueError(message) unless a setting holds."""
-    if not holds:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +19,10 @@ class FlowMatchingConfig:
     t_std: float = option(1.0, "standard deviation of logit(t) while training")
 
     def __post_init__(self):
-        require(0 <= self.sigma_min < 1, f"sigma_min must be in [0, 1), not {self.sigma_min}")
-        require(self.t_std > 0, f"t_std must be positive, not {self.t_std}")
+        require({
+            f"sigma_min must be in [0, 1), not {self.sigma_min}": 0 <= self.sigma_min < 1,
+            f"t_std must be positive, not {self.t_std}": self.t_std > 0,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> FlowMatchingConfig:
@@ -48,7 +44,7 @@ class VDiffusionConfig:
     )
 
     def __post_init__(self):
-        require(self.schedule in NoiseSchedule.__args__, f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}")
+        require({f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}": self.schedule in NoiseSchedule.__args__})
 
     @classmethod
     def tiny(cls) -> VDiffusionConfig:
@@ -63,24 +59,24 @@ class VDiffusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """What every sampler can be told: the number of steps, and classifier-free guidance."""
+    """Fields of every sampler: the number of steps, and classifier-free guidance."""
 
     steps: int = option(50, "solver steps from noise to data")
     guidance: float = option(7.5, "classifier-free guidance scale of all conditions together; 1 switches it off")
-    scales: dict[str, float] = option(
-        {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped"
-    )
+    guidance_scales: dict[str, float] = option(
+        {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped",
+        formerly=("scales",),
+    )  # fmt: skip
     guidance_from: float = option(0.0, "guide only where t is at least this, in [0, 1]")
     guidance_to: float = option(1.0, "guide only where t is at most this, in [0, 1]")
     shift: float = option(1.0, "spend more steps near noise: noise level s becomes shift s / (1 + (shift - 1) s); 1 leaves it")
 
     def __post_init__(self):
-        require(self.steps >= 1, f"steps must be at least 1, not {self.steps}")
-        require(
-            0 <= self.guidance_from <= self.guidance_to <= 1,
-            f"guidance_from and guidance_to must rise within [0, 1], not {self.guidance_from} and {self.guidance_to}",
-        )
-        require(self.shift > 0, f"shift must be positive, not {self.shift}")
+        require({
+            f"steps must be at least 1, not {self.steps}": self.steps >= 1,
+            f"guidance_from and guidance_to must rise within [0, 1], not {self.guidance_from} and {self.guidance_to}": 0 <= self.guidance_from <= self.guidance_to <= 1,
+            f"shift must be positive, not {self.shift}": self.shift > 0,
+        })  # fmt: skip
 
     @classmethod
     def tiny(cls) -> SamplerConfig:
@@ -107,15 +103,18 @@ class MidpointConfig(SamplerConfig):
 class LinearQuadraticConfig(SamplerConfig):
     """Movie Gen's inference (arXiv 2410.13720): the first half of the steps linear, the second quadratic."""
 
-    emulates: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each")
-    join: Literal["slope", "square"] = option(
-        "slope", "how the quadratic half starts: with the linear steps' size (slope), or from rest (square); the paper names neither"
-    )
+    linear_steps: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each", formerly=("emulates",))
+    continuity: Literal["slope", "square"] = option(
+        "slope", "first quadratic step: as long as the linear steps (slope), or starting from zero speed (square); the paper names neither",
+        formerly=("join",),
+    )  # fmt: skip
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.emulates >= self.steps, f"emulates ({self.emulates}) must be at least steps ({self.steps})")
-        require(self.join in ("slope", "square"), f"join must be slope or square, not {self.join!r}")
+        require({
+            f"linear_steps ({self.linear_steps}) must be at least steps ({self.steps})": self.linear_steps >= self.steps,
+            f"continuity must be slope or square, not {self.continuity!r}": self.continuity in ("slope", "square"),
+        })  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ class DdimConfig(SamplerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.schedule in NoiseSchedule.__args__, f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}")
+        require({f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}": self.schedule in NoiseSchedule.__args__})
 
     def accepts(self) -> tuple[str, ...]:
         return ("v",)

@@ -20,15 +20,15 @@ def joint_branches(conditions: Sequence[str], scale: float) -> Branches:
 
 
 def nested_branches(conditions: Sequence[str], scales: Mapping[str, float]) -> Branches:
-    """v(none) + s1 (v(c1) - v(none)) + s2 (v(c1, c2) - v(c1)) + …, for c1, c2, … in the order of `scales`.
+    """v(none) + s1 (v(c1) - v(none)) + s2 (v(c1, c2) - v(c1)) + …, for c1, c2, … in the order of ``scales``.
 
-    Conditions that `scales` does not name stay in every branch. A name that the model does not have raises MgzooError.
+    Conditions that ``scales`` does not name stay in every branch. A name that the model does not have raises MgzooError.
     """
     unknown = [name for name in scales if name not in conditions]
     if unknown:
         raise MgzooError(
             f"guidance scales name {', '.join(unknown)}, but the conditions are {', '.join(conditions) or 'none'}",
-            remedy="name in the sampler's `scales` only conditions that the model has",
+            remedy="name in the sampler's `guidance_scales` only conditions that the model has",
         )
     names = list(scales)
     return _nested([frozenset(names[i:]) for i in range(len(names) + 1)], list(scales.values()))
@@ -43,7 +43,8 @@ def _nested(dropped: list[frozenset[str]], scales: list[float]) -> Branches:
 
 def guided(denoise: Denoise, conditions: Sequence[str], config: SamplerConfig) -> Callable[[Tensor, float], Tensor]:
     """predict(x (B, C, *axes) float32, t) -> guided prediction, float32: all branches of one t in one call of `denoise`."""
-    branches = nested_branches(conditions, config.scales) if config.scales else joint_branches(conditions, config.guidance)
+    scales = config.guidance_scales
+    branches = nested_branches(conditions, scales) if scales else joint_branches(conditions, config.guidance)
     plain: Branches = [(frozenset(), 1.0)]
 
     def predict(x: Tensor, t: float) -> Tensor:

@@ -73,7 +73,7 @@ def mgzoo_check(recipe):
     names = [name.removeprefix("encoders.") for name in recipe.parts if name.startswith("encoders.")]
     names += [condition.name for condition in task.config.conditions()] if task is not None else []
     names += task.config.fed() if hasattr(task and task.config, "fed") else ()  # what it feeds on channels can be dropped too
-    for name in sampler.config.scales:
+    for name in sampler.config.guidance_scales:
         if name not in names:
-            problem("scales", f"guidance is scaled for {name}, which is no condition", f"the conditions are {', '.join(names) or 'none'}")
+            problem("guidance_scales", f"there is no condition called {name}", f"the conditions are {', '.join(names) or 'none'}")
     return problems

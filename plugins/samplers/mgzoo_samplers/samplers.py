@@ -49,7 +49,7 @@ class OdeSampler:
 
         noise: the state at t = 0 of this shape; drawn from the CPU generator where not given.
         conditions: names that guidance may drop. on_step(step, steps): called after each step, from 1.
-        Raises MgzooError where `scales` names a condition that is not among them.
+        Raises MgzooError where `guidance_scales` names a condition that is not among them.
         """
         if noise is None:
             noise = torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
@@ -87,7 +87,7 @@ class LinearQuadratic(OdeSampler):
     config: LinearQuadraticConfig
 
     def grid(self) -> list[float]:
-        return schedules.linear_quadratic(self.config.steps, self.config.emulates, self.config.join)
+        return schedules.linear_quadratic(self.config.steps, self.config.linear_steps, self.config.continuity)
 
     def step(self, predict: Predict, x: Tensor, t: float, t_next: float) -> Tensor:
         return solvers.euler_step(predict, x, t, t_next)

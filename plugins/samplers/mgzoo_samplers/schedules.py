@@ -16,22 +16,22 @@ def linear(steps: int) -> list[float]:
     return [i / steps for i in range(steps + 1)]
 
 
-def linear_quadratic(steps: int, emulates: int, join: str = "slope") -> list[float]:
-    """Few steps S that stand for N = `emulates` linear ones (Movie Gen's inference): L = S // 2 steps of 1 / N, then S - L quadratic ones.
+def linear_quadratic(steps: int, linear_steps: int, continuity: str = "slope") -> list[float]:
+    """S steps instead of N = `linear_steps` linear ones (Movie Gen's inference): L = S // 2 steps of 1 / N, then S - L quadratic ones.
 
-    The paper's text fixes the first half only; two readings of the second are offered. With Q = S - L, tau = L / N, j = 1 … Q:
+    The paper's text fixes the first half only; `continuity` chooses a reading of the second. With Q = S - L, tau = L / N, j = 1 … Q:
     slope (default): t = tau + j / N + (1 - tau - Q / N) (j / Q)^2. The first quadratic step continues the linear ones, so
-        that step sizes never fall. This is the curve of open reimplementations (Mochi's code, with N = 1000).
+        that step sizes never fall. This is the curve of open reimplementations (Mochi's code, with linear_steps 1000).
     square: t = tau + (1 - tau) (j / Q)^2. The literal reading; for N = 250 and S = 50 its first step is shorter than the linear ones.
-    N = S gives linear(S) under slope. One step has no first half and is the whole way.
+    N = S gives linear(S) under slope. A single step has no linear half and goes from 0 to 1.
     """
     first = steps // 2
     rest = steps - first
-    tau = first / emulates
-    pace = 1 / emulates if join == "slope" and first else 0.0
+    tau = first / linear_steps
+    pace = 1 / linear_steps if continuity == "slope" and first else 0.0
     bend = 1 - tau - rest * pace
     quadratic = [tau + j * pace + bend * (j / rest) ** 2 for j in range(1, rest)]
-    return [i / emulates for i in range(first + 1)] + quadratic + [1.0]
+    return [i / linear_steps for i in range(first + 1)] + quadratic + [1.0]
 
 
 def shifted(times: list[float], shift: float) -> list[float]:

@@ -57,7 +57,7 @@ def found(tmp_path, objective, sampler):
     [
         ("{use: samplers.v_diffusion.v1}", "{use: samplers.ddim.v1}"),
         ("{use: samplers.v_diffusion.v1, config: {schedule: cosine}}", "{use: samplers.ddim.v1, config: {schedule: cosine}}"),
-        ("{use: samplers.flow_matching.v1}", "{use: samplers.euler.v1, config: {scales: {text: 3}}}"),
+        ("{use: samplers.flow_matching.v1}", "{use: samplers.euler.v1, config: {guidance_scales: {text: 3}}}"),
     ],
 )
 def test_parts_that_fit_have_no_problem(tmp_path, objective, sampler):
@@ -74,6 +74,6 @@ def test_another_noise_schedule_than_the_objectives_is_found(tmp_path):
 
 
 def test_a_scale_for_no_condition_is_found(tmp_path):
-    assert found(tmp_path, "{use: samplers.flow_matching.v1}", "{use: samplers.euler.v1, config: {scales: {text: 2, txet: 3}}}") == [
-        "r.yaml:6: parts.sampler.config.scales: guidance is scaled for txet, which is no condition\n    -> the conditions are text"
+    assert found(tmp_path, "{use: samplers.flow_matching.v1}", "{use: samplers.euler.v1, config: {guidance_scales: {text: 2, txet: 3}}}") == [
+        "r.yaml:6: parts.sampler.config.guidance_scales: there is no condition called txet\n    -> the conditions are text"
     ]

@@ -133,18 +133,18 @@ def test_linear_quadratic_has_the_derived_values():
 
 
 def test_linear_quadratic_is_the_polynomial_of_the_open_code():
-    steps, emulates = 50, 1000
+    steps, linear_steps = 50, 1000
     first, rest, tau = 25, 25, 25 / 1000
     d = first - tau * steps
     a, b = d / (first * rest**2), tau / first - 2 * d / rest**2
     expected = [i * tau / first if i < first else a * i * i + b * i + a * first**2 for i in range(steps)] + [1.0]
-    assert schedules.linear_quadratic(steps, emulates) == pytest.approx(expected)
+    assert schedules.linear_quadratic(steps, linear_steps) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 50])
-@pytest.mark.parametrize("emulates", [50, 250, 1000])
-def test_steps_of_slope_never_shorten(steps, emulates):
-    times = schedules.linear_quadratic(steps, emulates)
+@pytest.mark.parametrize("linear_steps", [50, 250, 1000])
+def test_steps_of_slope_never_shorten(steps, linear_steps):
+    times = schedules.linear_quadratic(steps, linear_steps)
     sizes = [b - a for a, b in zip(times, times[1:], strict=False)]
     assert times[0] == 0.0 and times[-1] == 1.0 and len(times) == steps + 1
     assert all(b >= a - 1e-12 for a, b in zip(sizes, sizes[1:], strict=False))
@@ -213,19 +213,19 @@ def test_a_plain_scale_drops_all_conditions_together():
 
 
 def test_scales_nest_in_their_order():
-    value, _ = moved(EulerConfig(steps=1, scales={"text": 3.0, "face": 2.0}))
+    value, _ = moved(EulerConfig(steps=1, guidance_scales={"text": 3.0, "face": 2.0}))
     assert value == pytest.approx(1 + 3 * (100 - 1) + 2 * (1000 - 100))
-    value, _ = moved(EulerConfig(steps=1, scales={"face": 2.0, "text": 3.0}))
+    value, _ = moved(EulerConfig(steps=1, guidance_scales={"face": 2.0, "text": 3.0}))
     assert value == pytest.approx(1 + 2 * (10 - 1) + 3 * (1000 - 10))
 
 
 def test_a_condition_without_a_scale_is_never_dropped():
-    value, asked = moved(EulerConfig(steps=1, scales={"text": 3.0}))
+    value, asked = moved(EulerConfig(steps=1, guidance_scales={"text": 3.0}))
     assert value == pytest.approx(10 + 3 * (1000 - 10))
     assert asked[0][1] == [frozenset({"text"}), frozenset()]
 
 
-@pytest.mark.parametrize("settings", [{"guidance": 1.0}, {"scales": {"text": 1.0, "face": 1.0}}])
+@pytest.mark.parametrize("settings", [{"guidance": 1.0}, {"guidance_scales": {"text": 1.0, "face": 1.0}}])
 def test_a_scale_of_one_costs_no_branch(settings):
     value, asked = moved(EulerConfig(steps=1, **settings))
     assert value == 1000 and asked[0][1] == [frozenset()]
@@ -249,10 +249,10 @@ def test_guidance_holds_within_its_interval_only():
 
 def test_an_unknown_condition_is_named():
     with pytest.raises(MgzooError) as caught:
-        moved(EulerConfig(steps=1, scales={"text": 3.0, "txet": 2.0}))
+        moved(EulerConfig(steps=1, guidance_scales={"text": 3.0, "txet": 2.0}))
     assert str(caught.value) == (
         "guidance scales name txet, but the conditions are text, face\n"
-        "    -> name in the sampler's `scales` only conditions that the model has"
+        "    -> name in the sampler's `guidance_scales` only conditions that the model has"
     )
 
 
@@ -310,8 +310,8 @@ def test_a_sampler_says_what_it_integrates(sampler):
         (EulerConfig, {"shift": 0.0}, "shift must be positive, not 0.0"),
         (EulerConfig, {"guidance_from": 0.6, "guidance_to": 0.5}, "guidance_from and guidance_to must rise within [0, 1], not 0.6 and 0.5"),
         (MidpointConfig, {"guidance_to": 1.5}, "guidance_from and guidance_to must rise within [0, 1], not 0.0 and 1.5"),
-        (LinearQuadraticConfig, {"steps": 300}, "emulates (250) must be at least steps (300)"),
-        (LinearQuadraticConfig, {"join": "cubic"}, "join must be slope or square, not 'cubic'"),
+        (LinearQuadraticConfig, {"steps": 300}, "linear_steps (250) must be at least steps (300)"),
+        (LinearQuadraticConfig, {"continuity": "cubic"}, "continuity must be slope or square, not 'cubic'"),
         (DdimConfig, {"schedule": "linear"}, "schedule must be one of ('scaled_linear', 'cosine'), not 'linear'"),
     ],
 )

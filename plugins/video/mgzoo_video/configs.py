@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import ConditionSpec, LatentSpec, option
+from mgzoo.spec import DataConfig, TaskConfig, option, require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipsConfig:
+class ClipsConfig(DataConfig):
     """Captioned clips and images from a folder or from WebDataset tar shards."""
 
     path: str = option("???", "folder of media or of *.tar shards, or one shard; relative to the working directory or the repository")
@@ -32,9 +32,7 @@ class ClipsConfig:
     license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "frames", "height", "width")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
         if self.fps is not None and self.cut == "spread":
@@ -51,20 +49,11 @@ class ClipsConfig:
         """One-frame 16x16 pictures of the emoji that the repository holds."""
         return cls(path="data/emoji64", frames=1, height=16, width=16, license="mit")
 
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
-
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of every clip it can emit."""
         if not self.buckets:
             return ((self.frames, self.height, self.width),)
         return tuple(_size(bucket) for bucket in self.buckets)
-
-    def gives(self) -> tuple[str, ...]:
-        """Modalities: captions always, and pictures, moving or still."""
-        frames = {size[0] for size in self.sizes()}
-        return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
 
 
 def _size(bucket: str) -> tuple[int, int, int]:
@@ -75,7 +64,7 @@ def _size(bucket: str) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapesConfig:
+class ShapesConfig(DataConfig):
     """Moving shapes with captions, drawn as they are needed."""
 
     frames: int = option(16, "frames of a clip; 1 gives images")
@@ -87,32 +76,18 @@ class ShapesConfig:
     license: str = option("apache-2.0", "licence of the media, held against policy.licenses")
 
     def __post_init__(self):
-        for name, least in (("frames", 1), ("height", 1), ("width", 1), ("clips", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.fps <= 0:
-            raise ValueError(f"fps must be positive, got {self.fps}")
+        require_at_least(self, 1, "frames", "height", "width")
+        require_at_least(self, 2, "clips")
+        require({f"fps must be positive, not {self.fps}": self.fps > 0})
 
     @classmethod
     def tiny(cls):
         """Eight frames of 16x16."""
         return cls(frames=8, height=16, width=16)
 
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
-
-    def sizes(self) -> tuple[tuple[int, int, int], ...]:
-        """(frames, height, width) of every clip."""
-        return ((self.frames, self.height, self.width),)
-
-    def gives(self) -> tuple[str, ...]:
-        """Modalities."""
-        return ("image" if self.frames == 1 else "video", "text")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TextToVideoConfig:
+class TextToVideoConfig(TaskConfig):
     """Text to video and, at one frame, text to image. Defaults are Movie Gen Video's largest size."""
 
     frames: int = option(256, "frames generated unless the request says otherwise")
@@ -122,9 +97,7 @@ class TextToVideoConfig:
     fps_token: bool = option(True, "put FPS-<rate> before the prompt (Movie Gen, section 3)")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "fps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        require({f"{name} must be positive, not {getattr(self, name)}": getattr(self, name) > 0 for name in ("frames", "height", "width", "fps")})
 
     @classmethod
     def tiny(cls, **changes):
@@ -134,23 +107,3 @@ class TextToVideoConfig:
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of what it generates unless told otherwise."""
         return ((self.frames, self.height, self.width),)
-
-    def parts(self) -> tuple[str, ...]:
-        """The kinds of part it needs."""
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
-    def gives(self) -> tuple[str, ...]:
-        """What it can feed to encoders."""
-        return ("text",)
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        """It emits no condition of its own."""
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        """It does not widen the backbone's input."""
-        return 0
-
-    def parameters(self) -> int:
-        """It holds no weights."""
-        return 0

@@ -357,7 +357,7 @@ def test_an_empty_folder_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"frames": 0}, "frames must be at least 1, not 0"),
         ({"fps": -1.0, "cut": "middle"}, "fps must be positive"),
         ({"fps": 8.0}, "fps 8.0 needs cut: middle"),
         ({"buckets": ("16x64",)}, "bucket '16x64' is not FRAMESxHEIGHTxWIDTH, e.g. 16x64x64"),

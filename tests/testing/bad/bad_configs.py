@@ -3,34 +3,34 @@
 from dataclasses import dataclass
 
 from mgzoo.spec import option
-from mgzoo.testing.reference_configs import EqualConfig, LettersConfig, MotionConfig, WavesConfig
+from mgzoo.testing.reference_configs import ReferenceDataConfig, ReferenceFilterConfig, ReferenceSamplerConfig, ReferenceTextEncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SilentField(EqualConfig):
+class SilentField(ReferenceSamplerConfig):
     order: int = 1
 
 
-class KeepsPerhaps(MotionConfig):
+class KeepsPerhaps(ReferenceFilterConfig):
     def keeps(self, score):
         return "perhaps"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Huge(LettersConfig):
+class Huge(ReferenceTextEncoderConfig):
     max_len: int = option(420_000, "longest text in bytes")
 
 
-class Miscounted(LettersConfig):
+class Miscounted(ReferenceTextEncoderConfig):
     def parameters(self):
         return super().parameters() + 1
 
 
-class OneMore(LettersConfig):
+class OneMore(ReferenceTextEncoderConfig):
     def parameters(self):
         return super().parameters() + 5
 
 
-class OtherSizes(WavesConfig):
+class OtherSizes(ReferenceDataConfig):
     def sizes(self):
         return ((8, 16, 8),)

@@ -2,8 +2,8 @@
 
 import numpy
 
-from mgzoo.testing.reference_configs import EqualConfig
+from mgzoo.testing.reference_configs import ReferenceSamplerConfig
 
 
-class HeavyConfig(EqualConfig):
+class HeavyConfig(ReferenceSamplerConfig):
     numbers = numpy.float32

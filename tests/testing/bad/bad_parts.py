@@ -18,13 +18,13 @@ def told(condition, values):
 # every part
 
 
-class Jitters(reference.Letters):
+class Jitters(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
         return told(condition, condition.values + 1e-7 * torch.rand_like(condition.values))
 
 
-class Forgets(reference.Letters):
+class Forgets(reference.ReferenceTextEncoder):
     def __init__(self, config, name="text"):
         super().__init__(config, name)
         self.shift = torch.randn(config.width)  # no parameter and no buffer
@@ -34,13 +34,13 @@ class Forgets(reference.Letters):
         return told(condition, condition.values + self.shift)
 
 
-class OnlyFloat32(reference.Letters):
+class OnlyFloat32(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
         return told(condition, condition.values + torch.ones(1, self.config.width) @ self.out.weight)
 
 
-class Telephones(reference.Straight):
+class Telephones(reference.ReferenceObjective):
     def __init__(self, config):
         super().__init__(config)
         try:
@@ -49,13 +49,13 @@ class Telephones(reference.Straight):
             pass
 
 
-class KeepsADiary(reference.Contrast):
+class KeepsADiary(reference.ReferenceMetric):
     def __call__(self, media):
         Path("diary.txt").write_text("scored again")
         return super().__call__(media)
 
 
-class CarriesASpare(reference.Letters):
+class CarriesASpare(reference.ReferenceTextEncoder):
     def __init__(self, config, name="text"):
         super().__init__(config, name)
         self.spare = nn.Parameter(torch.zeros(5))
@@ -71,13 +71,13 @@ class Contrary(torch.autograd.Function):
         return -gradient
 
 
-class Unlearns(reference.Letters):
+class Unlearns(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
         return told(condition, Contrary.apply(condition.values))
 
 
-class NamesTooFew(reference.Captioned):
+class NamesTooFew(reference.ReferenceTask):
     def trained(self, model):
         return ["backbone"]
 
@@ -85,23 +85,23 @@ class NamesTooFew(reference.Captioned):
 # autoencoders
 
 
-class KeepsThePadding(reference.Blocks):
+class KeepsThePadding(reference.ReferenceVideoAutoencoder):
     def decode(self, latents, like):
         return super().decode(latents, [-(-size // stride) * stride for size, stride in zip(like, self.spec.stride)])
 
 
-class LooksAtOthers(reference.Blocks):
+class LooksAtOthers(reference.ReferenceVideoAutoencoder):
     def encode(self, media):
         latents = super().encode(media)
         return latents + 0.1 * latents.mean(0)
 
 
-class Backwards(reference.Blocks):
+class Backwards(reference.ReferenceVideoAutoencoder):
     def decode(self, latents, like):
         return super().decode(latents, like).flip(2)
 
 
-class CountsTheTile(reference.Blocks):
+class CountsTheTile(reference.ReferenceVideoAutoencoder):
     def posterior(self, media):
         mean, logvar = super().posterior(media)
         return mean * media.shape[2] / 8, logvar
@@ -110,29 +110,29 @@ class CountsTheTile(reference.Blocks):
 # encoders
 
 
-class KnowsItsName(reference.Letters):
+class KnowsItsName(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         return dataclasses.replace(super().forward(inputs), name="text")
 
 
-class SeesPadding(reference.Letters):
+class SeesPadding(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
         return told(condition, condition.values + condition.values.mean(1, keepdim=True))
 
 
-class OnlyCounts(reference.Letters):
+class OnlyCounts(reference.ReferenceTextEncoder):
     def __init__(self, config, name="text"):
         super().__init__(config, name)
         self.table.register_forward_hook(lambda table, given, found: table.weight.mean(0).expand_as(found))
 
 
-class DropsTheEnd(reference.Letters):
+class DropsTheEnd(reference.ReferenceTextEncoder):
     def cut(self, texts):
         return [None] * len(texts)
 
 
-class CriesWolf(reference.Letters):
+class CriesWolf(reference.ReferenceTextEncoder):
     def cut(self, texts):
         return [Cut(read=1, whole=2, unit="bytes", rest=text) for text in texts]
 
@@ -140,18 +140,18 @@ class CriesWolf(reference.Letters):
 # backbones
 
 
-class StacksLists(reference.Mixing):
+class StacksLists(reference.ReferenceBackbone):
     def forward(self, latents, t, conditions=None):
         found = super().forward(latents, t, conditions)
         return torch.stack(found) if isinstance(found, list) and len({x.shape for x in found}) == 1 else found
 
 
-class AveragesTheBatch(reference.Mixing):
+class AveragesTheBatch(reference.ReferenceBackbone):
     def tokens(self, x, told_BD):
         return super().tokens(x + 0.1 * x.mean(0), told_BD)
 
 
-class TellsAllTheFirst(reference.Mixing):
+class TellsAllTheFirst(reference.ReferenceBackbone):
     def forward(self, latents, t, conditions=None):
         if not isinstance(latents, list):
             return super().forward(latents, t, conditions)
@@ -159,13 +159,13 @@ class TellsAllTheFirst(reference.Mixing):
         return [super(TellsAllTheFirst, self).forward(x[None], t[i : i + 1], first)[0] for i, x in enumerate(latents)]
 
 
-class Deaf(reference.Mixing):
+class Deaf(reference.ReferenceBackbone):
     def __init__(self, config, **wires):
         super().__init__(config, **wires)
         self.told["style"].register_forward_hook(lambda module, given, found: 1e-6 * found)
 
 
-class CountsPadding(reference.Mixing):
+class CountsPadding(reference.ReferenceBackbone):
     def __init__(self, config, **wires):
         super().__init__(config, **wires)
         self.told["text"].register_forward_pre_hook(self.everything)
@@ -178,7 +178,7 @@ class CountsPadding(reference.Mixing):
         return dataclasses.replace(condition, mask=condition.mask.any(1, keepdim=True).expand_as(condition.mask)), batch
 
 
-class HearsFeeds(reference.Mixing):
+class HearsFeeds(reference.ReferenceBackbone):
     def __init__(self, config, **wires):
         super().__init__(config, **wires)
         with torch.no_grad():
@@ -188,13 +188,13 @@ class HearsFeeds(reference.Mixing):
 # objectives
 
 
-class Doubles(reference.Straight):
+class Doubles(reference.ReferenceObjective):
     def pair(self, latents, generator, t=None):
         noisy, t, target = super().pair(latents, generator, t)
         return noisy, t, [x.double() for x in target] if isinstance(target, list) else target.double()
 
 
-class NeverClean(reference.Straight):
+class NeverClean(reference.ReferenceObjective):
     def pair(self, latents, generator, t=None):
         noisy, t, velocity = super().pair(latents, generator, t)
         clean, left = list(latents), []
@@ -205,12 +205,12 @@ class NeverClean(reference.Straight):
         return (noisy, t, velocity) if isinstance(latents, list) else (torch.stack(noisy), t, torch.stack(velocity))
 
 
-class LeavesOneOut(reference.Straight):
+class LeavesOneOut(reference.ReferenceObjective):
     def loss(self, prediction, target, t):
         return super().loss(prediction[:-1], target[:-1], t)
 
 
-class PointsAway(reference.Straight):
+class PointsAway(reference.ReferenceObjective):
     def pair(self, latents, generator, t=None):
         noisy, t, velocity = super().pair(latents, generator, t)
         return noisy, t, [-v for v in velocity] if isinstance(latents, list) else -velocity
@@ -219,17 +219,17 @@ class PointsAway(reference.Straight):
 # samplers
 
 
-class CountsFromZero(reference.Equal):
+class CountsFromZero(reference.ReferenceSampler):
     def sample(self, denoise, shape, generator, *, on_step=None, **given):
         return super().sample(denoise, shape, generator, on_step=on_step and (lambda step, steps: on_step(step - 1, steps)), **given)
 
 
-class Overdoes(reference.Equal):
+class Overdoes(reference.ReferenceSampler):
     def velocity(self, denoise, x, t, conditions):
         return super().velocity(denoise, x, t, conditions) * (1.2 if conditions else 1)
 
 
-class StopsShort(reference.Equal):
+class StopsShort(reference.ReferenceSampler):
     def velocity(self, denoise, x, t, conditions):
         return super().velocity(denoise, x, t, conditions) * (t < 1 - 1 / self.config.steps)
 
@@ -237,24 +237,24 @@ class StopsShort(reference.Equal):
 # tasks
 
 
-class HoldsOn(reference.Captioned):
+class HoldsOn(reference.ReferenceTask):
     def loss(self, model, example, generator):
         loss = super().loss(model, example, generator)
         return dataclasses.replace(loss, terms={"loss": loss.total})
 
 
-class FeedsInSecret(reference.Captioned):
+class FeedsInSecret(reference.ReferenceTask):
     def prepare(self, model, clips):
         example = super().prepare(model, clips)
         return dataclasses.replace(example, feeds=torch.zeros_like(example.latents))
 
 
-class ValidatesNothing(reference.Captioned):
+class ValidatesNothing(reference.ReferenceTask):
     def validate(self, model, example, generator):
         return {"error": super().validate(model, example, generator)["loss"]}
 
 
-class AnswersInFloats(reference.Captioned):
+class AnswersInFloats(reference.ReferenceTask):
     def generate(self, model, *, prompt, seed=0, on_step=None):
         media = super().generate(model, prompt=prompt, seed=seed, on_step=on_step)
         return dataclasses.replace(media, video=media.video.float())
@@ -263,17 +263,17 @@ class AnswersInFloats(reference.Captioned):
 # data
 
 
-class PeeksAtHeldOut(reference.Waves):
+class PeeksAtHeldOut(reference.ReferenceData):
     def held_out(self):
         return [self.clip(i) for i in range(3)]
 
 
-class StartsAnew(reference.Waves):
+class StartsAnew(reference.ReferenceData):
     def load_state_dict(self, state):
         self.taken = 0
 
 
-class GivesAllToAll(reference.Waves):
+class GivesAllToAll(reference.ReferenceData):
     def batches(self, size):
         while True:
             first = self.taken * size
@@ -284,17 +284,17 @@ class GivesAllToAll(reference.Waves):
 # filters and metrics
 
 
-class ScoresNothing(reference.Motion):
+class ScoresNothing(reference.ReferenceFilter):
     def __call__(self, clips):
         return super().__call__(clips) or [0.0]
 
 
-class GradesOnACurve(reference.Contrast):
+class GradesOnACurve(reference.ReferenceMetric):
     def __call__(self, media):
         scores = super().__call__(media)
         return [score - sum(scores) / len(scores) for score in scores]
 
 
-class LikesEverything(reference.Motion):
+class LikesEverything(reference.ReferenceFilter):
     def score(self, video):
         return 1.0

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from mgzoo.spec import LatentSpec, option
-from mgzoo.testing.reference_configs import ColoursConfig, MixingConfig
-from mgzoo.testing.subject import LATENTS
+from mgzoo.testing.component_under_test import LATENTS
+from mgzoo.testing.reference_configs import ReferenceBackboneConfig, ReferenceImageEncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundMixing(MixingConfig):
+class SoundMixing(ReferenceBackboneConfig):
     patch: tuple[int, ...] = option((1,), "latents per token: always one")
 
 
@@ -27,7 +27,7 @@ class SoundBlocksConfig:
         return None
 
 
-class ClipColours(ColoursConfig):
+class ClipColours(ReferenceImageEncoderConfig):
     @classmethod
     def tiny(cls):
         return cls(video=True)

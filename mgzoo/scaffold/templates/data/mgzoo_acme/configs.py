@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import option
+from mgzoo.spec import DataConfig, option, require, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class StripesConfig:
+class StripesConfig(DataConfig):
     """Moving stripes: a colour, a direction and a speed each."""
 
     frames: int = option(16, "frames of a clip; 1 gives images")
@@ -19,25 +19,11 @@ class StripesConfig:
     license: str = option("mit", "licence of the media, lower case, held against policy.licenses")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.clips < 8 or self.fps <= 0:
-            raise ValueError(f"clips must be at least 8 and fps positive, not {self.clips} and {self.fps}")
+        require_at_least(self, 1, "frames", "height", "width")
+        require_at_least(self, 8, "clips")
+        require({f"fps must be positive, not {self.fps}": self.fps > 0})
 
     @classmethod
     def tiny(cls):
         """Eight frames of 16x16."""
         return cls(frames=8, height=16, width=16, clips=64)
-
-    def parameters(self) -> int:
-        """Data has no weights."""
-        return 0
-
-    def sizes(self) -> tuple[tuple[int, int, int], ...]:
-        """(frames, height, width) of every clip."""
-        return ((self.frames, self.height, self.width),)
-
-    def gives(self) -> tuple[str, ...]:
-        """Modalities."""
-        return ("image" if self.frames == 1 else "video", "text")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import ConditionSpec, LatentSpec, option
+from mgzoo.spec import TaskConfig, option, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoomerangConfig:
+class BoomerangConfig(TaskConfig):
     """Text to a clip that plays forwards, then backwards."""
 
     frames: int = option(16, "frames generated, before they are played backwards too; 1 makes an image")
@@ -17,9 +17,7 @@ class BoomerangConfig:
     fps: float = option(8.0, "frames per second, written to the file")
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "fps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        require({f"{name} must be positive, not {getattr(self, name)}": getattr(self, name) > 0 for name in ("frames", "height", "width", "fps")})
 
     @classmethod
     def tiny(cls):
@@ -29,23 +27,3 @@ class BoomerangConfig:
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of what the model makes, held against strides and patches."""
         return ((self.frames, self.height, self.width),)
-
-    def parts(self) -> tuple[str, ...]:
-        """The kinds of part it needs."""
-        return ("autoencoder", "encoder", "backbone", "objective", "sampler")
-
-    def gives(self) -> tuple[str, ...]:
-        """What it can feed to encoders."""
-        return ("text",)
-
-    def conditions(self) -> tuple[ConditionSpec, ...]:
-        """Conditions that it makes itself: none."""
-        return ()
-
-    def feeds(self, latent: LatentSpec) -> int:
-        """Extra input channels of the backbone: none."""
-        return 0
-
-    def parameters(self) -> int:
-        """It holds no weights."""
-        return 0

@@ -1,0 +1,57 @@
+"""``train.debug``: what crosses a part's border is looked at, so that the first part to go wrong is named.
+
+B batch, C channels, D condition width; latents (B, C, *axes) or a list of (C, *axes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mgzoo.parts import Condition, Example
+from mgzoo.spec import MgzooError
+
+REMEDY = "look at the part that is named and at the batch of this step; lower train.lr if it happens after a while"
+
+
+def add_hooks(model: nn.Module) -> list:
+    """Hooks on every part's forward; keep the handles and `remove` them when done."""
+    return [
+        part.register_forward_hook(lambda module, given, result, name=name: check_output(name, given, result))
+        for name in model.part_names()
+        if isinstance(part := model.part(name), nn.Module)
+    ]
+
+
+def check_output(name: str, given: tuple, result) -> None:
+    """Raise MgzooError unless what part `name` made of `given` is finite; assert that it has the shape its kind promises."""
+    for tensor in tensors(result):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise MgzooError(f"{name} gave values that are not finite (shape {tuple(tensor.shape)})", remedy=REMEDY)
+    if isinstance(result, Condition):
+        rows = result.mask.shape
+        assert result.values.shape[: len(rows)] == rows, f"{name}: values {tuple(result.values.shape)} and mask {tuple(rows)} do not agree"
+    if name == "backbone" and isinstance(result, Tensor):
+        assert result.shape[2:] == given[0].shape[2:], f"{name}: latents {tuple(given[0].shape)} came back as {tuple(result.shape)}"
+
+
+def check_example(example: Example) -> None:
+    """Raise MgzooError unless a prepared batch is finite."""
+    for tensor in tensors([example.latents, *example.conditions.values(), example.feeds]):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise MgzooError(f"the prepared batch holds values that are not finite (shape {tuple(tensor.shape)})", remedy=REMEDY)
+
+
+def tensors(value) -> Iterator[Tensor]:
+    """Every tensor in what a part takes or gives."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Condition):
+        yield value.values
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from tensors(one)

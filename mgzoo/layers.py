@@ -16,6 +16,7 @@ from typing import Any
 
 from mgzoo.discovery import current_id
 from mgzoo.errors import suggest
+from mgzoo.schema import RENAMED
 from mgzoo.spec import Origin, Problem
 
 COMMAND_LINE = Origin(source="command line")
@@ -334,8 +335,9 @@ class References:
             problem(f"{text!r} asks for more than a key of this recipe",
                     "write ${key} with a dotted key, or the value itself; environment variables and functions are no part of a recipe")
             return
-        for wanted in PLAIN.findall(text):
-            targets[wanted] = target = find(self.root, wanted)
+        for name in PLAIN.findall(text):
+            wanted = RENAMED.get(name, name)
+            targets[name] = target = find(self.root, wanted)
             if wanted in (*chain, key):
                 problem(f"the reference goes round in a circle: {' -> '.join((*chain, key, wanted))}", "write the value once")
                 return

@@ -19,8 +19,9 @@ from mgzoo.errors import suggest
 from mgzoo.hub.manifest import MAX_RECIPE_BYTES
 from mgzoo.layers import COMMAND_LINE, Node, assign, dump, find, merge, node_of, parse
 from mgzoo.overrides import parse_value
+from mgzoo.renamed_keys import current_written, first_names
 from mgzoo.resolve import STAGE_KEY, Part, Setting, resolve
-from mgzoo.schema import Policy, Stage, Train, Zero
+from mgzoo.schema import RENAMED, Policy, Stage, Train, Zero
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 SUFFIXES = (".yaml", ".yml")
@@ -83,10 +84,10 @@ class Recipe:
         return dump(self.tree)
 
     def digest(self) -> str:
-        """blake3 hex digest of the tree as canonical JSON."""
+        """blake3 hex digest of the tree as canonical JSON, with renamed keys under their first names: locks outlive a renaming."""
         from blake3 import blake3
 
-        return blake3(json.dumps(self.tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+        return blake3(json.dumps(first_names(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
 def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -125,6 +126,7 @@ def _position(problem: Problem) -> tuple:
 
 
 def _resolved(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
+    written = current_written(written)
     values, problems = resolve(written)
     return Recipe(source=source, written=written, **values), problems
 
@@ -216,7 +218,7 @@ def read(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> N
             problems.append(Problem(what=f"the defaults go round in a circle: {circle}", remedy="take one of them out", **where))
         else:
             base = merge(base, read(below, problems, (*chain, path.resolve())))
-    return merge(base, root)
+    return merge(base, current_written(root))
 
 
 def override(written: Node, text: str, problems: list[Problem]) -> Node:
@@ -231,7 +233,7 @@ def override(written: Node, text: str, problems: list[Problem]) -> Node:
     node = parse_value(value, unread)
     problems += [replace(problem, key=f"{key}.{problem.key}".rstrip(".")) for problem in unread]
     try:
-        return Node(assign(written, key.split("."), node).value, written.origin)
+        return current_written(Node(assign(written, RENAMED.get(key, key).split("."), node).value, written.origin))
     except IndexError:
         problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=key, origin=COMMAND_LINE, kind="override"))
         return written
@@ -271,6 +273,7 @@ def copy(name: str, dest: str | Path) -> Path:
 
 def explain(recipe: Recipe, key: str) -> str:
     """Value, origin and what it overrode, of a key or of every key below it."""
+    key = RENAMED.get(key, key)
     keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
     if not keys:
         near = suggest(key, recipe.origins)

@@ -136,7 +136,7 @@ def main() -> None:
     pairs = Pairs(PairsConfig(frames=16, stills=options.stills))
     clips = chosen(pairs, options.items)
     found = [edit_judge.answers(pairs, clip) for clip in clips]
-    report: dict = {"models": options.models, "items": options.items, "steps": options.steps, "iou": edits.IOU,
+    report: dict = {"models": options.models, "items": options.items, "steps": options.steps, "iou": edit_judge.IOU,
                     "guessed_right": {split: _share([guess_task(c.caption) == c.extra["task"] for c in clips if c.extra["split"] == split]) for split in SPLITS}}
     rows, made = [], {}
 

@@ -44,7 +44,7 @@ class Plain:
             for master, p in zip(self.masters, self.weights, strict=True):
                 master.grad = None if p.grad is None else p.grad.float()
                 p.grad = None
-        nn.utils.clip_grad_norm_(self.masters, self.train.clip)
+        nn.utils.clip_grad_norm_(self.masters, self.train.max_grad_norm)
         self.adam.step()
         self.adam.zero_grad()
         with torch.no_grad():

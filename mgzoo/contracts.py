@@ -256,9 +256,9 @@ class _Check:
         return set(said)
 
     def batches(self) -> None:
-        batch, micro = self.recipe.train.batch, self.recipe.train.micro
+        batch, micro = self.recipe.train.batch, self.recipe.train.micro_batch
         if micro and batch % micro:
-            self.problem(f"micro-batches of {micro} do not divide a batch of {batch}", "choose a divisor of train.batch", "train.micro", "batch")
+            self.problem(f"micro-batches of {micro} do not divide a batch of {batch}", "choose a divisor of train.batch", "train.micro_batch", "batch")
 
     def licenses(self) -> None:
         data = self.recipe.data

@@ -159,7 +159,7 @@ def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
         ),
         stages=tuple(stages),
         weights=tuple(figures for name, part in recipe.parts.items() if (figures := _weights_of(name, part))),
-        keep=recipe.train.keep,
+        keep=recipe.train.keep_checkpoints,
         checkpoint=None if None in trained else max(trained) * (_width(recipe.train) + MOMENTS_BYTES + ema),
         artifact=_sum(None if n is None else n * (2 if n >= BF16_FROM else 4) for name, n in learn.items() if name in ever),
         notes=_notes(stages, gpus),
@@ -225,7 +225,7 @@ def _notes(stages: Sequence[StageFigures], gpus: int) -> tuple[str, ...]:
     uneven = [f"{s.name} ({s.batch:,})" for s in stages if s.batch % (s.micro * gpus)]
     if not uneven:
         return ()
-    return (f"train.batch must be a multiple of {gpus:,} ranks x train.micro; it is not in {', '.join(uneven)}",)
+    return (f"train.batch must be a multiple of {gpus:,} ranks x train.micro_batch; it is not in {', '.join(uneven)}",)
 
 
 def _parameters(part, wires) -> int | None:
@@ -256,7 +256,7 @@ def _adapter(part, count: int | None) -> int | None:
 
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
     train, wires = _settled(recipe.train, device), contract_of(recipe)
-    micro = train.micro or max(1, train.batch // gpus)
+    micro = train.micro_batch or max(1, train.batch // gpus)
     sizes = tuple(recipe.data.config.sizes()) if recipe.data else ()
     size = max(sizes, key=math.prod, default=None)
     trained = _trained(recipe, counts)
@@ -297,7 +297,7 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], lear
         step_flops=None if per_sample is None else per_sample * train.batch,
         activations=full,
         activations_checkpointed=checkpointed,
-        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0, bucket=recipe.zero.bucket, device=device) if known else (),
+        memory=memory(trained_parameters, frozen_parameters, gpus, train, held or 0, bucket=recipe.zero.reduce_bucket_size, device=device) if known else (),
     )
 
 

@@ -46,15 +46,15 @@ def job(out, *, resume=False, interrupt=None, dropout=0.0, stage=1, **plan):
     return run, model
 
 
-def plain_loop(*, steps=20, micro=8, **train):
+def plain_loop(*, steps=20, micro_batch=8, **train):
     """The same training, without dropout, as a page of plain PyTorch: (losses, gradient norms, averaged adapter)."""
     span, model = toy.spans(steps=steps, **train)[0], adapted().eval()
     model.encoders.requires_grad_(False)
     learns = {key: p for key, p in model.backbone.named_parameters() if p.requires_grad}
     adam = torch.optim.AdamW(learns.values(), betas=span.train.betas, weight_decay=span.train.weight_decay)
     average = {key: p.detach().clone() for key, p in learns.items()}
-    stream, losses, norms = toy.Points(0, 1).batches(micro), [], []
-    turns = span.train.batch // micro
+    stream, losses, norms = toy.Points(0, 1).batches(micro_batch), [], []
+    turns = span.train.batch // micro_batch
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = learning_rate(span, step)
@@ -64,7 +64,7 @@ def plain_loop(*, steps=20, micro=8, **train):
             loss = model.task.loss(model, model.task.prepare(model, next(stream)), generator).total / turns
             loss.backward()
             total += loss.item()
-        norms.append(float(nn.utils.clip_grad_norm_(learns.values(), span.train.clip)))
+        norms.append(float(nn.utils.clip_grad_norm_(learns.values(), span.train.max_grad_norm)))
         losses.append(total)
         adam.step()
         adam.zero_grad()

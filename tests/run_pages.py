@@ -15,7 +15,7 @@ from pathlib import Path
 import mgzoo
 from mgzoo.cli import run
 
-SMALL = ["stages=[]", "train.steps=2", "train.batch=2", "train.micro=null", "train.validate_every=0", "train.save_every=0",
+SMALL = ["stages=[]", "train.steps=2", "train.batch=2", "train.micro_batch=null", "train.validate_every=0", "train.save_every=0",
          "train.validation_samples=2", "train.validation_batch=2", "train.warmup=1", "train.log_every=1"]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 
 WORKER = Path(__file__).with_name("adapter_training.py")
 KILL_AT = random.randrange(5, 19)
-EXACT = {"micro": 4}  # fp32, two micro-batches a step in all
+EXACT = {"micro_batch": 4}  # fp32, two micro-batches a step in all
 LIVE = {"precision": "bf16", "save_every": 4, "validate_every": 8, "dropout": 0.25}
 
 
@@ -77,7 +77,7 @@ def toy():
 
 @pytest.fixture(scope="module")
 def plain(toy):
-    return toy.plain_loop(micro=4)
+    return toy.plain_loop(micro_batch=4)
 
 
 def told(folder: Path) -> list[dict]:
@@ -102,7 +102,7 @@ def test_an_adapter_under_zero_on_two_ranks_is_a_plain_loop(runs, plain, stage):
 
 
 def test_two_micro_batches_in_one_are_not_the_same_loop(plain, toy):
-    assert abs(toy.plain_loop(micro=8)[0][-1] - plain[0][-1]) > 1e-3
+    assert abs(toy.plain_loop(micro_batch=8)[0][-1] - plain[0][-1]) > 1e-3
 
 
 def test_killed_and_resumed_is_not_killed_bit_for_bit(runs):

@@ -27,7 +27,7 @@ parts:
   sampler: {use: samplers.euler.v1, config: {steps: 2, guidance: 2.0}}
   task: {use: video.text_to_video.v1, config: {frames: 8, height: 32, width: 32, fps: 8.0}}
 data: {use: video.clips.v1, config: {path: clips, frames: 8, height: 32, width: 32, license: mit}}
-train: {batch: 4, micro: 4, lr: 1.0e-3, steps: 2}
+train: {batch: 4, micro_batch: 4, lr: 1.0e-3, steps: 2}
 stages:
   - {name: a, steps: 5, set: {data.config.frames: 1, train.lr: 1.0e-3}}
 policy: {licenses: [mit, apache-2.0]}

@@ -127,7 +127,7 @@ def test_a_batch_that_ranks_cannot_share_is_noted():
     batches = [recipe.at_stage(i).train.batch for i in range(len(recipe.stages))]
     assert plan(recipe, gpus=1).notes == ()
     (note,) = plan(recipe, gpus=7 * max(batches)).notes
-    assert note.startswith(f"train.batch must be a multiple of {7 * max(batches):,} ranks x train.micro; it is not in ")
+    assert note.startswith(f"train.batch must be a multiple of {7 * max(batches):,} ranks x train.micro_batch; it is not in ")
     assert all(stage.name in note for stage in recipe.stages)
 
 

@@ -155,11 +155,11 @@ def test_a_stage_that_reaches_beyond_a_list_is_a_problem():
 
 
 def test_numbers_that_are_not_finite_and_seeds_out_of_range_are_problems():
-    wrong = ["train.lr=.nan", "train.clip=.inf", "parts.sampler.config.guidance=nan", "train.weight_decay=1e999", "seed=-1"]
+    wrong = ["train.lr=.nan", "train.max_grad_norm=.inf", "parts.sampler.config.guidance=nan", "train.weight_decay=1e999", "seed=-1"]
     assert [line.split("\n")[0] for line in problems_of(WHOLE, wrong)] == [
         "command line: train.lr: nan is not finite",
         "command line: train.weight_decay: inf is not finite",
-        "command line: train.clip: inf is not finite",
+        "command line: train.max_grad_norm: inf is not finite",
         "command line: parts.sampler.config.guidance: 'nan' is not finite",
         "command line: seed: -1 is out of range",
     ]
@@ -168,12 +168,12 @@ def test_numbers_that_are_not_finite_and_seeds_out_of_range_are_problems():
 
 
 def test_all_that_is_wrong_with_a_map_of_the_schema_is_said_at_once():
-    wrong = ["train.steps=0", "train.batch=-3", "train.warmup=-1", "zero.bucket=0", "zero.offload_parameters=true", "zero.stage=2"]
+    wrong = ["train.steps=0", "train.batch=-3", "train.warmup=-1", "zero.reduce_bucket_size=0", "zero.offload_parameters=true", "zero.stage=2"]
     assert [line.split("\n")[0] for line in problems_of(WHOLE, wrong)] == [
         "command line: train: steps must be at least 1, not 0",
         "command line: train: batch must be at least 1, not -3",
         "command line: train: warmup must not be negative, not -1",
-        "command line: zero: bucket must be at least 1, not 0",
+        "command line: zero: reduce_bucket_size must be at least 1, not 0",
         "command line: zero: offload_parameters needs stage 3, not 2",
     ]
 
@@ -301,7 +301,7 @@ def test_a_config_field_of_its_own_called_size_is_a_size(monkeypatch):
 
 def test_references_take_values_of_any_key_defaults_included():
     recipe = compose(WHOLE, ["train.warmup=${train.steps}", "description=${seed} of ${train.batch}", "parts.backbone.config.ffn=${parts.backbone.config.width}",
-                             "train.betas=[0.5, '${train.final_lr}']", "data.config.held_out=[a, '${data.config.path}.txt']"])
+                             "train.betas=[0.5, '${train.min_lr_ratio}']", "data.config.held_out=[a, '${data.config.path}.txt']"])
     assert recipe.train.warmup == 10 and recipe.description == "0 of 8" and recipe.train.betas == (0.5, 0.05)
     assert recipe.parts["backbone"].config.ffn == 128 and recipe.data.config.held_out == ("a", "clips.txt")
     assert recipe.origins["train.warmup"][-1].raw == "${train.steps}"

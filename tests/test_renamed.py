@@ -11,6 +11,9 @@ import pytest
 from mgzoo import compose, scaffold
 from mgzoo.discovery import load_plugins
 from mgzoo.distributions import entry_points
+from mgzoo.recipe.lock import lock_recipe, recipe_changes
+from mgzoo.recipe.recipe import explain
+from mgzoo.recipe.renamed_keys import first_names
 from mgzoo.spec import MgzooError
 
 RECIPE = """\
@@ -120,6 +123,58 @@ def test_of_an_old_and_a_new_name_the_later_layer_counts(tmp_path, written, over
     sampler = f"{{use: samplers.linear_quadratic.v1, config: {{steps: 4, {written}: 100, scales: {{text: 3}}}}}}"
     _, config = settings(tmp_path, sampler, f"parts.sampler.config.{override}=200", "parts.sampler.config.guidance_scales.text=5")
     assert config.linear_steps == 200 and config.guidance_scales == {"text": 5.0}
+
+
+OLD = """
+train: {batch: 8, micro: 4, final_lr: 0.2, clip: 3.0, keep: 5, schedule: cosine, weight_decay: "${train.final_lr}"}
+zero: {bucket: 1000}
+stages: [{name: one, steps: 2, set: {train.clip: 2.0}}, {name: two, steps: 2, set: {train.max_grad_norm: 1.5}}]
+"""
+NEW = OLD
+for name, now in {"micro:": "micro_batch:", "final_lr": "min_lr_ratio", "clip:": "max_grad_norm:", "keep:": "keep_checkpoints:", "bucket:": "reduce_bucket_size:"}.items():
+    NEW = NEW.replace(name, now)
+
+
+def sections(tmp_path: Path, text: str, *overrides: str):
+    tiny = RECIPE.replace("ren.mixer.v1", "backbones.llama3.v1").replace("samplers.euler.v1, config: {steps: 2}", "samplers.linear_quadratic.v1, config: {steps: 4, emulates: 100}")
+    (tmp_path / "sections.yaml").write_text(tiny + text)
+    return compose(tmp_path / "sections.yaml", list(overrides))
+
+
+def test_old_keys_of_training_are_the_new_ones(tmp_path):
+    old, new = sections(tmp_path, OLD), sections(tmp_path, NEW)
+    train = old.train
+    assert (train.micro_batch, train.min_lr_ratio, train.max_grad_norm, train.keep_checkpoints, train.weight_decay, old.zero.reduce_bucket_size) == (4, 0.2, 3.0, 5, 0.2, 1000)
+    assert [old.at_stage(i).train.max_grad_norm for i in (0, 1)] == [2.0, 1.5]
+    assert old.tree == new.tree and old.digest() == new.digest() and old.to_yaml() == new.to_yaml()
+    assert explain(old, "train.clip") == explain(old, "train.max_grad_norm") and explain(old, "train.clip").startswith("train.max_grad_norm = 3.0\n")
+    with pytest.raises(MgzooError, match="sections.yaml:11: train.micro_batch: micro-batches of 3 do not divide"):
+        sections(tmp_path, OLD.replace("micro: 4", "micro: 3"))
+
+
+@pytest.mark.parametrize("overrides, norm", [(["train.clip=9"], 9), (["train.max_grad_norm=9", "train.clip=8"], 8), (["train.clip=9", "train.max_grad_norm=8", "train={clip: 7}"], 7)])
+@pytest.mark.parametrize("text", [OLD, NEW], ids=["old", "new"])
+def test_of_two_names_of_a_training_key_the_later_layer_counts(tmp_path, text, overrides, norm):
+    assert sections(tmp_path, text, *overrides).train.max_grad_norm == norm
+
+
+def test_a_lock_and_a_run_of_before_hold_when_a_key_is_renamed(tmp_path):
+    recipe = sections(tmp_path, NEW)
+    before = first_names(recipe)
+    assert before["train"]["clip"] == 3.0 and "max_grad_norm" not in before["train"] and before["stages"][1]["set"] == {"train.clip": 1.5}
+    assert before["parts"]["sampler"]["config"]["emulates"] == 100
+    now = lock_recipe(recipe)
+    assert recipe_changes(recipe, now, now, before) == []
+    before["train"]["clip"] = 4.0
+    assert [change.what.partition("    ")[0] for change in recipe_changes(recipe, now, now, before)] == ["train.max_grad_norm 4.0 -> 3.0"]
+
+
+@pytest.mark.parametrize("name", ["audio", "edit", "tae-emoji"])
+def test_the_locks_of_shipped_models_still_hold(name):
+    """Their recipes say train.clip and zero.bucket."""
+    (locked,) = (Path(__file__).parents[1] / "registry" / name).glob("*/recipe.lock.json")
+    assert "clip: " in (locked.parent / "recipe.yaml").read_text()
+    assert compose(locked.parent / "recipe.yaml").digest() == json.loads(locked.read_text())["recipe"]
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ IDLE = {
     "train.validate_every=5": ("data.config.held_out=[]", "train.validate_every", "validation was asked for, and the data holds nothing out"),
     "train.plateau=2": ("train.validate_every=0", "train.plateau", "a plateau is one of held-out measures, and there is no validation"),
     "train.ema.every=4": ("train.ema.decay=0", "train.ema.every", "with train.ema.decay 0 there is no average"),
-    "train.final_lr=0.2": ("train.schedule=constant", "train.final_lr", "a constant schedule has no end that it falls to"),
+    "train.min_lr_ratio=0.2": ("train.schedule=constant", "train.min_lr_ratio", "a constant schedule has no end that it falls to"),
     "train.steps=7": ("seed=1", "train.steps", "the stages have steps of their own"),
     "zero.persistence_threshold=9": ("zero.stage=2", "zero.persistence_threshold", "only ZeRO stage 3 cuts weights up"),
 }
-ACTIVE = {"train.ema.every=4": "train.ema.decay=0.9", "train.final_lr=0.2": "train.schedule=cosine", "train.steps=7": "stages=[]", "zero.persistence_threshold=9": "zero.stage=3",
+ACTIVE = {"train.ema.every=4": "train.ema.decay=0.9", "train.min_lr_ratio=0.2": "train.schedule=cosine", "train.steps=7": "stages=[]", "zero.persistence_threshold=9": "zero.stage=3",
           "train.plateau=2": "train.validate_every=9", "train.validate_every=5": "seed=1"}  # fmt: skip
 
 

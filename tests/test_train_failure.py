@@ -51,7 +51,7 @@ class Bad(toy.Points):
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_bad_clip_in_the_middle_of_a_run_costs_no_step(tmp_path, stage):
     """In the second micro-batch of a step: resumed with the clip mended, the run ends with the bits of one that never met it."""
-    plan = {"steps": 8, "micro": 4, "stage": stage, "every": 2}
+    plan = {"steps": 8, "micro_batch": 4, "stage": stage, "every": 2}
     with pytest.raises(MgzooError) as caught:
         toy.job(tmp_path / "run", stream=Bad, **plan)
     assert str(caught.value) == "clips/36.mp4: clip 36 cannot be decoded\n    -> mend it; step-000004 is saved: --resume goes on from there"
@@ -64,9 +64,9 @@ def test_a_bad_clip_in_the_middle_of_a_run_costs_no_step(tmp_path, stage):
 
 def test_what_is_saved_already_is_named_and_not_saved_again(tmp_path):
     with pytest.raises(MgzooError, match="step-000004 is saved: --resume goes on from there"):
-        toy.job(tmp_path / "run", stream=Bad, steps=8, micro=4, save_every=4)
+        toy.job(tmp_path / "run", stream=Bad, steps=8, micro_batch=4, save_every=4)
     with pytest.raises(MgzooError, match="step-000004 is saved: --resume goes on from there"):
-        toy.job(tmp_path / "run", stream=Bad, steps=8, micro=4, save_every=4, resume=True)
+        toy.job(tmp_path / "run", stream=Bad, steps=8, micro_batch=4, save_every=4, resume=True)
     assert saved(tmp_path / "run") == ["latest", "step-000004"]
 
 
@@ -106,7 +106,7 @@ def test_an_error_of_the_task_and_of_validation_saves_too(tmp_path, capsys):
         model = toy.Model(dropout=0.1)
         if more.pop("fails", False):
             model.task = Fails()
-        return toy.job(tmp_path / name, model=model, steps=6, micro=4, **more)
+        return toy.job(tmp_path / name, model=model, steps=6, micro_batch=4, **more)
 
     with pytest.raises(RuntimeError, match="out of something"):
         job("run", fails=True)
@@ -173,7 +173,7 @@ def test_where_one_rank_cannot_go_on_both_save_and_go_on_later(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    common = {"steps": 6, "micro": 2, "dropout": 0.0}
+    common = {"steps": 6, "micro_batch": 2, "dropout": 0.0}
 
     def both(**jobs):
         (tmp_path / "plan.json").write_text(json.dumps(jobs))

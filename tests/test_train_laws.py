@@ -20,7 +20,7 @@ from mgzoo.train import metrics_log
 
 WORKER = Path(__file__).with_name("toy_training.py")
 KILL_AT, TERM_AT = random.randrange(9, 39), random.randrange(5, 19)
-EXACT = {"dropout": 0.0, "micro": 4, "save_every": 10}  # fp32, two micro-batches a step in all
+EXACT = {"dropout": 0.0, "micro_batch": 4, "save_every": 10}  # fp32, two micro-batches a step in all
 LIVE = {"precision": "bf16", "save_every": 4, "validate_every": 8}  # bf16 with dropout
 
 
@@ -59,9 +59,9 @@ def runs(tmp_path_factory) -> Path:
     first = worker(
         root / "one",
         **zeros,
-        whole={**LIVE, "micro": 4},
+        whole={**LIVE, "micro_batch": 4},
         whole3={**LIVE, "stage": 3},
-        killed={**LIVE, "micro": 4, "interrupt": {KILL_AT: "SIGKILL"}},
+        killed={**LIVE, "micro_batch": 4, "interrupt": {KILL_AT: "SIGKILL"}},
     )
     assert first == -signal.SIGKILL, (root / "one/rank0.log").read_text()
     assert worker(root / "two", ranks=2, **zeros) == 0, (root / "two/rank0.log").read_text() + (root / "two/rank1.log").read_text()
@@ -70,7 +70,7 @@ def runs(tmp_path_factory) -> Path:
     back_to(Path(shutil.copytree(root / "two/zero1", root / "one/on1to2")), 10)
     second = worker(
         root / "one",
-        killed={**LIVE, "micro": 4, "resume": True},
+        killed={**LIVE, "micro_batch": 4, "resume": True},
         on1={**EXACT, "stage": 1, "resume": True},
         on2={**EXACT, "stage": 2, "resume": True},
         on3={**EXACT, "stage": 3, "resume": True},
@@ -100,7 +100,7 @@ def weights(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def plain(toy):
-    return toy.plain_loop(micro=4)
+    return toy.plain_loop(micro_batch=4)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -121,7 +121,7 @@ def test_zero_is_a_plain_loop(runs, plain, ranks, stage):
 
 
 def test_another_seed_is_not_the_same_loop(plain, toy):
-    assert abs(toy.plain_loop(micro=8)[0][-1] - plain[0][-1]) > 1e-3
+    assert abs(toy.plain_loop(micro_batch=8)[0][-1] - plain[0][-1]) > 1e-3
 
 
 @pytest.mark.parametrize(

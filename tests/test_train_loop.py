@@ -62,7 +62,7 @@ def test_it_learns(tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_accumulated_micro_batches_are_one_big_batch(tmp_path, stage, precision):
     for micro in (2, 8):
-        toy.job(tmp_path / str(micro), micro=micro, steps=6, dropout=0.0, task={"still": True}, stage=stage, precision=precision)
+        toy.job(tmp_path / str(micro), micro_batch=micro, steps=6, dropout=0.0, task={"still": True}, stage=stage, precision=precision)
     near = {"fp32": 1e-6, "bf16": 4e-3}[precision]  # bf16: the gradient of a whole batch is rounded once, to 8 bits
     for what in ("loss", "grad_norm"):
         assert told(tmp_path / "2", what) == pytest.approx(told(tmp_path / "8", what), rel=near)
@@ -99,7 +99,7 @@ def test_without_averaging_the_artifact_is_the_last_weights(tmp_path, stage):
 
 def test_stages_freeze_and_unfreeze(tmp_path):
     """Stage 1 freezes the backbone, at the average of stage 0; stage 2 trains it again, from there, in bigger batches."""
-    plan = {"settings": [{}, {"precision": "bf16"}, {"batch": 16, "precision": "bf16"}], "frozen": [(), ("backbone",), ()], "steps": 4, "save_every": 2, "keep": 9}
+    plan = {"settings": [{}, {"precision": "bf16"}, {"batch": 16, "precision": "bf16"}], "frozen": [(), ("backbone",), ()], "steps": 4, "save_every": 2, "keep_checkpoints": 9}
     seen = []
 
     class Listener:
@@ -214,7 +214,7 @@ def test_resuming_what_is_done_makes_the_artifact_again(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
-    toy.job(tmp_path / "run", save_every=5, keep=9)
+    toy.job(tmp_path / "run", save_every=5, keep_checkpoints=9)
     whole = (tmp_path / "run/artifact/toy.safetensors").read_bytes()
     folder = tmp_path / "run/checkpoints"
     engine = next((folder / "step-000020/engine").glob("*optim_states.pt"))
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     (folder / "step-000010/loop.json").write_text("{")
     (folder / ".tmp-000021").mkdir()
     capsys.readouterr()
-    toy.job(tmp_path / "run", save_every=5, keep=9, resume=True)
+    toy.job(tmp_path / "run", save_every=5, keep_checkpoints=9, resume=True)
     assert capsys.readouterr().err.splitlines()[:4] == [
         f"! checkpoint step-000020 is damaged (engine/{engine.name} does not match its digest): using the one before it",
         "! checkpoint step-000015 is damaged (average.safetensors is missing): using the one before it",

@@ -56,7 +56,7 @@ def test_configuration_golden():
 
 
 def test_configuration_of_a_large_run_golden():
-    made = deepspeed_config(Train(batch=64, micro=2, clip=0.5, precision="bf16"), Zero(stage=3, offload_optimizer=True, offload_parameters=True, bucket=7), 8, "cuda")
+    made = deepspeed_config(Train(batch=64, micro_batch=2, max_grad_norm=0.5, precision="bf16"), Zero(stage=3, offload_optimizer=True, offload_parameters=True, reduce_bucket_size=7), 8, "cuda")
     assert made["zero_optimization"] == {
         "stage": 3,
         "reduce_bucket_size": 7,
@@ -70,18 +70,18 @@ def test_configuration_of_a_large_run_golden():
     }
     assert (made["train_micro_batch_size_per_gpu"], made["gradient_accumulation_steps"], made["gradient_clipping"]) == (2, 4, 0.5)
     assert made["data_types"] == {"grad_accum_dtype": "fp32"}
-    assert deepspeed_config(Train(batch=64, micro=2, precision="fp32"), Zero(), 8, "cuda")["data_types"] == {}
+    assert deepspeed_config(Train(batch=64, micro_batch=2, precision="fp32"), Zero(), 8, "cuda")["data_types"] == {}
 
 
 def test_gradients_that_are_not_accumulated_travel_in_bfloat16_where_sums_are_float32_all_the_same():
     reduced = lambda world, device="cpu", **train: deepspeed_config(Train(**{"batch": 64, "precision": "bf16", **train}), Zero(), world, device)["communication_data_type"]
     assert [reduced(1), reduced(1, "cuda"), reduced(2)] == ["bf16"] * 3
-    assert [reduced(2, "cuda"), reduced(2, micro=16), reduced(1, micro=32), reduced(2, precision="fp32")] == ["fp32"] * 4
+    assert [reduced(2, "cuda"), reduced(2, micro_batch=16), reduced(1, micro_batch=32), reduced(2, precision="fp32")] == ["fp32"] * 4
 
 
 @given(st.integers(1, 256), st.integers(1, 8), st.none() | st.integers(1, 64), st.integers(0, 3), st.sampled_from(["cpu", "cuda"]))
 def test_configuration_is_plain_json_and_its_sizes_multiply(batch, world, micro, stage, device):
-    train = Train(batch=batch, micro=micro, precision="bf16")
+    train = Train(batch=batch, micro_batch=micro, precision="bf16")
     try:
         made = deepspeed_config(train, Zero(stage=stage), world, device)
     except MgzooError:
@@ -93,11 +93,11 @@ def test_configuration_is_plain_json_and_its_sizes_multiply(batch, world, micro,
 
 def test_a_batch_that_does_not_divide():
     with pytest.raises(MgzooError) as caught:
-        micro_batches(Train(batch=32, micro=5), 2)
+        micro_batches(Train(batch=32, micro_batch=5), 2)
     assert str(caught.value) == (
-        "train.batch 32 does not divide into micro-batches of 5 on 2 ranks\n    -> make train.batch a multiple of 10, or set train.micro"
+        "train.batch 32 does not divide into micro-batches of 5 on 2 ranks\n    -> make train.batch a multiple of 10, or set train.micro_batch"
     )
-    assert micro_batches(Train(batch=32), 4) == (8, 1) and micro_batches(Train(batch=32, micro=2), 4) == (2, 4)
+    assert micro_batches(Train(batch=32), 4) == (8, 1) and micro_batches(Train(batch=32, micro_batch=2), 4) == (2, 4)
 
 
 # stages and rates
@@ -138,7 +138,7 @@ def span(start=0, end=100, **train) -> StagePlan:
 def test_rates():
     constant = span(lr=2.0, warmup=4)
     assert [learning_rate(constant, step) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    cosine = span(10, 50, lr=1.0, warmup=8, schedule="cosine", final_lr=0.1)
+    cosine = span(10, 50, lr=1.0, warmup=8, schedule="cosine", min_lr_ratio=0.1)
     rates = [learning_rate(cosine, step) for step in range(10, 50)]
     assert rates[7] == 1.0 and rates[-1] == pytest.approx(0.1) and sorted(rates[8:], reverse=True) == rates[8:]
     assert rates[8 + 15] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))

@@ -268,7 +268,7 @@ def test_a_crash_before_the_first_step_leaves_the_lock_and_the_log(trained, monk
     """What is broken only shows when the checkpoint is loaded: the recipe of another model."""
     kept = {name: (trained / "run" / name).read_bytes() for name in ("recipe.lock.json", "recipe.yaml", "metrics.jsonl", "deepspeed.json")}
     with pytest.raises(MgzooError, match="other weights are trained than in step-000003"):
-        mgzoo.train(mgzoo.compose("r.yaml", ["parts.autoencoder.config.widths=[16, 16, 16, 32]", "train.clip=3"]), "run", resume=True)
+        mgzoo.train(mgzoo.compose("r.yaml", ["parts.autoencoder.config.widths=[16, 16, 16, 32]", "train.max_grad_norm=3"]), "run", resume=True)
     assert kept == {name: (trained / "run" / name).read_bytes() for name in kept}
 
 

@@ -175,7 +175,7 @@ def job(out, *, resume=False, interrupt=None, dropout=0.1, task=None, write=save
     return run, model
 
 
-def plain_loop(*, steps=20, micro=8, **train):
+def plain_loop(*, steps=20, micro_batch=8, **train):
     """The same training as a page of plain PyTorch, without dropout: (losses, gradient norms, averaged weights)."""
     span, model = spans(steps=steps, **train)[0], Model(dropout=0.0)
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -183,8 +183,8 @@ def plain_loop(*, steps=20, micro=8, **train):
     groups = [{"params": matrices, "weight_decay": span.train.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, betas=span.train.betas)
     average = {key: p.detach().clone() for key, p in model.named_parameters()}
-    stream, losses, norms = Points(0, 1).batches(micro), [], []
-    turns = span.train.batch // micro
+    stream, losses, norms = Points(0, 1).batches(micro_batch), [], []
+    turns = span.train.batch // micro_batch
     for step in range(steps):
         for group in adam.param_groups:
             group["lr"] = learning_rate(span, step)
@@ -194,7 +194,7 @@ def plain_loop(*, steps=20, micro=8, **train):
             loss = model.task.loss(model, model.task.prepare(model, next(stream)), generator).total / turns
             loss.backward()
             total += loss.item()
-        norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), span.train.clip)))
+        norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), span.train.max_grad_norm)))
         losses.append(total)
         adam.step()
         adam.zero_grad()

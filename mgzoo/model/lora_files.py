@@ -27,8 +27,6 @@ def load_adapter(model, name: str, folder: str | Path) -> None:
 
     Raises MgzooError for a file that is none, that fits another part, or that holds more than plain low-rank updates.
     """
-    pass
-
     adapter, own = read_adapter(Path(folder))
     add_adapter(model, name, adapter)
     part = model.part(name)

@@ -19,6 +19,8 @@ from mgzoo.distributions import data_folder
 from mgzoo.errors import suggest
 from mgzoo.recipe.overrides import parse_override_value
 from mgzoo.recipe.recipe import NO_ENTRY, Recipe, stage_tree, validated_recipe
+from mgzoo.recipe.renamed_keys import current_written
+from mgzoo.recipe.schema import RENAMED
 from mgzoo.recipe.settings import setting_problems
 from mgzoo.recipe.yaml_tree import COMMAND_LINE, Node, assign, find_node, merge_trees, parse_yaml
 from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
@@ -146,7 +148,7 @@ def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = (
             problems.append(Problem(what=f"the defaults go round in a circle: {circle}", remedy="take one of them out", **where))
         else:
             base = merge_trees(base, read_layers(below, problems, (*chain, path.resolve())))
-    return merge_trees(base, root)
+    return merge_trees(base, current_written(root))
 
 
 def apply_override(written: Node, text: str, problems: list[Problem]) -> Node:
@@ -161,7 +163,7 @@ def apply_override(written: Node, text: str, problems: list[Problem]) -> Node:
     node = parse_override_value(value, unread)
     problems += [replace(problem, key=f"{key}.{problem.key}".rstrip(".")) for problem in unread]
     try:
-        return Node(assign(written, key.split("."), node).value, written.origin)
+        return current_written(Node(assign(written, RENAMED.get(key, key).split("."), node).value, written.origin))
     except IndexError:
         problems.append(Problem(what=NO_ENTRY[0], remedy=NO_ENTRY[1], key=key, origin=COMMAND_LINE, kind="override"))
         return written

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mgzoo.errors import suggest
+from mgzoo.recipe.schema import RENAMED
 from mgzoo.recipe.yaml_tree import Node, find_node, leaves, node_of
 from mgzoo.spec import Problem
 
@@ -53,8 +54,9 @@ class Interpolation:
             problem(f"{text!r} asks for more than a key of this recipe",
                     "write ${key} with a dotted key, or the value itself; environment variables and functions are no part of a recipe")
             return
-        for wanted in PLAIN.findall(text):
-            targets[wanted] = target = find_node(self.root, wanted)
+        for name in PLAIN.findall(text):
+            wanted = RENAMED.get(name, name)
+            targets[name] = target = find_node(self.root, wanted)
             if wanted in (*chain, key):
                 problem(f"the reference goes round in a circle: {' -> '.join((*chain, key, wanted))}", "write the value once")
                 return

@@ -13,6 +13,7 @@ from mgzoo import __version__, precision, storage
 from mgzoo.artifact.manifest import COMMIT_LENGTH, MANIFEST_NAME
 from mgzoo.hub.lookup import find_local
 from mgzoo.hub.references import parse_reference
+from mgzoo.recipe.renamed_keys import current_names
 from mgzoo.spec import MgzooError, Origin, Problem
 
 SCHEMA = 1
@@ -195,7 +196,7 @@ def recipe_changes(recipe, then: dict[str, Any], now: dict[str, Any], tree: Mapp
         if then["recipe"] != now["recipe"]:
             found.append(Change(what=f"the recipe {then['recipe'][:12]} -> {now['recipe'][:12]}", wanted=True))
         return found
-    before, after = _leaves(tree), _leaves(recipe.tree)
+    before, after = _leaves(current_names(tree, recipe)), _leaves(recipe.tree)
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key, ABSENT), after.get(key, ABSENT)
         if old != new:

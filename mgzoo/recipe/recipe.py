@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mgzoo.errors import suggest
-from mgzoo.recipe.schema import Policy, Stage, Train, Zero
+from mgzoo.recipe.renamed_keys import current_written, first_names
+from mgzoo.recipe.schema import RENAMED, Policy, Stage, Train, Zero
 from mgzoo.recipe.validation import STAGE_KEY, FieldValue, Part, validate
 from mgzoo.recipe.yaml_tree import Node, assign, find_node, node_of
 from mgzoo.recipe.yaml_writer import dump_yaml
@@ -73,13 +74,14 @@ class Recipe:
         return dump_yaml(self.tree)
 
     def digest(self) -> str:
-        """blake3 hex digest of the tree as canonical JSON."""
+        """blake3 hex digest of the tree as canonical JSON, with renamed keys under their first names: locks outlive a renaming."""
         from blake3 import blake3
 
-        return blake3(json.dumps(self.tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+        return blake3(json.dumps(first_names(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
 def validated_recipe(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
+    written = current_written(written)
     values, problems = validate(written)
     return Recipe(source=source, written=written, **values), problems
 
@@ -98,6 +100,7 @@ def stage_tree(written: Node, index: int, problems: list[Problem]) -> Node:
 
 def explain(recipe: Recipe, key: str) -> str:
     """Value, origin and what it overrode, of a key or of every key below it."""
+    key = RENAMED.get(key, key)
     keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
     if not keys:
         near = suggest(key, recipe.origins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Optional
 
 from mgzoo.spec import option, require
@@ -103,14 +103,14 @@ class Train:
 
     steps: int = option(1000, "optimiser steps of a run without stages")
     batch: int = option(32, "global batch: samples per optimiser step over all ranks")
-    micro: Optional[int] = option(None, "samples per rank and forward pass; default batch / ranks")
+    micro_batch: Optional[int] = option(None, "samples per rank and forward pass; default batch / ranks", formerly=("micro",))
     lr: float = option(1e-3, "peak learning rate of AdamW")
     warmup: int = option(100, "steps of linear warm-up at the start of the run (and of each stage that sets lr)")
-    schedule: Literal["constant", "cosine"] = option("constant", "after warm-up; cosine falls to lr * final_lr at the last step")
-    final_lr: float = option(0.05, "fraction of lr at the end of a cosine")
+    schedule: Literal["constant", "cosine"] = option("constant", "after warm-up; cosine falls to lr * min_lr_ratio at the last step")
+    min_lr_ratio: float = option(0.05, "fraction of lr at the end of a cosine", formerly=("final_lr",))
     betas: tuple[float, float] = option((0.9, 0.95), "AdamW betas")
     weight_decay: float = option(0.01, "AdamW weight decay, on matrices only")
-    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0 switches clipping off", formerly=("clip",))
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "of the forward and backward pass; auto: bf16 where the device has instructions for it, else fp32; master weights are float32")
     ema: Ema = field(default_factory=Ema)
     condition_dropout: float = option(0.1, "probability that a sample's conditions are dropped together, for guidance")
@@ -119,19 +119,19 @@ class Train:
     validation_samples: int = option(128, "held-out samples validated on")
     plateau: int = option(0, "halve the learning rate after this many validations without improvement; 0 never")
     save_every: int = option(0, "steps between checkpoints; 0: only at the end")
-    keep: int = option(2, "checkpoints kept")
+    keep_checkpoints: int = option(2, "latest checkpoints that are kept", formerly=("keep",))
     log_every: int = option(10, "steps between lines of metrics.jsonl")
     debug: bool = option(False, "assert shapes and finiteness at every part's border")
 
     def __post_init__(self):
         values, claims = vars(self), {}
-        for name in ("steps", "batch", "micro", "validation_batch", "validation_samples", "keep", "log_every"):
+        for name in ("steps", "batch", "micro_batch", "validation_batch", "validation_samples", "keep_checkpoints", "log_every"):
             claims[f"{name} must be at least 1, not {values[name]}"] = values[name] is None or values[name] >= 1
-        for name in ("warmup", "weight_decay", "clip", "validate_every", "plateau", "save_every"):
+        for name in ("warmup", "weight_decay", "max_grad_norm", "validate_every", "plateau", "save_every"):
             claims[f"{name} must not be negative, not {values[name]}"] = values[name] >= 0
         claims[f"lr must be positive, not {self.lr}"] = self.lr > 0
         claims[f"betas must be in [0, 1), not {self.betas}"] = all(0 <= beta < 1 for beta in self.betas)
-        for name in ("final_lr", "condition_dropout"):
+        for name in ("min_lr_ratio", "condition_dropout"):
             claims[f"{name} must be in [0, 1], not {values[name]}"] = 0 <= values[name] <= 1
         require(claims)
 
@@ -155,14 +155,19 @@ class Zero:
     stage: Literal[0, 1, 2, 3] = option(1, "0 is run as 1 (DeepSpeed's stage 0 is slower and has known faults)")
     offload_optimizer: bool = option(False, "keep optimiser state in host memory")
     offload_parameters: bool = option(False, "keep parameters in host memory (stage 3)")
-    bucket: int = option(50_000_000, "elements per communication bucket")
+    reduce_bucket_size: int = option(50_000_000, "elements per communication bucket", formerly=("bucket",))
     persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
 
     def __post_init__(self):
         require({
-            f"bucket must be at least 1, not {self.bucket}": self.bucket >= 1,
+            f"reduce_bucket_size must be at least 1, not {self.reduce_bucket_size}": self.reduce_bucket_size >= 1,
             f"offload_parameters needs stage 3, not {self.stage}": self.stage == 3 or not self.offload_parameters,
         })
+
+
+SECTIONS = {"train": Train, "zero": Zero}
+RENAMED = {f"{section}.{old}": f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls) for old in f.metadata.get("formerly", ())}
+"""Dotted key of before -> of now, of the sections that are no part's config."""
 
 
 @dataclass(frozen=True, kw_only=True)

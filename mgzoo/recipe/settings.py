@@ -1,6 +1,6 @@
 """Settings of a recipe that can do nothing: asked for, and without effect because of another one. No torch.
 
-A default is silent. So are sizes of what does not happen (`train.validation_batch`, `train.keep`, `zero.bucket`), which cost nobody anything. So is a setting that somebody else switched off afterwards: a file that says how to validate, and ``train.validate_every=0``
+A default is silent. So are sizes of what does not happen (`train.validation_batch`, `train.keep_checkpoints`, `zero.reduce_bucket_size`), which cost nobody anything. So is a setting that somebody else switched off afterwards: a file that says how to validate, and ``train.validate_every=0``
 on the command line. What depends on the number of steps is no problem of a recipe, which may be tried for a few; the run says it (`notes`).
 """
 
@@ -43,7 +43,7 @@ RULES = (
          remedy="set train.validate_every and hold samples out, or set train.plateau=0"),
     Rule(key="train.ema.every", neutral=1, idle=lambda r: not r.train.ema.decay, switch="train.ema.decay",
          what="with train.ema.decay 0 there is no average", remedy="set train.ema.decay, or take this out"),
-    Rule(key="train.final_lr", neutral=0.05, idle=lambda r: r.train.schedule == "constant", switch="train.schedule",
+    Rule(key="train.min_lr_ratio", neutral=0.05, idle=lambda r: r.train.schedule == "constant", switch="train.schedule",
          what="a constant schedule has no end that it falls to", remedy="set train.schedule=cosine, or take this out"),
     Rule(key="train.steps", neutral=None, idle=lambda r: bool(r.stages), switch="stages", what="the stages have steps of their own",
          remedy="set stages.N.steps, or stages=[] for a run without stages"),

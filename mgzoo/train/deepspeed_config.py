@@ -15,14 +15,14 @@ def deepspeed_config(train: Train, zero: Zero, world_size: int, device: str) -> 
     stage = max(1, zero.stage)
     sharding = {
         "stage": stage,
-        "reduce_bucket_size": zero.bucket,
-        "allgather_bucket_size": zero.bucket,
+        "reduce_bucket_size": zero.reduce_bucket_size,
+        "allgather_bucket_size": zero.reduce_bucket_size,
         "contiguous_gradients": world_size > 1 or stage == 3,  # two copies of every gradient, for sums of whole buckets
         "overlap_comm": device == "cuda",
     }
     if stage == 3:
         sharding["stage3_param_persistence_threshold"] = zero.persistence_threshold
-        sharding["stage3_prefetch_bucket_size"] = zero.bucket
+        sharding["stage3_prefetch_bucket_size"] = zero.reduce_bucket_size
     else:
         # On CUDA stages 1 and 2 sum whole buckets over all ranks either way; with it they copy them twice more.
         sharding["reduce_scatter"] = device == "cpu" and world_size > 1

@@ -124,5 +124,5 @@ def unwrap(engine) -> None:
 
 def same_engine(before: StagePlan, after: StagePlan) -> bool:
     """Whether one engine serves two stages: learning rate, betas and decay can be set on it as it runs, the rest cannot."""
-    fixed = ("batch", "micro", "clip", "precision", "ema")
+    fixed = ("batch", "micro_batch", "max_grad_norm", "precision", "ema")
     return before.zero == after.zero and all(getattr(before.train, key) == getattr(after.train, key) for key in fixed)

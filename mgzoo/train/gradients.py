@@ -1,6 +1,6 @@
 """Gradients of one optimizer step: how the batch is cut into micro-batches, in what type gradients are summed, and how they are clipped.
 
-DeepSpeed accumulates, sums and clips (to `train.clip`, the largest norm over all ranks) as it is told here.
+DeepSpeed accumulates, sums and clips (to `train.max_grad_norm`, the largest norm over all ranks) as it is told here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from mgzoo.spec import MgzooError
 
 def micro_batches(train: Train, world_size: int) -> tuple[int, int]:
     """(samples per micro-batch, micro-batches per rank and step); raises MgzooError where the batch does not divide."""
-    micro = train.micro or max(1, train.batch // world_size)
+    micro = train.micro_batch or max(1, train.batch // world_size)
     if train.batch % (micro * world_size):
         raise MgzooError(
             f"train.batch {train.batch} does not divide into micro-batches of {micro} on {world_size} rank{'s' if world_size > 1 else ''}",
-            remedy=f"make train.batch a multiple of {micro * world_size}, or set train.micro",
+            remedy=f"make train.batch a multiple of {micro * world_size}, or set train.micro_batch",
         )
     return micro, train.batch // (micro * world_size)
 
@@ -33,7 +33,7 @@ def gradient_config(train: Train, world_size: int, device: str) -> dict:
         "train_batch_size": train.batch,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": train.clip,
+        "gradient_clipping": train.max_grad_norm,
         "data_types": {"grad_accum_dtype": "fp32"} if bf16 and accumulation > 1 else {},
         "communication_data_type": reduced,
     }

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from mgzoo import precision, storage
+from mgzoo.discovery import discover
+from mgzoo.model import build, save
 from mgzoo.model.lora import ranks_too_large
 from mgzoo.parts import Data
+from mgzoo.recipe.lock import lock_recipe
 from mgzoo.recipe.settings import setting_notes
 from mgzoo.spec import MgzooError, as_seed
 from mgzoo.train import counters, debug_checks, distributed, failure, interrupt, metrics_log, validation
@@ -59,10 +62,6 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for user errors. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
-    from mgzoo.recipe.lock import lock_recipe
-    pass
-    from mgzoo.discovery import discover
-
     storage.refuse_address(out)
     stages = plan_stages(recipe)
     if missing := [key for key, there in (("parts.task", recipe.parts.get("task")), ("data", recipe.data)) if there is None]:
@@ -73,7 +72,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     changed = distributed.on_first_rank(rank_info, lambda: resuming.compare_recipes(recipe, made_with, checkpoint, out, accept_changes)) if checkpoint else ([], None)
     registry = discover()
     if model is None:
-        model = models.build(recipe, device=rank_info.device.type)
+        model = build(recipe, device=rank_info.device.type)
 
     for name, part in recipe.parts.items():
         for what, remedy in ranks_too_large(model.part(name), part.adapter) if part.adapter else ():
@@ -95,7 +94,7 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
         changed=changed,
         made_with=made_with,
         texts={"recipe.yaml": recipe.to_yaml(), "recipe.lock.json": json.dumps(made_with["lock"], indent=2) + "\n"},
-        write=models.save,
+        write=save,
         hook=registry.hook,
     )
 

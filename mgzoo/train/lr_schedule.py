@@ -9,14 +9,14 @@ from mgzoo.train.stages import StagePlan
 
 
 def learning_rate(stage: StagePlan, step: int) -> float:
-    """Learning rate of 0-based step `step`: linear warm-up to ``train.lr``, then constant or a cosine to ``lr * final_lr``."""
+    """Learning rate of 0-based step `step`: linear warm-up to ``train.lr``, then constant or a cosine to ``lr * min_lr_ratio``."""
     train, k, n = stage.train, step - stage.lr_start, stage.lr_end - stage.lr_start
     if k < train.warmup:
         return train.lr * (k + 1) / train.warmup
     if train.schedule == "constant":
         return train.lr
     progress = min(1.0, (k - train.warmup + 1) / max(1, n - train.warmup))
-    return train.lr * (train.final_lr + (1 - train.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return train.lr * (train.min_lr_ratio + (1 - train.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def new_plateau(factor: float = 1.0) -> dict:

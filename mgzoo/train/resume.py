@@ -68,7 +68,7 @@ def save_checkpoint(loop, data=None) -> None:
             if loop.made_with:
                 (aside / MADE_WITH).write_text(json.dumps(loop.made_with, indent=1, ensure_ascii=False), encoding="utf-8")
         distributed.barrier()
-        final = checkpoint.commit_checkpoint(aside, loop.step, loop.stage.train.keep) if rank_info.is_first else None
+        final = checkpoint.commit_checkpoint(aside, loop.step, loop.stage.train.keep_checkpoints) if rank_info.is_first else None
     distributed.barrier()
     loop.saved = loop.step
     if rank_info.is_first and loop.hook is not None:

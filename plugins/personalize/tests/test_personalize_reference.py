@@ -223,7 +223,7 @@ def test_a_picture_with_transparency_and_odd_sizes_is_read_from_its_file(model, 
 @pytest.mark.parametrize("zero", [2, 3])
 def test_a_run_resumes_exactly_across_the_border_where_the_vision_encoder_thaws(file, tmp_path, zero):
     """Stopped one step before the border (or at it) and resumed, the run ends with the bits of one that was not stopped."""
-    settings = [f"zero.stage={zero}", "train.save_every=1", "train.keep=9", "train.batch=2", "stages.0.steps=1"]
+    settings = [f"zero.stage={zero}", "train.save_every=1", "train.keep_checkpoints=9", "train.batch=2", "stages.0.steps=1"]
     recipe = mgzoo.compose(file, settings)
     whole = mgzoo.train(recipe, out=tmp_path / "whole")
     for at in (3, 4):  # inside identity, and its last step

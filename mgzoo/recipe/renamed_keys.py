@@ -1,0 +1,71 @@
+"""Recipe keys under another of their names: fields say with ``option(…, formerly=("old",))`` what they were called before. No torch.
+
+A recipe is worked with under the names of now. Its digest is taken under the first names, so that a lock holds when a key is renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mgzoo.recipe.schema import RENAMED, SECTIONS
+from mgzoo.recipe.yaml_tree import Node, current_keys
+
+
+def current_written(written: Node) -> Node:
+    """What was written, with the sections of the schema, and what stages set in them, under the names of now."""
+    children = dict(written.value)
+    for section, cls in SECTIONS.items():
+        if section in children:
+            children[section] = current_keys(cls, children[section])
+    if "stages" in children and children["stages"].is_list:
+        children["stages"] = replace(children["stages"], value=[_current_stage(stage) for stage in children["stages"].value])
+    return replace(written, value=children)
+
+
+def _current_stage(stage: Node) -> Node:
+    changes = stage.value.get("set") if stage.is_map else None
+    if changes is None or not changes.is_map or not RENAMED.keys() & changes.value.keys():
+        return stage
+    return replace(stage, value={**stage.value, "set": replace(changes, value={RENAMED.get(key, key): node for key, node in changes.value.items()})})
+
+
+def first_names(recipe) -> dict[str, Any]:
+    """The tree of a recipe with every key under the first name that it had."""
+    return _renamed(recipe.tree, recipe, lambda cls: {f.name: f.metadata["formerly"][0] for f in dataclasses.fields(cls) if f.metadata.get("formerly")})
+
+
+def current_names(tree: Mapping[str, Any], recipe) -> dict[str, Any]:
+    """The tree of an older recipe under the names that its keys have in `recipe`."""
+    return _renamed(tree, recipe, lambda cls: {old: f.name for f in dataclasses.fields(cls) for old in f.metadata.get("formerly", ())})
+
+
+def _classes(recipe) -> Iterator[tuple[str, type]]:
+    """(dotted key of a map, dataclass of its keys)."""
+    yield from SECTIONS.items()
+    for name, part in recipe.parts.items():
+        yield f"parts.{name}.config", type(part.config)
+    if recipe.data is not None:
+        yield "data.config", type(recipe.data.config)
+
+
+def _renamed(tree: Mapping[str, Any], recipe, names_of: Callable[[type], dict[str, str]]) -> dict[str, Any]:
+    renamed, dotted = dict(tree), {}
+    for place, cls in _classes(recipe):
+        if dataclasses.is_dataclass(cls) and (names := names_of(cls)):
+            renamed = _at(renamed, place.split("."), names)
+            dotted |= {f"{place}.{name}": f"{place}.{other}" for name, other in names.items()}
+    if stages := tree.get("stages"):
+        renamed["stages"] = [{**stage, "set": {dotted.get(key, key): value for key, value in stage["set"].items()}} for stage in stages]
+    return renamed
+
+
+def _at(tree: Any, path: list[str], names: Mapping[str, str]) -> Any:
+    """A copy of the tree whose map at `path`, where there is one, has the keys that `names` gives."""
+    if not isinstance(tree, Mapping):
+        return tree
+    if not path:
+        return {names.get(key, key): value for key, value in tree.items()}
+    return {**tree, path[0]: _at(tree[path[0]], path[1:], names)} if path[0] in tree else tree

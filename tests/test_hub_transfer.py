@@ -16,9 +16,8 @@ from mgzoo import storage
 from mgzoo.artifact.manifest import FileEntry, commit_of, read_manifest, write_manifest
 from mgzoo.artifact.secrets import find_secrets
 from mgzoo.errors import ArtifactError
-from mgzoo.hub.fetch import fetch
 from mgzoo.hub.folder_hub import find_in_hub, publish_to_hub, read_refs
-from mgzoo.hub.lookup import find_local
+from mgzoo.hub.lookup import find_local, require_local
 from mgzoo.hub.references import parse_reference
 from mgzoo.model.build import build
 from mgzoo.model.load import load
@@ -102,7 +101,7 @@ def test_what_is_not_there_is_named_with_what_is(model):
         ("org/name", "org/name is not on this machine\n    -> go online and run: mgzoo pull org/name"),
     ):
         with pytest.raises(MgzooError) as caught:
-            fetch(ref, offline=True)
+            require_local(ref)
         assert str(caught.value) == said and find_local(ref) is None
 
 
@@ -360,17 +359,17 @@ def test_an_artifact_in_the_hugging_face_cache_is_found_without_a_socket(model, 
     (base / "refs").mkdir()
     (base / "refs" / "v1").write_text(commit)
     folder_ = (base / "snapshots" / commit).resolve()
-    assert find_local("org/name@v1") == find_local(f"org/name@{commit}") == fetch("org/name@v1", offline=True) == folder_
+    assert find_local("org/name@v1") == find_local(f"org/name@{commit}") == require_local("org/name@v1") == folder_
     assert find_local("org/name") is None
     assert verify("org/name@v1") == []
     os.unlink(folder_ / "LICENSE")
     assert find_local("org/name@v1") is None
 
 
-@pytest.mark.parametrize("code", ["hub.pull('org/name@v1')", "hub.push('model', 'org/name@v1', probe=False)"])
+@pytest.mark.parametrize("code", ["mgzoo.pull('org/name@v1')", "mgzoo.push('model', 'org/name@v1', probe=False)"])
 def test_an_endpoint_that_cannot_be_reached_is_an_error_with_a_remedy(model, code):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(Path("hf").resolve()), "HF_HUB_OFFLINE": "0"}
-    script = f"from mgzoo import hub\nfrom mgzoo.spec import MgzooError\ntry: {code}\nexcept MgzooError as error: print(error.remedy)"
+    script = f"import mgzoo\nfrom mgzoo.spec import MgzooError\ntry: {code}\nexcept MgzooError as error: print(error.remedy)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice", done.stderr
 

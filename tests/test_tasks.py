@@ -1,8 +1,12 @@
 """What task heads share: dropped conditions, extra channels, prompts, batches of mixed sizes."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+import mgzoo
 from mgzoo.parts import Condition
 from mgzoo.spec import MgzooError
 from mgzoo.tasks import as_prompts, concat_channels, drop_conditions, prompt_with_fps, stack_latents
@@ -52,3 +56,16 @@ def test_prompts_are_words():
     for blank in ("", " ", [], ["a", " "]):
         with pytest.raises(MgzooError, match="the prompt is empty"):
             as_prompts(blank)
+
+
+def test_the_example_of_the_plugin_page_makes_a_clip_longer_than_its_windows():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "plugin.md").read_text()
+    names: dict = {}
+    exec(re.search(r"```python\n(# mgzoo_noise/long_clips.py.*?)```", page, re.DOTALL)[1], names)
+    model = mgzoo.load("registry/emoji-t2v")
+    longer, (trained,) = model.task.config.frames + 8, model.task.config.sizes()
+    text = prompt_with_fps("a cat", model.task.config.fps)
+    with torch.inference_mode():
+        clip, again, short = (names["generate_long"](model, text, (n, *trained[1:]), seed=1, steps=2) for n in (longer, longer, trained[0]))
+    assert clip.shape == (longer, *trained[1:], 3) and clip.dtype == torch.uint8 and torch.equal(clip, again)
+    assert torch.equal(short, model.generate("a cat", seed=1, steps=2).video)

@@ -14,9 +14,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 import mgzoo
+from mgzoo.model import build, load, save
+from mgzoo.recipe.compose import compose
 from mgzoo.recipe.schema import Ema, Train, Zero
 from mgzoo.spec import MgzooError
 from mgzoo.train import checkpoint, cpu_adam, metrics_log
@@ -161,20 +162,47 @@ def test_average_formula(decay, every, steps):
     assert float(kept.shards[0]) == pytest.approx(expected, rel=1e-5) and kept.updates == n
 
 
-def test_mean_of_several_models(tmp_path):
-    for i in range(3):
-        (tmp_path / f"{i}/backbone").mkdir(parents=True)
-        (tmp_path / f"{i}/probe").mkdir()
-        save_file({"w": torch.full((2,), float(i), dtype=torch.bfloat16)}, tmp_path / f"{i}/backbone/model.safetensors")
-        save_file({"noise": torch.zeros(i + 1)}, tmp_path / f"{i}/probe/inputs.safetensors")
-    mean = average_checkpoints([tmp_path / str(i) for i in range(3)])
-    assert list(mean) == ["backbone"] and list(mean["backbone"]) == ["w"]
-    assert torch.equal(mean["backbone"]["w"], torch.ones(2)) and mean["backbone"]["w"].dtype == torch.float32
-    save_file({"w": torch.zeros(3)}, tmp_path / "2/backbone/model.safetensors")
-    with pytest.raises(MgzooError, match="backbone/w is not the same tensor in every model"):
-        average_checkpoints([tmp_path / str(i) for i in range(3)])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(MgzooError, match="no weights to average"):
+AUTOENCODER = """
+schema: 1
+description: a tiny autoencoder
+parts:
+  autoencoder:
+    use: autoencoders.tae.v1
+    config: {widths: [16, 16, 16, 16], groups: 8, encoder_blocks: [0, 0, 1, 0], decoder_blocks: [0, 0, 1, 0], attention: false}
+  task: {use: autoencoders.reconstruct.v1}
+"""
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    """Three artifacts of one recipe: in float32, in bfloat16, in eight bits."""
+    (tmp_path / "tae.yaml").write_text(AUTOENCODER)
+    saved = []
+    for seed, dtype in enumerate((torch.float32, torch.bfloat16, torch.int8)):
+        model = build(compose(tmp_path / "tae.yaml", [f"seed={seed}"]))
+        saved.append(save(model, tmp_path / str(seed), dtype=dtype, golden=False))
+    return saved
+
+
+def test_the_mean_of_several_models_is_of_what_loading_them_gives(artifacts, monkeypatch):
+    mean = average_checkpoints(artifacts)
+    loaded = [load(one, dtype=torch.float32).autoencoder.state_dict() for one in artifacts]
+    assert list(mean) == ["autoencoder"] and mean["autoencoder"].keys() == loaded[0].keys()
+    for key, value in mean["autoencoder"].items():
+        expected = sum(state[key].double() for state in loaded) / 3
+        assert value.dtype == torch.float32 and torch.allclose(value.double(), expected, atol=1e-6), key
+
+
+def test_what_cannot_be_averaged_is_told(artifacts, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(AUTOENCODER.replace("[16, 16, 16, 16]", "[16, 16, 16, 32]"))
+    with pytest.raises(MgzooError, match="autoencoder/.* is not the same tensor in every model"):
+        average_checkpoints([artifacts[0], save(build(compose(other)), tmp_path / "wide", golden=False)])
+    path = artifacts[1] / "autoencoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(MgzooError, match="digest|blake3"):
+        average_checkpoints(artifacts)
+    with pytest.raises(MgzooError, match="names no artifact|is not an artifact|has no"):
         average_checkpoints([tmp_path / "empty"])
 
 

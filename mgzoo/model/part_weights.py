@@ -32,6 +32,12 @@ def load_part_weights(ref: str | Path, part: str) -> tuple[dict, dict[str, Tenso
     return read_part_config(folder, part), _plain_tensors(folder, entry, files)
 
 
+def load_all_weights(ref: str | Path) -> dict[str, dict[str, Tensor]]:
+    """Part name -> plain weights (`load_part_weights`), of every part of an artifact that has weights."""
+    manifest = read_manifest(fetch(ref, before_weights=check_contract))
+    return {name: load_part_weights(ref, name)[1] for name, entry in manifest.parts.items() if entry.weights}
+
+
 def base_reference(ref: str | Path, part: str) -> WeightsReference | None:
     """What a part that starts from ``ref`` has as its base; None for a folder that only this machine knows."""
     folder, parsed = fetch(ref, before_weights=check_contract), parse_reference(ref)

@@ -45,19 +45,19 @@ def described(sample: data.Sample, inspections: data.Inspections) -> Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class FrameSelection:
     """What is taken of a clip: a size (frames, height, width), the indices of the frames and their rate.
 
-    drift: a single frame drawn anew each epoch, in place of `indices`.
+    random_frame: a single frame drawn anew each epoch, in place of `indices`.
     """
 
     size: tuple[int, int, int]
     indices: tuple[int, ...]
     fps: float
-    drift: bool = False
+    random_frame: bool = False
 
 
-def cut_of(config: ClipsConfig, source: Source) -> Cut:
+def select_frames(config: ClipsConfig, source: Source) -> FrameSelection:
     """The nearest of the config's sizes: the most frames the clip can fill, then the shape closest to its own, then the largest.
 
     Raises MgzooError for a clip with too few frames for every size.
@@ -68,7 +68,11 @@ def cut_of(config: ClipsConfig, source: Source) -> Cut:
     if data.same_rate(native, config.fps):
         step = 1.0
     if step < 1:
-        raise MgzooError(f"it has {native:g} frames per second, {config.fps:g} are asked for", remedy="lower data.config.fps, or leave the clip out (on_error: skip)", origin=source.name)
+        raise MgzooError(
+            f"it has {native:g} frames per second, {config.fps:g} are asked for",
+            remedy="lower data.config.fps, or leave the clip out (on_error: skip)",
+            origin=source.name,
+        )
     have = int((facts["frames"] - 1) / step + 1e-6) + 1
     fitting = [size for size in wanted if size[0] <= have]
     if not fitting:
@@ -83,11 +87,13 @@ def cut_of(config: ClipsConfig, source: Source) -> Cut:
     size = (frames, height, width)
     if frames == 1:
         first = config.image_frame == "first"
-        return Cut(size=size, indices=(0 if first else facts["frames"] // 2,), fps=native, drift=config.image_frame == "random" and facts["frames"] > 1)
-    if config.cut == "spread":
-        return Cut(size=size, indices=tuple(i * facts["frames"] // frames for i in range(frames)), fps=native * frames / facts["frames"])
+        return FrameSelection(
+            size=size, indices=(0 if first else facts["frames"] // 2,), fps=native, random_frame=config.image_frame == "random" and facts["frames"] > 1
+        )
+    if config.sampling == "uniform":
+        return FrameSelection(size=size, indices=tuple(i * facts["frames"] // frames for i in range(frames)), fps=native * frames / facts["frames"])
     start = (facts["frames"] - 1 - (frames - 1) * step) / 2
-    return Cut(size=size, indices=tuple(int(start + i * step + 1e-6) for i in range(frames)), fps=native / step)
+    return FrameSelection(size=size, indices=tuple(int(start + i * step + 1e-6) for i in range(frames)), fps=native / step)
 
 
 class Clips(Stream):
@@ -114,12 +120,12 @@ class Clips(Stream):
         self._arrange(sources, problems)
 
     def _arrange(self, sources: Sequence[Source], problems: Sequence[MgzooError]) -> None:
-        """Cut every clip, part what is held out, and set up the order. Raises MgzooError for problems, or with `on_error: skip` tells them."""
+        """Select the frames of every clip, part what is held out, and set up the order. Raises MgzooError for problems, or with `on_error: skip` tells them."""
         config, problems = self.config, list(problems)
-        self.sources, self.cuts = [], []
+        self.sources, self.selections = [], []
         for source in sources:
             try:
-                self.cuts.append(cut_of(config, source))
+                self.selections.append(select_frames(config, source))
                 self.sources.append(source)
             except MgzooError as error:
                 problems.append(error)
@@ -129,7 +135,7 @@ class Clips(Stream):
         self.training, self.validation = data.split_keys([source.key for source in self.sources], apart, config.split)
         if not self.training:
             raise MgzooError(f"no clip is left to train on of {len(sources)} found", remedy="check data.config.path and held_out", origin=str(self.root))
-        groups = [] if config.mix else [[i for i in self.training if self.cuts[i].size == size] for size in config.sizes()]
+        groups = [] if config.mix else [[i for i in self.training if self.selections[i].size == size] for size in config.sizes()]
         seed = (lambda epoch: derived_seed(f"clips {self.seed} {epoch}")) if config.shuffle else None
         self._order = EpochOrder(self.training, seed, groups)
 
@@ -160,22 +166,22 @@ class Clips(Stream):
     # clips
 
     def _clip(self, index: int, epoch: int) -> Clip:
-        source, cut = self.sources[index], self.cuts[index]
-        indices = cut.indices
-        if cut.drift:
+        source, selection = self.sources[index], self.selections[index]
+        indices = selection.indices
+        if selection.random_frame:
             drawn = blake3(f"frame {self.seed} {epoch} {source.key}".encode()).digest(length=8)
             indices = (int.from_bytes(drawn, "little") % source.facts["frames"],)
-        _, height, width = cut.size
+        _, height, width = selection.size
         if source.key not in self._digests:
             self._digests[source.key] = blake3(source.bytes()).hexdigest()
-        digest = blake3(json.dumps([CUT, self._digests[source.key], indices, height, width, round(cut.fps, 6)]).encode()).hexdigest()
+        digest = blake3(json.dumps([CUT, self._digests[source.key], indices, height, width, round(selection.fps, 6)]).encode()).hexdigest()
         return Clip(
-            key=source.key, digest=digest, caption=source.caption, frames=len(indices), height=height, width=width, fps=cut.fps,
+            key=source.key, digest=digest, caption=source.caption, frames=len(indices), height=height, width=width, fps=selection.fps,
             load=partial(self._load, index, indices, digest), extra=source.fields,
         )  # fmt: skip
 
     def _load(self, index: int, indices: tuple[int, ...], digest: str) -> Tensor:
-        return self._decoded.get_or_compute(digest, partial(self._read, self.sources[index], indices, self.cuts[index].size))
+        return self._decoded.get_or_compute(digest, partial(self._read, self.sources[index], indices, self.selections[index].size))
 
     def _read(self, source: Source, indices: tuple[int, ...], size: tuple[int, int, int]) -> Tensor:
         _, height, width = size
@@ -193,7 +199,11 @@ class Clips(Stream):
         bad = {self.sources[i].key: error for i, error in found.items() if isinstance(error, MgzooError)}
         data.raise_or_tell(list(bad.values()), self.config.on_error, self.root, used=len(self.sources) - len(bad))
         self._good.update((source.key, source.key not in bad) for i, source in enumerate(self.sources) if i in found)
-        wrong = [(s, replace(s, facts=found[i], claimed=False)) for i, s in enumerate(self.sources) if isinstance(found.get(i), dict) and data.disagreement(s.facts, found[i])]
+        wrong = [
+            (s, replace(s, facts=found[i], claimed=False))
+            for i, s in enumerate(self.sources)
+            if isinstance(found.get(i), dict) and data.disagreement(s.facts, found[i])
+        ]
         if wrong:
             said, true = wrong[0]
             log.warning("%s: %d clips hold something else than was said of them, and are taken as they are: %s says %s%s", self.root, len(wrong), said.name,

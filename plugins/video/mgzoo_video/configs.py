@@ -17,9 +17,10 @@ class ClipsConfig(DataConfig):
     height: int = option(64, "pixels")
     width: int = option(64, "pixels")
     fps: Optional[float] = option(None, "frames per second to sample at; None takes the clip's own frames")
-    cut: Literal["spread", "middle"] = option(
-        "spread", "of a longer clip: frames spread evenly over all of it, or a window of consecutive frames from its middle"
-    )
+    sampling: Literal["uniform", "center", "spread", "middle"] = option(
+        "uniform", "of a longer clip: uniform, frames spread evenly over all of it, or center, consecutive frames from its middle; spread and middle are earlier names",
+        formerly=("cut",),
+    )  # fmt: skip
     image_frame: Literal["middle", "first", "random"] = option("middle", "which frame of a clip when frames is 1; random: another each epoch")
     buckets: tuple[str, ...] = option((), "sizes FxHxW, e.g. 16x64x64; replaces frames, height and width, and each clip takes the nearest")
     mix: bool = option(False, "let one micro-batch hold clips of several buckets")
@@ -35,8 +36,9 @@ class ClipsConfig(DataConfig):
         require_at_least(self, 1, "frames", "height", "width")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
-        if self.fps is not None and self.cut == "spread":
-            raise ValueError(f"fps {self.fps} needs cut: middle, since frames spread over a whole clip have a rate of their own")
+        object.__setattr__(self, "sampling", {"spread": "uniform", "middle": "center"}.get(self.sampling, self.sampling))
+        if self.fps is not None and self.sampling == "uniform":
+            raise ValueError(f"fps {self.fps} needs sampling: center, since frames spread over a whole clip have a rate of their own")
         if self.keep_mb < 0:
             raise ValueError(f"keep_mb must not be negative, got {self.keep_mb}")
         if self.buckets and len(set(self.sizes())) != len(self.buckets):

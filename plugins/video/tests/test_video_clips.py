@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mgzoo
 from mgzoo import media
 from mgzoo.media import Media
 from mgzoo.parts import Data
@@ -192,8 +193,8 @@ def test_a_clip_is_decoded_when_it_is_loaded_and_is_what_it_says(shards):
         ({"frames": 8}, range(8), 8),
         ({"frames": 4}, (0, 2, 4, 6), 4),
         ({"frames": 3}, (0, 2, 5), 3),
-        ({"frames": 4, "cut": "middle"}, (2, 3, 4, 5), 8),
-        ({"frames": 3, "cut": "middle", "fps": 4}, (1, 3, 5), 4),
+        ({"frames": 4, "sampling": "center"}, (2, 3, 4, 5), 8),
+        ({"frames": 3, "sampling": "center", "fps": 4}, (1, 3, 5), 4),
         ({"frames": 1}, (4,), 8),
         ({"frames": 1, "image_frame": "first"}, (0,), 8),
     ],
@@ -218,7 +219,7 @@ def test_the_digest_says_exactly_what_is_loaded(shards, tmp_path):
         return next(Clips(config(path, shuffle=False, **changes)).batches(1))[0].digest
 
     same = [digest(), digest(split="all"), digest(keep_mb=0)]
-    other = [digest(frames=4), digest(frames=4, cut="middle"), digest(height=8), digest(width=8), digest(frames=1), digest(frames=1, image_frame="first")]
+    other = [digest(frames=4), digest(frames=4, sampling="center"), digest(height=8), digest(width=8), digest(frames=1), digest(frames=1, image_frame="first")]
     assert len(set(same)) == 1 and len({same[0], *other}) == 7
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -358,8 +359,8 @@ def test_an_empty_folder_is_said(tmp_path):
     ("changes", "message"),
     [
         ({"frames": 0}, "frames must be at least 1, not 0"),
-        ({"fps": -1.0, "cut": "middle"}, "fps must be positive"),
-        ({"fps": 8.0}, "fps 8.0 needs cut: middle"),
+        ({"fps": -1.0, "sampling": "center"}, "fps must be positive"),
+        ({"fps": 8.0}, "fps 8.0 needs sampling: center"),
         ({"buckets": ("16x64",)}, "bucket '16x64' is not FRAMESxHEIGHTxWIDTH, e.g. 16x64x64"),
         ({"buckets": ("16x64x64", "016x64x64")}, "buckets name a size twice"),
         ({"mix": True}, "mix needs at least two buckets"),
@@ -393,3 +394,10 @@ def test_the_emoji_are_found_whole():
     clip = next(data.batches(1))[0]
     assert tuple(clip.load().shape) == (16, 64, 64, 3) and clip.caption
     assert torch.equal(clip.load(), media.read_bytes(data.sources[[s.key for s in data.sources].index(clip.key)].bytes()).video)
+
+
+@pytest.mark.parametrize("old, now", [("spread", "uniform"), ("middle", "center")])
+def test_sampling_is_still_read_under_its_old_key_and_values(tmp_path, old, now):
+    file = tmp_path / "old.yaml"
+    file.write_text(f"schema: 1\ndata: {{use: video.clips.v1, config: {{path: data/emoji64, cut: {old}}}}}\n")
+    assert mgzoo.compose(file).data.config.sampling == ClipsConfig(path="x", sampling=old).sampling == now

@@ -6,14 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from mgzoo_acme.configs import BoomerangConfig
 from torch import Tensor
 
-from mgzoo.media import Media, float_to_uint8
-from mgzoo.parts import Clip, Condition, Example, Loss
-from mgzoo.spec import MgzooError, spread
-
-TIMES = tuple((i + 0.5) / 5 for i in range(5))
+from mgzoo import tasks
+from mgzoo.media import Media
+from mgzoo.parts import Clip, Example, Loss
+from mgzoo_acme.configs import BoomerangConfig
 
 
 class Boomerang:
@@ -28,36 +26,19 @@ class Boomerang:
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Latents and conditions of frozen parts, through the model's cache; the raw inputs of those that train."""
-        latents = model.encode_clips(clips)
-        if len({latent.shape for latent in latents}) == 1:
-            latents = torch.stack(latents)
         captions = [clip.caption for clip in clips]
-        frozen = [name for name in model.encoders if model.recipe.parts[f"encoders.{name}"].frozen]
-        conditions = [model.encode_texts(name, captions) for name in frozen]
-        return Example(
-            latents=latents,
-            inputs={name: captions for name in model.encoders if name not in frozen},
-            conditions={condition.name: condition for condition in conditions},
-        )
+        return tasks.prepare_example(model, clips, {name: captions for name in model.encoders})
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
         """The objective's loss; a random share of samples goes without conditions, so that guidance has something to compare with."""
-        conditions, share = self._conditions(model, example), model.recipe.train.condition_dropout
-        rows = torch.rand(len(example.latents), generator=generator) < share
-        noisy, t, target = model.objective.pair(example.latents, generator)
-        prediction = model.backbone(noisy, t.to(model.device), {name: one.dropped(rows) for name, one in conditions.items()})
-        total = model.objective.loss(prediction, target, t)
-        return Loss(total=total, terms={"loss": total.detach()})
+        conditions = tasks.drop_conditions(tasks.encode_example(model, example), model.recipe.train.condition_dropout, generator)
+        return tasks.training_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)
 
     @torch.no_grad()
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
-        """Mean loss over five fixed times, with the generator's noise."""
-        conditions, losses = self._conditions(model, example), []
-        for time in TIMES:
-            t = torch.full((len(example.latents),), time)
-            noisy, t, target = model.objective.pair(example.latents, generator, t=t)
-            losses.append(model.objective.loss(model.backbone(noisy, t.to(model.device), conditions), target, t).item())
-        return {"loss": sum(losses) / len(losses)}
+        """Mean loss over ten fixed times, with the generator's noise."""
+        conditions = tasks.encode_example(model, example)
+        return {"loss": tasks.validation_loss(model, example.latents, lambda noisy, t: model.backbone(noisy, t, conditions), generator)}
 
     def generate(
         self,
@@ -77,25 +58,14 @@ class Boomerang:
 
         frames, height, width: F and the size in pixels, default the config's. steps, guidance: override the recipe's sampler.
         """
-        c = self.config
-        size, fps = (frames or c.frames, height or c.height, width or c.width), fps or c.fps
-        latent = model.recipe.parts["autoencoder"].config.latent()
-        if any(n % s for n, s in zip(size[1:], latent.stride[1:])):
-            raise MgzooError(f"{size[2]}x{size[1]} does not divide by the autoencoder's stride {latent.stride[1:]}", remedy="ask for another size")
-        shape = (1, latent.channels, *latent.axes(*size))
+        size, fps = tasks.resolve_size(model, self.config.sizes()[0], frames, height, width), fps or self.config.fps
         conditions = model.encode_conditions({name: [prompt] for name in model.encoders})
-        told = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
-        sampler = type(model.sampler)(dataclasses.replace(model.sampler.config, **told))
-        generator = torch.Generator().manual_seed(spread(seed))
-        noise = torch.randn(shape, generator=generator).to(model.device)
-        latents = sampler.sample(model.denoiser(conditions), shape, generator, conditions=tuple(conditions), noise=noise, on_step=on_step)
-        dtype = next(model.autoencoder.parameters()).dtype
-        video = there_and_back(float_to_uint8(model.autoencoder.decode(latents.to(dtype), size)[0]))
+        sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
+        noise = tasks.initial_noise(model, tasks.latent_axes(model, size), [seed])
+        latents = tasks.sample_latents(model, sampler, model.denoiser(conditions), noise, conditions=tuple(conditions), seed=seed, on_step=on_step)
+        video = there_and_back(tasks.decode_frames(model, latents[0], size))
         request = {"prompt": prompt, "seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps}
         return Media(video=video, fps=fps, caption=prompt, meta={**request, "sampler": dataclasses.asdict(sampler.config)})
-
-    def _conditions(self, model, example: Example) -> dict[str, Condition]:
-        return {**model.encode_conditions(example.inputs), **example.conditions}
 
 
 def there_and_back(video: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def made(model, notes: Sequence[Heard], *, steps: int, guidance: float, seed: in
     from mgzoo_audio.video_features import Footage
 
     task, sampler, found = model.task, override_sampler(model.sampler, steps=steps, guidance=guidance), []
-    times = model.autoencoder.config.latent().axes(SAMPLES)[0]
+    times = model.autoencoder.config.latent_spec().axes(SAMPLES)[0]
     clips = [note.clip() if pictures else None for note in notes]
     wanted = []
     for place, (note, clip) in enumerate(zip(notes, clips)):
@@ -100,7 +100,7 @@ def seams(model, notes: Sequence[Heard], *, steps: int, guidance: float, kind: s
     """Median steps at the windows' ends, at the join, and at all other places every 0.1 s, of real notes extended by twice their length."""
     config = model.task.config
     model.task.config = dataclasses.replace(config, merge=kind)
-    hop = model.autoencoder.config.latent().stride[0]
+    hop = model.autoencoder.config.latent_spec().stride[0]
     inside = {"seam": ([], []), "join": ([], []), "ordinary": ([], [])}
     try:
         for note in notes:

@@ -64,7 +64,7 @@ def backbone(depth: int):
     known = recipe(depth)
     part, wires = known.parts["backbone"], contract_of(known)
     target = discover().build_class(part.component.id)
-    return lambda: target(part.config, latent=wires.latent, conditions=wires.conditions, feeds=wires.feeds)
+    return lambda: target(part.config, latent=wires.latent, conditions=wires.conditions, concat_channels=wires.concat_channels)
 
 
 def recipe(depth: int):

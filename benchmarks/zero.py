@@ -37,7 +37,7 @@ def example(model, recipe, micro: int, rank: int):
     from mgzoo.parts import Example
 
     config = recipe.data.config
-    latent = recipe.parts["autoencoder"].config.latent()
+    latent = recipe.parts["autoencoder"].config.latent_spec()
     generator = torch.Generator().manual_seed(rank)
     latents = torch.randn(micro, latent.channels, *latent.axes(config.frames, config.height, config.width), generator=generator)
     return Example(latents=latents, inputs={"text": [model.task.text(f"a clip of noise, number {i}", 5) for i in range(micro)]})

@@ -36,7 +36,7 @@ def contract_problems(recipe) -> list[Problem]:
     check.sizes(wires)
     check.batches()
     check.licenses()
-    if not recipe.broken:
+    if not recipe.invalid_parts:
         check.problems += discover().check(recipe)
     return check.problems
 
@@ -103,7 +103,7 @@ class _Check:
     def problem(self, what: str, remedy: str, key: str, kind: str) -> None:
         self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=self.recipe.origin(key), kind=kind))
 
-    def ask(self, part, question: str, *arguments, default=None):
+    def query(self, part, question: str, *arguments, default=None):
         """What a part's config answers; where it fails, or has no such method, that is a problem."""
         key = "data" if part.name == "data" else f"parts.{part.name}"
         method = getattr(part.config, question, None)
@@ -126,26 +126,26 @@ class _Check:
         return found[0]
 
     def wires(self) -> Contract:
-        parts, latent, feeds, conditions = self.recipe.parts, None, 0, []
+        parts, latent, concat_channels, conditions = self.recipe.parts, None, 0, []
         if "autoencoder" in parts:
-            latent = self.ask(parts["autoencoder"], "latent")
+            latent = self.query(parts["autoencoder"], "latent_spec")
         for name, part in parts.items():
             if part.kind == "encoder":
-                conditions.append(self.ask(part, "condition", name.removeprefix("encoders.")))
+                conditions.append(self.query(part, "condition_spec", name.removeprefix("encoders.")))
         if task := parts.get("task"):
-            conditions += self.ask(task, "conditions", default=())
-            feeds = self.ask(task, "feeds", latent, default=0) if latent else 0
-        return Contract(latent=latent, conditions=tuple(c for c in conditions if c is not None), feeds=feeds)
+            conditions += self.query(task, "conditions", default=())
+            concat_channels = self.query(task, "concat_channels", latent, default=0) if latent else 0
+        return Contract(latent=latent, conditions=tuple(c for c in conditions if c is not None), concat_channels=concat_channels)
 
     def roles(self) -> None:
         """Parts that the task needs and the recipe lacks, and parts that nothing uses."""
-        parts, task, broken = self.recipe.parts, self.recipe.parts.get("task"), {name.split(".")[0] for name in self.recipe.broken}
+        parts, task, broken = self.recipe.parts, self.recipe.parts.get("task"), {name.split(".")[0] for name in self.recipe.invalid_parts}
         there = {part.kind for part in parts.values()} | {"encoder" if name == "encoders" else name for name in broken}
         if task is None:
             if "backbone" in parts and "autoencoder" not in there:
                 self.problem("the backbone has no autoencoder, so its latents are unknown", f"add one of {_all('autoencoder')}", "parts", "missing-part")
             return
-        needs = self.ask(task, "parts", default=())
+        needs = self.query(task, "required_parts", default=())
         for kind in needs:
             if kind not in there:
                 where = "parts.encoders.NAME" if kind == "encoder" else f"parts.{kind}"
@@ -160,8 +160,8 @@ class _Check:
             if part.kind != "encoder":
                 continue
             sources[name.removeprefix("encoders.")] = f"encoder {name.removeprefix('encoders.')}"
-            takes = self.ask(part, "takes")
-            gives = self.ask(task, "gives") if task and "encoder" in self.ask(task, "parts", default=()) else None
+            takes = self.query(part, "input_modality")
+            gives = self.query(task, "modalities") if task and "encoder" in self.query(task, "required_parts", default=()) else None
             if takes is not None and gives is not None and takes not in gives:
                 self.problem(f"{part.component.id} takes {takes}, which {task.component.id} does not give",
                              f"take it out, or choose an encoder of {' or '.join(gives) or 'another task'}", f"parts.{name}", "unused-encoder")
@@ -174,7 +174,7 @@ class _Check:
         """A task that makes sound needs an autoencoder of sound."""
         task = self.recipe.parts.get("task")
         if task and wires.latent and hasattr(task.config, "layout"):
-            wanted = self.ask(task, "layout")
+            wanted = self.query(task, "layout")
             if wanted != wires.latent.layout:
                 autoencoder = self.recipe.parts["autoencoder"].component.id
                 self.problem(f"{task.component.id} works on latents of {wanted}, those of {autoencoder} are of {wires.latent.layout}",
@@ -183,7 +183,7 @@ class _Check:
     def objective(self) -> None:
         objective, sampler = self.recipe.parts.get("objective"), self.recipe.parts.get("sampler")
         if objective and sampler:
-            predicts, accepts = self.ask(objective, "predicts"), self.ask(sampler, "accepts", default=())
+            predicts, accepts = self.query(objective, "prediction_type"), self.query(sampler, "prediction_types", default=())
             if predicts is not None and predicts not in accepts:
                 self.problem(f"{sampler.component.id} integrates {' or '.join(accepts)}, but {objective.component.id} makes the backbone predict {predicts}",
                              f"choose one of {', '.join(_samplers(predicts)) or 'the samplers of another plugin'}", "parts.sampler.use", "prediction")
@@ -214,10 +214,10 @@ class _Check:
         theirs, ours = {c.name: c for c in made.conditions}, {c.name: c for c in wires.conditions}
         if name == "backbone":
             differs += [("condition", f"the condition {c!r}, which the recipe lacks") for c in theirs if c not in ours]
-            widens = getattr(part.config, "widens", bool)()  # then what the base lacks is added to it
+            widens = getattr(part.config, "can_expand", bool)()  # then what the base lacks is added to it
             differs += [("condition", f"no condition {c!r}") for c in ours if c not in theirs and not widens]
-            if made.feeds > wires.feeds or made.feeds < wires.feeds and not widens:
-                differs.append(("feeds", f"{made.feeds} extra input channels, the recipe has {wires.feeds}"))
+            if made.concat_channels > wires.concat_channels or made.concat_channels < wires.concat_channels and not widens:
+                differs.append(("feeds", f"{made.concat_channels} extra input channels, the recipe has {wires.concat_channels}"))
         elif part.kind == "encoder":
             theirs = {c: theirs[c] for c in theirs if c == name.removeprefix("encoders.")}
         if name == "backbone" or part.kind == "encoder":
@@ -229,28 +229,28 @@ class _Check:
 
     def sizes(self, wires: Contract) -> None:
         """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
-        said = self.fit(self.recipe.data, "data", "data.config", wires)
+        said = self.check_sizes(self.recipe.data, "data", "data.config", wires)
         task = self.recipe.parts.get("task")
         if hasattr(task and task.config, "sizes"):  # a task need not have a size of its own
-            self.fit(task, "task", "parts.task.config", wires, said)
+            self.check_sizes(task, "task", "parts.task.config", wires, said)
 
-    def fit(self, part, label: str, key: str, wires: Contract, told: Collection[str] = ()) -> set[str]:
-        """Say what is wrong with a part's sizes, but for what was `told` of another's; returns all that was found."""
+    def check_sizes(self, part, label: str, key: str, wires: Contract, reported: Collection[str] = ()) -> set[str]:
+        """Say what is wrong with a part's sizes, but for what was `reported` of another's; returns all that was found."""
         backbone, latent = self.recipe.parts.get("backbone"), wires.latent
         if not (part and latent):
             return set()
         names, said = MEDIA.get(latent.layout), {}
-        for size in self.ask(part, "sizes", default=()) if names else ():
+        for size in self.query(part, "sizes", default=()) if names else ():
             if len(size) != len(names):
                 said.setdefault(f"it has {len(size)} sizes, and latents of {latent.layout} want {', '.join(names)}", []).append("x".join(map(str, size)))
                 continue
             # Time need not divide: an image is a video of one frame, and the last latent is padded.
             found = [f"{name} {n} does not divide by the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
             if backbone and not found:
-                found = self.ask(backbone, "check", latent, wires.conditions, latent.axes(*size), default=())
+                found = self.query(backbone, "validate_shapes", latent, wires.conditions, latent.axes(*size), default=())
             for sentence in found:
                 said.setdefault(sentence, []).append("x".join(map(str, size)))
-        for sentence, sizes in ((sentence, said[sentence]) for sentence in said if sentence not in told):
+        for sentence, sizes in ((sentence, said[sentence]) for sentence in said if sentence not in reported):
             others = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
             self.problem(f"{sentence} ({label} of {sizes[0]}{others})", f"change the {label}'s sizes, or the stride or patch", key, "size")
         return set(said)
@@ -299,7 +299,7 @@ def _samplers(predicts: str) -> list[str]:
             config = registry.config_class(component.id)
         except MgzooError:
             continue
-        if predicts in config.tiny().accepts():
+        if predicts in config.tiny().prediction_types():
             found.append(component.id)
     return found
 

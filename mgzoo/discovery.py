@@ -20,6 +20,7 @@ from mgzoo import hooks
 from mgzoo.distributions import GROUP, EntryPoint, entry_points, pip_line
 from mgzoo.errors import suggest
 from mgzoo.import_guard import run_guarded
+from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
 from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
 
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
@@ -47,7 +48,7 @@ class Registry:
 
     components: dict[str, Component] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
-    set_aside: list[DisabledPlugin] = field(default_factory=list)
+    disabled: list[DisabledPlugin] = field(default_factory=list)
     recipe_folders: dict[str, Path] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     manager: pluggy.PluginManager = field(default_factory=lambda: plugin_manager())
@@ -82,7 +83,7 @@ class Registry:
     def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
         """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
         what, namespace = f"no component is called {component_id!r}", component_id.split(".", 1)[0]
-        for bad in self.set_aside:
+        for bad in self.disabled:
             if bad.name == namespace:
                 return f"{what}: the plugin {bad.name} is set aside", f"repair it ({bad.reason}); see `mgzoo doctor`"
         if namespace not in self.providers and (line := pip_line(namespace)):
@@ -101,15 +102,16 @@ class Registry:
         found, reason = run_guarded(lambda: load(component.config))
         if reason:
             raise self._broken(component, "config", reason)
-        return found
+        return accept_old_names(found, QUESTIONS[component.kind], say_once) if isinstance(found, type) else found
 
     def build_class(self, component_id: str) -> type:
         """Import the component's class. This is where torch comes in."""
         component = self.get(component_id)
         try:
-            return load(component.target)
+            found = load(component.target)
         except (ImportError, AttributeError) as error:
             raise self._broken(component, "target", f"{type(error).__name__}: {error}") from error
+        return accept_old_names(found, METHODS, say_once) if isinstance(found, type) else found
 
     def check(self, recipe) -> list[Problem]:
         """The problems that plugins' `mgzoo_check` hooks see in a recipe; a hook that fails is a problem itself."""
@@ -175,11 +177,11 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
     if wanted is not None:
         for name in wanted:
             if name not in {point.namespace for point in points}:
-                registry.set_aside.append(DisabledPlugin(name=name, distribution="", reason="named in MGZOO_PLUGINS but not installed"))
+                registry.disabled.append(DisabledPlugin(name=name, distribution="", reason="named in MGZOO_PLUGINS but not installed"))
         points = [point for point in points if point.namespace in wanted]
 
     def aside(point: EntryPoint, reason: str) -> None:
-        registry.set_aside.append(DisabledPlugin(name=point.namespace, distribution=f"{point.distribution} {point.version}", reason=reason))
+        registry.disabled.append(DisabledPlugin(name=point.namespace, distribution=f"{point.distribution} {point.version}", reason=reason))
 
     loaded: list[tuple[EntryPoint, ModuleType, list[Component], Path | None]] = []
     for point in sorted(points, key=lambda p: (p.namespace, p.distribution)):
@@ -208,7 +210,7 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
         registry.providers[point.namespace] = Provider(namespace=point.namespace, distribution=point.distribution, version=point.version)
         if recipes is not None:
             registry.recipe_folders[point.namespace] = recipes
-    registry.set_aside.sort(key=lambda bad: (bad.name, bad.distribution))
+    registry.disabled.sort(key=lambda bad: (bad.name, bad.distribution))
     return registry
 
 

@@ -83,13 +83,13 @@ class Example:
     latents: clean latents (or, for an autoencoder task, the media itself, float (B, 3, F, Y, X) in [-1, 1]).
     inputs: raw encoder inputs by encoder name (e.g. a list of strings), for encoders that train.
     conditions: conditions already computed by frozen encoders.
-    feeds: extra input channels for a head that widens the backbone's input, (B, C', *axes), or None.
+    concat: extra input channels for a head that widens the backbone's input, (B, C', *axes), or None.
     """
 
     latents: Latents
     inputs: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions = field(default_factory=dict)
-    feeds: Latents | None = None
+    concat: Latents | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class Autoencoder(Protocol):
 @runtime_checkable
 class Encoder(Protocol):
     """An `nn.Module` built as ``Target(config)``; its forward takes a list of length B: strings, or what else its config's
-    ``takes()`` names (image, video, sound) as the task gives it. One that reads only so much of a text has
+    ``input_modality()`` names (image, video, sound) as the task gives it. One that reads only so much of a text has
     ``cut(texts) -> list[Cut | None]``, None for a text that is read to its end; `mgzoo.model.Model` says it or counts it."""
 
     spec: ConditionSpec
@@ -137,21 +137,21 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """An `nn.Module` built as ``Target(config, latent=LatentSpec, conditions=tuple[ConditionSpec, ...], feeds=0)``.
+    """An `nn.Module` built as ``Target(config, latent=LatentSpec, conditions=tuple[ConditionSpec, ...], concat_channels=0)``.
 
-    feeds: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
+    concat_channels: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
     from weights of a narrower one has ``widened(state) -> (state, names of the tensors that are new, or new in part)``.
     One whose samples may lie at different times takes ``forward(…, time_offset=None)``: (B,) integers, the position of each
     sample's first latent along the first axis. It is optional: a task looks for it in the signature of forward.
     """
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions) -> Latents:
-        """Latents (B, C + feeds, *axes) (or a list), t (B,) in [0, 1] -> prediction of (B, C, *axes) (or a list)."""
+        """Latents (B, C + concat_channels, *axes) (or a list), t (B,) in [0, 1] -> prediction of (B, C, *axes) (or a list)."""
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """Built as ``Target(config)``; no parameters. ``config.predicts()`` names what the backbone predicts."""
+    """Built as ``Target(config)``; no parameters. ``config.prediction_type()`` names what the backbone predicts."""
 
     def pair(self, latents: Latents, generator: torch.Generator, t: Tensor | None = None) -> tuple[Latents, Tensor, Latents]:
         """Clean latents -> (noisy, t (B,), target), noise and t drawn in float32 from the generator unless t is given."""
@@ -170,7 +170,7 @@ in one call, so that a backbone may batch them.
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Built as ``Target(config)``; sees one closure and no model. ``config.accepts()`` lists what it can integrate."""
+    """Built as ``Target(config)``; sees one closure and no model. ``config.prediction_types()`` lists what it can integrate."""
 
     def sample(
         self,
@@ -188,7 +188,7 @@ class Sampler(Protocol):
 @runtime_checkable
 class Task(Protocol):
     """Built as ``Target(config)``. What a user asks a model to do, and how that is trained. It may be an `nn.Module` with weights
-    of its own. Its config's ``asks()`` says what a request may hold besides the usual, ``emits()`` what it can give."""
+    of its own. Its config's ``request_options()`` says what a request may hold besides the usual, ``output_modalities()`` what it can give."""
 
     def trained(self, model) -> Sequence[str]:
         """Names of the parts this task trains unless the recipe freezes them (e.g. ``backbone``, ``encoders.text``)."""
@@ -233,7 +233,7 @@ class Filter(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """Built as ``Target(config)``: scores what was generated. ``config.better()`` is ``higher`` or ``lower``."""
+    """Built as ``Target(config)``: scores what was generated. ``config.higher_is_better()`` says which way is better."""
 
     def __call__(self, media: Sequence[Media]) -> list[float]:
         """One finite score per clip, picture or sound, in order; each depends on that medium (and its caption) alone."""

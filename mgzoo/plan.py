@@ -230,8 +230,8 @@ def _notes(stages: Sequence[StageFigures], gpus: int) -> tuple[str, ...]:
 
 def _parameters(part, wires) -> int | None:
     if part.kind == "backbone":
-        return part.config.parameters(wires.latent, wires.conditions, wires.feeds)
-    return part.config.parameters()
+        return part.config.num_parameters(wires.latent, wires.conditions, wires.concat_channels)
+    return part.config.num_parameters()
 
 
 def _rows(name: str, part, counts, learn, trained: bool) -> tuple[PartFigures, ...]:
@@ -248,10 +248,10 @@ def _adapter(part, count: int | None) -> int | None:
     if folder is None or count is None:
         return None
     shapes = stored_shapes(folder, part.name)
-    whole = sum(math.prod(shape) for key, shape in shapes.items() if part.adapter.holds(key))
+    whole = sum(math.prod(shape) for key, shape in shapes.items() if part.adapter.is_saved_module(key))
     new = count - sum(map(math.prod, shapes.values())) if part.adapter.modules else 0
     linear = {key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 2}
-    return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.chosen(linear)) + whole + new
+    return part.adapter.rank * sum(sum(linear[path]) for path in part.adapter.match_targets(linear)) + whole + new
 
 
 def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], learn: Mapping[str, int | None], gpus: int, device: str) -> StageFigures:
@@ -271,7 +271,7 @@ def _stage(name: str, steps: int, recipe, counts: Mapping[str, int | None], lear
         latent = wires.latent.axes(*size)
         backbone = recipe.parts["backbone"].config if "backbone" in recipe.parts else None
         if backbone:
-            tokens = backbone.tokens(latent)
+            tokens = backbone.num_tokens(latent)
             if hasattr(backbone, "activations") and "backbone" in trained:
                 modes = (False, True, None)
                 numbers = [backbone.activations(wires.latent, latent, condition_tokens, checkpoint=mode) for mode in modes]
@@ -306,15 +306,15 @@ def _forward(recipe, name: str, count: int | None, wires, size: tuple[int, ...] 
     part = recipe.parts[name]
     if part.kind == "encoder":
         # An upper estimate: every weight meets every token once.
-        condition = part.config.condition(name.split(".", 1)[1])
+        condition = part.config.condition_spec(name.split(".", 1)[1])
         tokens, frames = condition.max_len, getattr(recipe.data.config, "frames", None) if recipe.data else None
         if condition.kind == "frames" and frames:  # each frame of the data, in as many tokens as the encoder makes of one
-            tokens = frames * (part.config.tokens() if hasattr(part.config, "tokens") else 1)
+            tokens = frames * (part.config.num_tokens() if hasattr(part.config, "num_tokens") else 1)
         return None if count is None or tokens is None else 2 * count * tokens
     if size is None or not hasattr(part.config, "flops"):
         return None
     if part.kind == "backbone":
-        return part.config.flops(wires.latent, wires.latent.axes(*size), condition_tokens, wires.feeds)
+        return part.config.flops(wires.latent, wires.latent.axes(*size), condition_tokens, wires.concat_channels)
     encode = part.config.flops(*size)
     # Training an autoencoder also decodes; the decoder is counted like the encoder.
     return encode if "backbone" in recipe.parts else 2 * encode

@@ -9,19 +9,20 @@ import dataclasses
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mgzoo.errors import MgzooError, Origin, Problem, RecipeError  # noqa: F401  (what plugins raise and report is part of the words)
 
 KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
-SEEDS = 2**64
+SEED_LIMIT = 2**64
 """Seeds are whole numbers from 0 to below this."""
 
 
 def as_seed(number: int) -> int:
     """A whole number, e.g. seed + i, as a seed: after the last comes 0."""
-    return number % SEEDS
+    return number % SEED_LIMIT
 
 
 def spread(seed: int) -> int:
@@ -30,7 +31,7 @@ def spread(seed: int) -> int:
     return seed if seed < 2**32 else int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=8).digest(), "little")
 
 
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters and reversals of direction: in a stranger's text they could forge what a terminal shows."""
 
 
@@ -112,16 +113,16 @@ class ConditionSpec:
     optional: bool = True
 
 
-ASKED = ("image", "video", "sound", "text", "number", "whole", "choice")
-FILES = ("image", "video", "sound")
+OPTION_KINDS = ("image", "video", "sound", "text", "number", "integer", "choice")
+FILE_KINDS = ("image", "video", "sound")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class RequestOption:
     """One thing that a request to a task may hold, besides what every request may.
 
     name: the keyword of the task's ``generate``; on the command line ``--name``, underscores as hyphens.
-    kind: one of `ASKED`. image, video, sound: a file, which the task is given as a `mgzoo.media.Media`; whole: a whole number.
+    kind: one of `OPTION_KINDS`. image, video, sound: a file, which the task is given as a `mgzoo.media.Media`; integer: a whole number (``whole`` until this release).
     help: one line, with its unit. required: whether a request must have it. choices: what a ``choice`` may be.
     """
 
@@ -130,6 +131,11 @@ class Ask:
     help: str
     required: bool = False
     choices: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.kind == "whole":
+            object.__setattr__(self, "kind", "integer")
+            warnings.warn(f"the kind of the request option {self.name} is integer now, not whole", DeprecationWarning, stacklevel=3)
 
     @property
     def flag(self) -> str:
@@ -142,18 +148,19 @@ class Contract:
     """What meets at the backbone of a recipe; `mgzoo.contracts.contract_of` works it out, an artifact's manifest records it.
 
     latent: the autoencoder's space, None without one. conditions: those of the encoders in the recipe's order, then the
-    task's own. feeds: extra input channels that the task concatenates.
+    task's own. concat_channels: extra input channels that the task concatenates.
     """
 
     latent: LatentSpec | None = None
     conditions: tuple[ConditionSpec, ...] = ()
-    feeds: int = 0
+    concat_channels: int = 0
 
 
 def option(default=dataclasses.MISSING, help: str = "", **metadata):
     """A documented config field. Lists and dicts are copied per instance.
 
-    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load.
+    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load. former_values: value -> what it was called
+    before; the config itself accepts it, and a lock of before still holds.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (list, dict)):
@@ -180,7 +187,7 @@ class TaskConfig:
     """What recipes ask of a task's config, answered for the usual case: a head without weights that generates latents from texts.
 
     A convenience: a config that has these methods itself need not derive from it. A task with a size of its own also has ``sizes()``, one that
-    needs sound ``layout()``, one with options ``asks()``, one that gives anything but video and images ``emits()``.
+    needs sound ``layout()``, one with options ``request_options()``, one that gives anything but video and images ``output_modalities()``.
     """
 
     @classmethod
@@ -188,11 +195,11 @@ class TaskConfig:
         """The smallest useful config, for tests."""
         return cls(**changes)
 
-    def parts(self) -> tuple[str, ...]:
+    def required_parts(self) -> tuple[str, ...]:
         """Kinds of part that it needs."""
         return ("autoencoder", "encoder", "backbone", "objective", "sampler")
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Modalities that it can feed to encoders."""
         return ("text",)
 
@@ -200,11 +207,11 @@ class TaskConfig:
         """Conditions that it makes itself, beside those of encoders."""
         return ()
 
-    def feeds(self, latent: LatentSpec) -> int:
+    def concat_channels(self, latent: LatentSpec) -> int:
         """Extra input channels of the backbone that it concatenates."""
         return 0
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Number of its own weights."""
         return 0
 
@@ -223,11 +230,22 @@ class DataConfig:
         """(frames, height, width) of every clip that it can emit, (samples,) of sounds."""
         return ((self.frames, self.height, self.width),)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Modalities: moving pictures, single ones, and their captions."""
         frames = {size[0] for size in self.sizes()}
         return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Data has no weights."""
         return 0
+
+
+_OLD = {"Ask": "RequestOption", "ASKED": "OPTION_KINDS", "FILES": "FILE_KINDS", "UNSEEN": "CONTROL_CHARACTERS", "SEEDS": "SEED_LIMIT"}
+"""Names of before, for one release."""
+
+
+def __getattr__(name: str):
+    if name not in _OLD:
+        raise AttributeError(f"module 'mgzoo.spec' has no attribute {name!r}")
+    warnings.warn(f"mgzoo.spec.{name} is {_OLD[name]} now; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+    return globals()[_OLD[name]]

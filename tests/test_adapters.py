@@ -206,7 +206,7 @@ def test_another_part_forgets_the_adapter_of_the_one_it_replaces(place):
 
 
 def test_a_recipe_without_an_adapter_is_the_recipe_it_always_was(place):
-    plain = compose("lora.yaml").adapted("backbone", None)
+    plain = compose("lora.yaml").with_adapter("backbone", None)
     (place / "plain.yaml").write_text(ADAPTED.replace(", adapter: {rank: 2, alpha: 6}", ""))
     assert plain.digest() == compose("plain.yaml").digest() and "adapter" not in plain.to_yaml()
     (place / "whole.yaml").write_text(compose("lora.yaml").to_yaml())
@@ -304,7 +304,7 @@ def test_what_is_computed_again_drops_the_same_inputs(seeded):
 def test_peft_reads_our_file_and_answers_the_same(trained, tmp_path):
     PeftModel = pytest.importorskip("peft").PeftModel
     folder = save(trained, tmp_path / "model", golden=False)
-    plain = build(compose("lora.yaml").adapted("backbone", None)).eval()
+    plain = build(compose("lora.yaml").with_adapter("backbone", None)).eval()
     before = ask(plain)
     theirs = PeftModel.from_pretrained(plain.backbone, folder / "backbone")
     assert sum(isinstance(layer, nn.Module) and hasattr(layer, "lora_A") for layer in theirs.modules()) == 14
@@ -315,7 +315,7 @@ def test_peft_reads_our_file_and_answers_the_same(trained, tmp_path):
 @pytest.mark.parametrize("targets", [["qkv", "w2"], "all-linear", r".*blocks\.1\..*(out|w13)"])
 def test_we_read_peft_s_file_and_answer_the_same(place, tmp_path, targets):
     theirs = pytest.importorskip("peft")
-    ours, other = build(compose("lora.yaml").adapted("backbone", None)).eval(), build(compose("lora.yaml").adapted("backbone", None)).eval()
+    ours, other = build(compose("lora.yaml").with_adapter("backbone", None)).eval(), build(compose("lora.yaml").with_adapter("backbone", None)).eval()
     wrapped = theirs.get_peft_model(other.backbone, theirs.LoraConfig(r=3, lora_alpha=5, target_modules=targets, init_lora_weights=False))
     wrapped.save_pretrained(tmp_path / "theirs")
     load_adapter(ours, "backbone", tmp_path / "theirs")
@@ -339,7 +339,7 @@ def test_an_adapter_that_means_something_else_is_refused(trained, tmp_path, key,
     folder = save(trained, tmp_path / "model", golden=False) / "backbone"
     said = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**said, key: value}))
-    model = build(compose("lora.yaml").adapted("backbone", None))
+    model = build(compose("lora.yaml").with_adapter("backbone", None))
     with pytest.raises(MgzooError, match=told):
         load_adapter(model, "backbone", folder)
     assert model.recipe.parts["backbone"].adapter is None and not adapted_layers(model.backbone)
@@ -349,7 +349,7 @@ def test_an_adapter_of_another_part_is_refused_and_leaves_no_trace(trained, tmp_
     folder = save(trained, tmp_path / "model", golden=False) / "backbone"
     state = load_file(folder / "adapter_model.safetensors")
     save_file({key: torch.zeros(2, 5) if key.endswith("0.ffn.w2.lora_A.weight") else value for key, value in state.items()}, folder / "adapter_model.safetensors")
-    model = build(compose("lora.yaml").adapted("backbone", None))
+    model = build(compose("lora.yaml").with_adapter("backbone", None))
     with pytest.raises(MgzooError, match="does not fit Llama3: its tensors have other names or shapes"):
         load_adapter(model, "backbone", folder)
     assert not adapted_layers(model.backbone) and model.recipe.parts["backbone"].adapter is None
@@ -370,7 +370,7 @@ def test_an_artifact_holds_the_adapter_alone_and_refers_to_its_base(trained, pla
         "autoencoder/config.json", "backbone/adapter_config.json", "backbone/adapter_model.safetensors", "backbone/config.json", "encoders.text/config.json",
     ]  # fmt: skip
     entry = read_manifest(saved).parts["backbone"]
-    assert entry.is_adapter and entry.trained and entry.base == entry.needs == reference()
+    assert entry.is_adapter and entry.trained and entry.base == entry.requires == reference()
     said = json.loads((saved / "backbone/adapter_config.json").read_text())
     assert {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "bias": "none", "base_model_name_or_path": "registry/base"}.items() <= said.items()
     assert said["revision"] == reference().commit and said["target_modules"] == ["kv", "out", "q", "qkv", "w13", "w2"]
@@ -384,7 +384,7 @@ def test_an_artifact_holds_the_adapter_alone_and_refers_to_its_base(trained, pla
     loaded = mgzoo.load(pulled)
     assert torch.equal(ask(loaded), ask(trained.eval()))
     same = [model.generate("a cat", seed=1).video for model in (loaded, trained)]
-    assert torch.equal(*same) and loaded.bases["backbone"] == reference()
+    assert torch.equal(*same) and loaded.base_models["backbone"] == reference()
     again = save(loaded, place / "again", golden=False)
     assert (again / "backbone/adapter_model.safetensors").read_bytes() == (saved / "backbone/adapter_model.safetensors").read_bytes()
     assert read_manifest(again).parts["backbone"] == entry
@@ -496,7 +496,7 @@ def test_a_merged_model_answers_the_same_and_is_a_fine_tune_of_its_base(trained,
     assert all(p.requires_grad for p in trained.backbone.parameters())
     saved = save(trained, place / "merged")
     entry = read_manifest(saved).parts["backbone"]
-    assert entry.weights == ("backbone/model.safetensors",) and entry.base == reference() and entry.needs is None
+    assert entry.weights == ("backbone/model.safetensors",) and entry.base == reference() and entry.requires is None
     assert verify(saved) == [] and torch.allclose(ask(mgzoo.load(saved)), before, atol=1e-5)
     assert "adapter" not in (saved / "recipe.yaml").read_text()
 
@@ -518,7 +518,7 @@ def test_an_adapter_can_be_the_base_of_another(trained, place):
 
 
 def test_a_fine_tune_records_what_it_started_from_and_loads_without_it(place):
-    model = build(compose("lora.yaml").adapted("backbone", None))
+    model = build(compose("lora.yaml").with_adapter("backbone", None))
     stir(model.backbone, seed=2)
     saved = save(model, place / "tuned")
     parts = read_manifest(saved).parts
@@ -535,7 +535,7 @@ def test_a_fine_tune_records_what_it_started_from_and_loads_without_it(place):
 
 def test_a_plan_counts_the_adapter_as_trained_and_its_base_as_frozen(place):
     (place / "data.yaml").write_text("defaults: [lora.yaml]\ndata: {use: video.clips.v1, config: {path: x, frames: 8, height: 32, width: 32}}\ntrain: {batch: 4}\n")
-    adapted, whole = plan(compose("data.yaml")), plan(compose("data.yaml").adapted("backbone", None))
+    adapted, whole = plan(compose("data.yaml")), plan(compose("data.yaml").with_adapter("backbone", None))
     total = sum(p.numel() for p in build(compose("lora.yaml"), device="meta").backbone.parameters())
     (stage,), (plain,) = adapted.stages, whole.stages
     assert stage.trained_parameters == 2 * PER_BLOCK == sum(x.numel() for x in adapter_state_dict(build(compose("lora.yaml"), device="meta").backbone).values())

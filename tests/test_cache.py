@@ -41,11 +41,11 @@ def test_only_what_is_missing_is_computed_once_and_in_one_call(tmp_path):
         calls.append([c.digest for c in clips])
         return torch.stack([torch.full((2,), float(ord(c.digest))) for c in clips])
 
-    first = Cache(tmp_path).cached(IDENTITY, [clip("a"), clip("b"), clip("a")], compute)
-    again = Cache(tmp_path).cached(IDENTITY, [clip("b"), clip("c"), clip("a")], compute)
+    first = Cache(tmp_path).get_or_compute(IDENTITY, [clip("a"), clip("b"), clip("a")], compute)
+    again = Cache(tmp_path).get_or_compute(IDENTITY, [clip("b"), clip("c"), clip("a")], compute)
     assert calls == [["a", "b"], ["c"]]
     assert [v[0].item() for v in first] == [97, 98, 97] and [v[0].item() for v in again] == [98, 99, 97]
-    Cache(tmp_path).cached((*IDENTITY[:3], "other weights"), [clip("a")], compute)
+    Cache(tmp_path).get_or_compute((*IDENTITY[:3], "other weights"), [clip("a")], compute)
     assert calls[-1] == ["a"]
 
 

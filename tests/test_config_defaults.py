@@ -21,16 +21,16 @@ class Stills(DataConfig):
 
 def test_a_task_generates_latents_from_texts_unless_it_says_otherwise():
     config = TaskConfig.tiny()
-    assert config.parts() == ("autoencoder", "encoder", "backbone", "objective", "sampler") and config.gives() == ("text",)
-    assert (config.conditions(), config.feeds(LatentSpec(space="x", channels=4, stride=(8,))), config.parameters()) == ((), 0, 0)
+    assert config.required_parts() == ("autoencoder", "encoder", "backbone", "objective", "sampler") and config.modalities() == ("text",)
+    assert (config.conditions(), config.concat_channels(LatentSpec(space="x", channels=4, stride=(8,))), config.num_parameters()) == ((), 0, 0)
     assert not hasattr(config, "sizes") and not hasattr(config, "layout")  # a task need not have either
 
 
 def test_data_gives_what_its_sizes_are():
-    assert (Stills().sizes(), Stills().gives(), Stills().parameters()) == (((1, 8, 16),), ("image", "text"), 0)
-    assert Stills.tiny(frames=4).gives() == ("video", "text")
+    assert (Stills().sizes(), Stills().modalities(), Stills().num_parameters()) == (((1, 8, 16),), ("image", "text"), 0)
+    assert Stills.tiny(frames=4).modalities() == ("video", "text")
     mixed = type("Mixed", (DataConfig,), {"sizes": lambda self: ((1, 8, 8), (4, 8, 8))})
-    assert mixed().gives() == ("video", "image", "text")
+    assert mixed().modalities() == ("video", "image", "text")
 
 
 def test_everything_that_is_wrong_is_said_at_once():

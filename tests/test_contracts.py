@@ -54,7 +54,7 @@ def artifact(folder: Path, part="backbone", use="backbones.llama3.v1", config=No
 
 def test_parts_that_fit_are_wired():
     recipe = compose(WHOLE)
-    assert contract_of(recipe) == Contract(latent=LATENT, conditions=(TEXT,), feeds=0)
+    assert contract_of(recipe) == Contract(latent=LATENT, conditions=(TEXT,), concat_channels=0)
     assert contract_problems(recipe) == []
     alone = compose(WHOLE, [f"parts.{name}=null" for name in ("task", "encoders", "backbone", "objective", "sampler")])
     assert contract_of(alone) == Contract(latent=LATENT)
@@ -102,7 +102,7 @@ def test_a_backbone_of_other_conditions_is_refused(tmp_path, conditions, line):
 
 
 def test_a_widened_backbone_needs_its_feeds_and_a_plain_one_may_be_widened(tmp_path):
-    ref = artifact(tmp_path / "a", contract=Contract(latent=LATENT, conditions=(TEXT,), feeds=17))
+    ref = artifact(tmp_path / "a", contract=Contract(latent=LATENT, conditions=(TEXT,), concat_channels=17))
     assert lines([f"parts.backbone.weights={ref}"]) == [f"parts.backbone.weights: {ref} was made for 17 extra input channels, the recipe has 0{TAKE}"]
 
 
@@ -111,7 +111,7 @@ def test_a_backbone_that_widens_goes_on_from_one_with_fewer_conditions_and_anoth
     assert lines([f"parts.backbone.weights={ref}"]) == []
     from mgzoo_backbones.configs import Llama3Config
 
-    monkeypatch.setattr(Llama3Config, "widens", lambda self: False)
+    monkeypatch.setattr(Llama3Config, "can_expand", lambda self: False)
     assert lines([f"parts.backbone.weights={ref}"]) == [f"parts.backbone.weights: {ref} was made for no condition 'text'{TAKE}"]
 
 
@@ -165,10 +165,10 @@ class TaskConfig:
     names: tuple[str, ...] = option(("text",), "conditions of its own")
     feed: int = option(0, "extra channels; negative ones are refused")
 
-    def parts(self): return ("autoencoder", "encoder", "backbone")
-    def gives(self): return ("text",)
+    def required_parts(self): return ("autoencoder", "encoder", "backbone")
+    def modalities(self): return ("text",)
     def conditions(self): return tuple(ConditionSpec(name=name, dim=8, kind="vector") for name in self.names)
-    def feeds(self, latent):
+    def concat_channels(self, latent):
         if self.feed < 0:
             raise ValueError(f"feed {self.feed} of {latent.channels} channels makes no sense")
         return self.feed * latent.channels
@@ -213,7 +213,7 @@ TASK = ["parts.objective=null", "parts.sampler=null", "parts.task=null"]
 def test_a_strangers_task_brings_conditions_feeds_and_clashes(stranger):
     task = [*TASK, "parts.task={use: stranger.task.v1, config: {names: [fps], feed: 2}}"]
     wires = contract_of(compose(WHOLE, task))
-    assert [(c.name, c.kind) for c in wires.conditions] == [("text", "tokens"), ("fps", "vector")] and wires.feeds == 32
+    assert [(c.name, c.kind) for c in wires.conditions] == [("text", "tokens"), ("fps", "vector")] and wires.concat_channels == 32
     assert lines([*TASK, "parts.task={use: stranger.task.v1}"]) == [
         "parts.encoders.text: the condition 'text' is made twice, by encoder text and the task\n    -> rename the encoder",
         "data.config: condition text is given twice (data of 16x64x64)\n    -> change the data's sizes, or the stride or patch"]
@@ -223,7 +223,7 @@ def test_a_strangers_task_brings_conditions_feeds_and_clashes(stranger):
 
 def test_a_config_that_lacks_a_method_names_its_distribution(stranger):
     assert lines(["parts.autoencoder={use: stranger.autoencoder.v1}"]) == [
-        "parts.autoencoder: the config of stranger.autoencoder.v1 has no latent()\n    -> upgrade or repair mgzoo-stranger"]
+        "parts.autoencoder: the config of stranger.autoencoder.v1 has no latent_spec()\n    -> upgrade or repair mgzoo-stranger"]
     with pytest.raises(RecipeError, match="has no latent"):
         contract_of(dataclasses.replace(compose(WHOLE), parts={"autoencoder": dataclasses.replace(
             compose(WHOLE).parts["autoencoder"], config=discover().config_class("stranger.autoencoder.v1")())}))
@@ -261,11 +261,11 @@ def test_a_config_whose_answers_fail_is_a_problem_and_no_crash(stranger):
     registry = discover()
     config, task = registry.config_class("stranger.task.v1"), ["parts.task={use: stranger.task.v1, config: {names: []}}"]
     config.conditions = lambda self: 1 / 0
-    config.gives = lambda self: __import__("numpy").arange(3)
+    config.modalities = lambda self: __import__("numpy").arange(3)
     repair = "\n    -> upgrade or repair mgzoo-stranger"
     assert sorted(lines([*TASK, *task])) == [
         f"parts.task: conditions() of the config of stranger.task.v1 failed: ZeroDivisionError: division by zero{repair}",
-        f"parts.task: gives() of the config of stranger.task.v1 failed: {__name__} imports numpy; declaring and configuring must not import "
+        f"parts.task: modalities() of the config of stranger.task.v1 failed: {__name__} imports numpy; declaring and configuring must not import "
         f"torch, numpy, deepspeed, transformers or diffusers{repair}"]
     assert lines([*TASK, "parts.task={use: stranger.task.v1, config: {size: tiny}}"]) == [
         "parts.task.use: TaskConfig.tiny() failed: AttributeError: type object 'TaskConfig' has no attribute 'tiny'"

@@ -60,7 +60,7 @@ def test_every_folder_of_broken_plugins_has_its_lines():
 @pytest.mark.parametrize("case", LINES)
 def test_a_broken_plugin_is_set_aside_and_its_neighbour_works(case, monkeypatch):
     registry = of(monkeypatch, BROKEN / "healthy", BROKEN / case)
-    assert [str(bad) for bad in registry.set_aside] == LINES[case]
+    assert [str(bad) for bad in registry.disabled] == LINES[case]
     assert list(registry.components) == ["healthy.sampler.v1", "healthy.second.v1"]
     assert str(registry.provider("healthy.sampler.v1")) == "mgzoo-healthy 1.0"
     part = registry.build_class("healthy.sampler.v1")(registry.config_class("healthy.sampler.v1")(steps=3))
@@ -75,7 +75,7 @@ loaded = dict(sys.modules)
 from mgzoo.discovery import discover
 registry = discover()
 assert discover() is registry
-print(json.dumps([sorted(registry.components), sorted(map(str, registry.set_aside)), sorted({heavy!r} & sys.modules.keys())]))
+print(json.dumps([sorted(registry.components), sorted(map(str, registry.disabled)), sorted({heavy!r} & sys.modules.keys())]))
 assert all(sys.modules.get(name) is loaded[name] for name in loaded)
 """
 
@@ -152,10 +152,10 @@ def test_recipes_of_a_plugin_are_found(tmp_path, monkeypatch):
 
 def test_mgzoo_plugins_limits_discovery(monkeypatch):
     both = BROKEN / "healthy", BROKEN / "raises"
-    assert not of(monkeypatch, *both, limit="healthy").set_aside
+    assert not of(monkeypatch, *both, limit="healthy").disabled
     assert not of(monkeypatch, *both, limit="").components and not of(monkeypatch, *both, limit=" , ").components
     registry = of(monkeypatch, *both, limit="healthy, helthy")
-    assert [str(bad) for bad in registry.set_aside] == ["helthy: named in MGZOO_PLUGINS but not installed"]
+    assert [str(bad) for bad in registry.disabled] == ["helthy: named in MGZOO_PLUGINS but not installed"]
 
 
 def test_a_distribution_found_twice_counts_once(tmp_path):
@@ -219,7 +219,7 @@ def test_nearest_words_come_best_first():
 def test_every_installed_plugin_of_ours_holds():
     registry = discover()
     ours = {"autoencoders", "backbones", "encoders", "samplers", "video"}
-    assert not [bad for bad in registry.set_aside if bad.name in ours]
+    assert not [bad for bad in registry.disabled if bad.name in ours]
     for component in registry.components.values():
         config = registry.config_class(component.id)
         assert config.__dataclass_params__.frozen and config.tiny() is not None

@@ -22,7 +22,7 @@ from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import lock_drift, lock_recipe, read_lock, write_lock
 from mgzoo.share.describe import describe
-from mgzoo.spec import Ask, MgzooError
+from mgzoo.spec import MgzooError, RequestOption
 
 RECIPE = """
 schema: 1
@@ -115,7 +115,7 @@ def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
 
 
 def test_a_whole_number_that_is_asked_for_keeps_all_its_digits():
-    ask = Ask(name="frame", kind="whole", help="which")
+    ask = RequestOption(name="frame", kind="whole", help="which")
     for given, number in (("9007199254740993", 2**53 + 1), (2**63 + 1, 2**63 + 1), ("3.0", 3), ("1e3", 1000), (4.0, 4)):
         assert parse_request([ask], {"frame": given}) == {"frame": number}
 

@@ -87,7 +87,7 @@ def written(text):
 CONTRACTS = {
     "latents": (other_latents, "contract", "contract.latent: is space "),
     "conditions": (lambda model: changed_contract(model, conditions=(ConditionSpec(name="text", dim=8),)), "contract", "contract.conditions: is name text dim 8 "),
-    "feeds": (lambda model: changed_contract(model, feeds=3), "contract", "contract.feeds: is 3, recipe.yaml and the plugins give 0"),
+    "feeds": (lambda model: changed_contract(model, concat_channels=3), "contract", "contract.feeds: is 3, recipe.yaml and the plugins give 0"),
     "another part": (another_task, "part", "parts.task: the part is video.text_to_video.v1, recipe.yaml has autoencoders.reconstruct.v1"),
     "a recipe that does not hold": (written("trust_remote_code: true\n"), "unknown-key", "trust_remote_code"),
     "a recipe without end": (written("# and so on\n" * 20_000), "syntax", "more than 200,000"),
@@ -137,7 +137,7 @@ def test_policy_licenses_of_a_recipe_hold_for_the_weights_it_starts_from(loopbac
 def test_a_base_of_another_licence_is_refused_too(loopback, noncommercial, repo, monkeypatch):
     """The fine-tune is free, what it stands on is not."""
     based = save(build(compose(recipe(noncommercial, ""))), Path("based"), golden=False)
-    assert read_manifest(based).parts["autoencoder"].needs.repo == repo
+    assert read_manifest(based).parts["autoencoder"].requires.repo == repo
     push(based, f"{repo}-based", probe=False)
     with pytest.raises(ArtifactError, match="'cc-by-nc-4.0' is not allowed"):
         pull(f"{repo}-based", "here", licenses=("apache-2.0",))

@@ -59,9 +59,9 @@ def test_building_leaves_the_callers_random_state_alone(model):
 
 def test_a_part_is_known_by_its_component_config_and_weights(model):
     one, two = model(), model(seed=1)
-    assert one.identity("autoencoder") == model().identity("autoencoder")
-    assert one.identity("autoencoder")[:3] == two.identity("autoencoder")[:3]
-    assert one.identity("autoencoder")[3] != two.identity("autoencoder")[3]
+    assert one.fingerprint("autoencoder") == model().fingerprint("autoencoder")
+    assert one.fingerprint("autoencoder")[:3] == two.fingerprint("autoencoder")[:3]
+    assert one.fingerprint("autoencoder")[3] != two.fingerprint("autoencoder")[3]
 
 
 def test_part_names_are_those_with_weights(model):
@@ -91,14 +91,14 @@ def test_all_branches_of_a_guided_step_equal_calls_of_their_own(model):
     assert not torch.allclose(told, blind, atol=1e-3)
 
 
-def fed(feeds: int, conditions=()):
+def fed(concat_channels: int, conditions=()):
     """A small backbone, its weights moved from their start."""
     from mgzoo_backbones.configs import Llama3Config
     from mgzoo_backbones.llama3 import Llama3
 
     torch.manual_seed(0)
     latent = LatentSpec(space="x", channels=4, stride=(8, 8, 8))
-    part = Llama3(Llama3Config(depth=1, width=32, heads=2, ffn=64, patch=(1, 1, 1), max_len=(4, 4, 4)), latent=latent, conditions=conditions, feeds=feeds)
+    part = Llama3(Llama3Config(depth=1, width=32, heads=2, ffn=64, patch=(1, 1, 1), max_len=(4, 4, 4)), latent=latent, conditions=conditions, concat_channels=concat_channels)
     with torch.no_grad():
         for weight in part.parameters():
             weight.add_(0.02 * torch.randn(weight.shape))
@@ -120,7 +120,7 @@ def test_a_feed_is_zero_in_the_branches_that_drop_it(model):
 
 def test_a_backbone_goes_on_from_a_narrower_one_and_says_what_is_new():
     base, wide = fed(0, (TEXT,)), fed(4, (TEXT, ConditionSpec(name="shift", dim=3, kind="vector")))
-    state, new = wide.widened(base.state_dict())
+    state, new = wide.expand_state_dict(base.state_dict())
     assert set(new) == {"embed.weight", "conditions.shift.project.weight", "conditions.shift.null"}
     wide.load_state_dict(state)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_a_backbone_goes_on_from_a_narrower_one_and_says_what_is_new():
     text = {"text": Condition(name="text", values=torch.randn(2, 3, 6), mask=torch.ones(2, 3, dtype=torch.bool))}
     with torch.no_grad():
         assert torch.allclose(wide(torch.cat([x, torch.randn(2, 4, 1, 2, 2)], 1), t, text), base(x, t, text), atol=1e-5)
-    other, added = base.widened(wide.state_dict())  # a wider one stays what it is, for the caller to refuse
+    other, added = base.expand_state_dict(wide.state_dict())  # a wider one stays what it is, for the caller to refuse
     assert added == [] and other["embed.weight"].shape == wide.embed.weight.shape
 
 
@@ -148,7 +148,7 @@ def test_a_sound_is_encoded_as_the_mean_of_its_channels(model):
             return self.gain * media.unflatten(2, (-1, 4)).mean(-1)
 
     made.autoencoder, made.cache = Ear(), Cache(disk=False)
-    made.forget_identities()
+    made.clear_fingerprints()
     sound = torch.tensor([[1.0] * 8, [0.0] * 8])
     (latent,) = made.encode_clips([Clip(key="a", digest="00", caption="", sound=lambda: sound, samples=8, rate=8)])
     assert given[0].shape == (1, 1, 8) and torch.equal(latent, torch.full((1, 2), 0.5))

@@ -165,7 +165,7 @@ def test_closed_forms_equal_the_build_of_every_shipped_recipe(name):
         if figures.use.startswith("adapter"):
             continue  # held against the build by tests/test_adapters.py
         extra = {
-            "backbone": {"latent": wires.latent, "conditions": wires.conditions, "feeds": wires.feeds},
+            "backbone": {"latent": wires.latent, "conditions": wires.conditions, "concat_channels": wires.concat_channels},
             "encoder": {"name": figures.name.split(".")[-1]},
         }.get(part.kind, {})
         with torch.device("meta"):

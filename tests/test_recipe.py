@@ -222,7 +222,7 @@ def test_a_recipe_is_typed_and_complete():
     assert recipe.parts["backbone"].config == config.tiny()
     assert recipe.data.name == recipe.data.kind == "data" and recipe.data.config.frames == 16
     assert recipe.train.batch == 8 and recipe.train.betas == (0.9, 0.95) and recipe.train.ema.decay == 0.999
-    assert recipe.stages == () and recipe.zero.stage == 1 and recipe.seed == 0 and not recipe.broken
+    assert recipe.stages == () and recipe.zero.stage == 1 and recipe.seed == 0 and not recipe.invalid_parts
 
 
 def test_numbers_and_text_are_those_of_yaml_1_2(tmp_path):

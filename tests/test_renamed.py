@@ -200,5 +200,5 @@ def test_an_old_id_that_means_two_things_is_an_error_that_names_both(components,
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "bad_plugin", raising=False)
     registry = load_plugins(list(entry_points([str(tmp_path)])))
-    assert [str(bad) for bad in registry.set_aside] == [f"bad (mgzoo-bad 1.0): {reason}"]
+    assert [str(bad) for bad in registry.disabled] == [f"bad (mgzoo-bad 1.0): {reason}"]
     assert not registry.components and not registry.renamed

@@ -131,7 +131,7 @@ class Model(nn.Module):
     def part_names(self):
         return ["backbone", "encoders.shift"]
 
-    def forget_identities(self):
+    def clear_fingerprints(self):
         """Nothing here is cached."""
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from mgzoo import storage
 from mgzoo.artifact.strict_json import JsonChecker, parse_strict_json, shorten
 from mgzoo.errors import ArtifactError, MgzooError
-from mgzoo.spec import UNSEEN, ConditionSpec, Contract, LatentSpec
+from mgzoo.spec import CONTROL_CHARACTERS, ConditionSpec, Contract, LatentSpec
 from mgzoo.storage import digest_file
 
 MANIFEST_NAME = "mgzoo.json"
@@ -30,6 +30,8 @@ MAX_RECIPE_BYTES = 200_000
 MAX_FILES = 10_000
 COMMIT_LENGTH = 12
 ADAPTER_FILE = "adapter_model.safetensors"
+CONTRACT_KEYS = {"concat_channels": "feeds"}
+"""Field of `Contract` -> its key in mgzoo.json, where that is another: stored files keep their keys."""
 BF16_FROM = 1_000_000
 """Parts of at least this many parameters are stored in bfloat16 unless `save` is told otherwise (our choice)."""
 
@@ -79,7 +81,7 @@ class PartEntry:
         return isinstance(self.weights, tuple) and any(name.endswith(f"/{ADAPTER_FILE}") for name in self.weights)
 
     @property
-    def needs(self) -> WeightsReference | None:
+    def requires(self) -> WeightsReference | None:
         """The artifact without which the part cannot be loaded."""
         return self.weights if isinstance(self.weights, WeightsReference) else self.base if self.is_adapter else None
 
@@ -127,6 +129,7 @@ class Manifest:
     def to_json(self) -> str:
         """The text of mgzoo.json: sorted keys, so that equal content gives an equal commit."""
         content = dataclasses.asdict(self)
+        content["contract"] = {CONTRACT_KEYS.get(name, name): value for name, value in content["contract"].items()}
         parts = content["parts"].values()
         for entry, optional in [*((part, name) for part in parts for name in ("base", "widened")), *((one, "source") for one in content["requires"])]:
             if not entry[optional]:
@@ -335,7 +338,7 @@ class _Checker(JsonChecker):
         return Contract(
             latent=latent,
             conditions=tuple(self.condition(entry, f"contract.conditions.{i}") for i, entry in enumerate(conditions)),
-            feeds=self.integer(value.get("feeds", 0), "contract.feeds", 0, 1_000_000),
+            concat_channels=self.integer(value.get("feeds", 0), "contract.feeds", 0, 1_000_000),
         )
 
     def condition(self, value, key: str) -> ConditionSpec:
@@ -373,6 +376,6 @@ class _Checker(JsonChecker):
         value = self.mapping(value, "metrics")
         for name, figure in value.items():
             number = isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
-            if UNSEEN.search(name) or not (number or (isinstance(figure, str) and len(figure) <= 1000 and not UNSEEN.search(figure))):
+            if CONTROL_CHARACTERS.search(name) or not (number or (isinstance(figure, str) and len(figure) <= 1000 and not CONTROL_CHARACTERS.search(figure))):
                 self.problem(f"metrics.{shorten(name)}", "must be a number or a short text")
         return value

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 
-from mgzoo.spec import UNSEEN, Origin, Problem
+from mgzoo.spec import CONTROL_CHARACTERS, Origin, Problem
 
 
 def problem(kind: str, what: str, remedy: str, where, key: str = "", line: int | None = None) -> Problem:
@@ -66,7 +66,7 @@ class JsonChecker:
             self.problem(key, f"must be text, not {type(value).__name__}")
         elif len(value) > limit or (pattern is not None and not pattern.fullmatch(value)):
             self.problem(key, f"{shorten(value)!r} is not {hint or 'allowed here'}")
-        elif UNSEEN.search(value):
+        elif CONTROL_CHARACTERS.search(value):
             self.problem(key, "holds control characters, which could forge what a terminal shows")
         else:
             return value

@@ -43,7 +43,7 @@ def examine() -> dict:
     disk = shutil.disk_usage(Path.cwd())
     gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
     problems = [one for name in needed_by for one in _unmet(name)]
-    problems += [str(one) for one in (*registry.set_aside, *commands(registry)[1])]
+    problems += [str(one) for one in (*registry.disabled, *commands(registry)[1])]
     problems += _machine_problems(disk.free, gpus, versions["torch"] or "")
     return {
         "python": platform.python_version(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mgzoo.cli import output
 from mgzoo.cli.parser import parser
-from mgzoo.spec import FILES, MgzooError
+from mgzoo.spec import FILE_KINDS, MgzooError
 
 
 def generate(arguments) -> int:
@@ -41,7 +41,7 @@ def generate(arguments) -> int:
     if requires_prompt(config) and "prompt" not in request:
         parser("generate").error("the following arguments are required: PROMPT")
     require_holds(out, request, task, config, output_modalities(config))
-    request = parse_request([option for option in options if option.kind not in FILES], request)
+    request = parse_request([option for option in options if option.kind not in FILE_KINDS], request)
 
     import torch
 

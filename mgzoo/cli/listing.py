@@ -37,7 +37,7 @@ def list_(arguments) -> int:
         sections["verb"] = [{"id": name, "summary": help, "run": target} for name, help, target in verbs]
     if wanted == "plugin":
         sections["plugin"] = [{"id": name, "summary": str(provider)} for name, provider in sorted(registry.providers.items())]
-    set_aside = [str(one) for one in (*registry.set_aside, *left_out)] if wanted in (None, "plugin") else []
+    set_aside = [str(one) for one in (*registry.disabled, *left_out)] if wanted in (None, "plugin") else []
     if arguments.json:
         output.emit_json({**sections, "set_aside": set_aside})
     elif arguments.quiet:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from mgzoo.spec import UNSEEN, MgzooError, Origin, Problem, RecipeError
+from mgzoo.spec import CONTROL_CHARACTERS, MgzooError, Origin, Problem, RecipeError
 
 
 def emit_json(value) -> None:
@@ -42,7 +42,7 @@ def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
 
 def printable(text: str) -> str:
     """A text without what could move the cursor, colour or reorder a terminal's lines: files and artifacts come from strangers."""
-    return UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+    return CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def note(text: str) -> None:

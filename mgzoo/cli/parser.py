@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mgzoo import storage
-from mgzoo.spec import KINDS, SEEDS, MgzooError
+from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
 """What `mgzoo list` can be narrowed to; the plural is understood too."""
@@ -268,8 +268,8 @@ def _count(text: str) -> int:
 def _seed(text: str) -> int | str:
     if text == "random":
         return text
-    if not text.isdecimal() or len(text) > 40 or int(text) >= SEEDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEEDS - 1}, nor random")
+    if not text.isdecimal() or len(text) > 40 or int(text) >= SEED_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEED_LIMIT - 1}, nor random")
     return int(text)
 
 

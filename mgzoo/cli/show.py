@@ -79,13 +79,13 @@ def _contract(declared: Component, config: type) -> dict:
     required = any(field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in dataclasses.fields(config))
     made = config.tiny() if required else config()
     ask = {
-        "autoencoder": lambda: {"emits": made.latent()},
-        "encoder": lambda: {"takes": made.takes(), "emits": made.condition("NAME")},
+        "autoencoder": lambda: {"emits": made.latent_spec()},
+        "encoder": lambda: {"takes": made.input_modality(), "emits": made.condition_spec("NAME")},
         "backbone": lambda: {"patch": made.patch},
-        "objective": lambda: {"predicts": made.predicts()},
-        "sampler": lambda: {"accepts": made.accepts()},
-        "task": lambda: {"needs": made.parts(), "gives": made.gives(), "emits": made.conditions(), "makes": output_modalities(made), **_asks(made)},
-        "data": lambda: {"gives": made.gives()},
+        "objective": lambda: {"predicts": made.prediction_type()},
+        "sampler": lambda: {"accepts": made.prediction_types()},
+        "task": lambda: {"needs": made.required_parts(), "gives": made.modalities(), "emits": made.conditions(), "makes": output_modalities(made), **_asks(made)},
+        "data": lambda: {"gives": made.modalities()},
     }.get(declared.kind, dict)
     return {"of": "tiny()" if required else "the default config", **output.plain(ask())}
 

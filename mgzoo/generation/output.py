@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgzoo.media import WRITTEN, can_hold
-from mgzoo.spec import FILES, Ask, MgzooError
+from mgzoo.spec import FILE_KINDS, MgzooError, RequestOption
 
 if TYPE_CHECKING:
     from mgzoo.media import Media
@@ -43,9 +43,9 @@ def require_holds(out: Path | None, request: Mapping[str, Any], task: str, confi
     can_hold(out or "clip.mp4", **{name: request.get(name) or getattr(config, name, None) for name in ("fps", "height", "width")})
 
 
-def default_path(media: Media, request: Mapping[str, Any], options: Sequence[Ask]) -> Path:
+def default_path(media: Media, request: Mapping[str, Any], options: Sequence[RequestOption]) -> Path:
     """A free name for what was generated, of its prompt or of the first file that it was made from."""
-    files = (Path(request[option.name]).stem for option in options if option.kind in FILES and isinstance(request.get(option.name), str | Path))
+    files = (Path(request[option.name]).stem for option in options if option.kind in FILE_KINDS and isinstance(request.get(option.name), str | Path))
     suffix = ".wav" if media.video is None else ".png" if len(media.video) == 1 else ".mp4"
     return unused_path(Path(slug(request.get("prompt") or next(files, "")) + suffix))
 

@@ -22,7 +22,7 @@ from mgzoo.hub.lookup import find_local
 from mgzoo.hub.references import parse_reference
 from mgzoo.recipe.artifact_check import check_contract
 from mgzoo.recipe.provenance import artifact_provenance
-from mgzoo.spec import SEEDS, MgzooError, Problem
+from mgzoo.spec import SEED_LIMIT, MgzooError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _COMMIT, _DIGEST, _REVISION = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -31,7 +31,7 @@ _DISTRIBUTION, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,98}"), re.com
 _ASKED = {
     "prompt": lambda value: isinstance(value, str) and 0 < len(value) <= 100_000,
     "task": lambda value: isinstance(value, str) and re.fullmatch(r"\w+(\.\w+){2}", value),
-    "seed": lambda value: _whole(value) and 0 <= value < SEEDS,
+    "seed": lambda value: _whole(value) and 0 <= value < SEED_LIMIT,
     "fps": lambda value: _number(value) and value > 0,
     "guidance": lambda value: _number(value),
     **dict.fromkeys(("frames", "height", "width", "steps"), lambda value: _whole(value) and value >= 1),

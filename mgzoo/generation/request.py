@@ -1,6 +1,6 @@
 """What a request to a task may hold: read from paths and texts, checked, and told where it does not hold.
 
-A task's config says it with ``asks()`` (`mgzoo.spec.Ask`) and what it can give with ``emits()``. This module imports torch only
+A task's config says it with ``request_options()`` (`mgzoo.spec.RequestOption`) and what it can give with ``output_modalities()``. This module imports torch only
 when a file is read.
 """
 
@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from mgzoo.discovery import discover
 from mgzoo.errors import suggest
-from mgzoo.spec import FILES, SEEDS, Ask, MgzooError
+from mgzoo.spec import FILE_KINDS, SEED_LIMIT, MgzooError, RequestOption
 
 if TYPE_CHECKING:
     from mgzoo.media import Media
@@ -30,14 +30,14 @@ IN_MEMORY = "(in memory)"
 _SHORT = 60
 
 
-def options_of(config) -> tuple[Ask, ...]:
+def options_of(config) -> tuple[RequestOption, ...]:
     """What a task's config asks for besides the usual."""
-    return tuple(config.asks()) if hasattr(config, "asks") else ()
+    return tuple(config.request_options()) if hasattr(config, "request_options") else ()
 
 
 def output_modalities(config) -> tuple[str, ...]:
     """What a task can give: ``video``, ``image``, ``sound``."""
-    return tuple(config.emits()) if hasattr(config, "emits") else ("video", "image")
+    return tuple(config.output_modalities()) if hasattr(config, "output_modalities") else ("video", "image")
 
 
 def requires_prompt(config) -> bool:
@@ -70,7 +70,7 @@ def choose_task(word: str | None, own) -> tuple[str, Any]:
     return found[0], config(**kept)
 
 
-def parse_flags(asked: Sequence[Ask], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
+def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
     """``--name value`` and ``--name=value`` of a command line -> texts by name.
 
     others: flags that are known elsewhere, for "did you mean". Raises `MgzooError` for a flag that the task does not have, one
@@ -92,7 +92,7 @@ def parse_flags(asked: Sequence[Ask], words: Sequence[str], task: str, others: S
     return given
 
 
-def parse_request(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
+def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) -> dict[str, Any]:
     """A request with every ask as the task wants it: files read, numbers made of texts. What is None counts as not given.
 
     Raises `MgzooError` for what is missing, and for what is of another kind than was asked for.
@@ -103,27 +103,27 @@ def parse_request(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str,
         raise MgzooError(f"the request lacks {', '.join(ask.name for ask in missing)}", remedy=f"add {flags}")
     for ask in asked:
         if ask.name in whole:
-            whole[ask.name] = _file(ask, whole[ask.name]) if ask.kind in FILES else _value(ask, whole[ask.name])
+            whole[ask.name] = _file(ask, whole[ask.name]) if ask.kind in FILE_KINDS else _value(ask, whole[ask.name])
     return whole
 
 
 def parse_seed(value: Any) -> int:
     """A seed as it was asked for: a whole number from 0 to 2^64 - 1, or ``random`` for one that is drawn here."""
     if value == "random":
-        return secrets.randbelow(SEEDS)
+        return secrets.randbelow(SEED_LIMIT)
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = -1
-    if not 0 <= number < SEEDS:
-        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give a whole number from 0 to {SEEDS - 1}, or random")
+    if not 0 <= number < SEED_LIMIT:
+        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give a whole number from 0 to {SEED_LIMIT - 1}, or random")
     return number
 
 
-def record_inputs(asked: Sequence[Ask], request: Mapping[str, Any]) -> dict[str, Any]:
+def record_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any]) -> dict[str, Any]:
     """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes. An input that was never a
     file is called `IN_MEMORY`."""
-    files, recorded = {ask.name for ask in asked if ask.kind in FILES}, {}
+    files, recorded = {ask.name for ask in asked if ask.kind in FILE_KINDS}, {}
     for name, value in request.items():
         if name in files and isinstance(value, str | Path):
             value = {"file": Path(value).name, "blake3": input_digest(value)}
@@ -141,14 +141,14 @@ def _media_digest(media: Media) -> str:
     return digest.hexdigest()
 
 
-def locate_inputs(asked: Sequence[Ask], request: Mapping[str, Any], given: Mapping[str, str], beside: Path) -> dict[str, Any]:
+def locate_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any], given: Mapping[str, str], beside: Path) -> dict[str, Any]:
     """A recorded request with the paths of its input files: those in ``given``, else of the recorded name beside the generated
     file or here. Raises `MgzooError` where one is not there, or holds other bytes than were used."""
     whole = dict(request)
     if strange := sorted(request.keys() - {ask.name for ask in asked} - set(COMMON)):
         raise MgzooError(f"the file says {', '.join(strange)}, which its task does not ask for", remedy="do not use what it says")
     for ask in asked:
-        if ask.kind not in FILES or ask.name not in request:
+        if ask.kind not in FILE_KINDS or ask.name not in request:
             continue
         made = request[ask.name]
         if not isinstance(made, dict):
@@ -170,12 +170,12 @@ def input_digest(path: str | Path) -> str:
     return blake3(max_threads=blake3.AUTO).update_mmap(str(path)).hexdigest()
 
 
-def _example(ask: Ask) -> str:
-    return {"image": "FILE.png", "video": "FILE.mp4", "sound": "FILE.wav", "text": "TEXT", "whole": "N", "number": "X",
+def _example(ask: RequestOption) -> str:
+    return {"image": "FILE.png", "video": "FILE.mp4", "sound": "FILE.wav", "text": "TEXT", "integer": "N", "number": "X",
             "choice": "|".join(ask.choices)}[ask.kind]
 
 
-def _value(ask: Ask, value: Any) -> Any:
+def _value(ask: RequestOption, value: Any) -> Any:
     def wrong(wanted: str) -> MgzooError:
         return MgzooError(f"{ask.flag} is {str(value)[:_SHORT]!r}, not {wanted}", remedy=f"write {ask.flag} {_example(ask)}: {ask.help}")
 
@@ -188,9 +188,9 @@ def _value(ask: Ask, value: Any) -> Any:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number) or ask.kind == "whole" and number != int(number):
-        raise wrong("a whole number" if ask.kind == "whole" else "a number")
-    if ask.kind != "whole":
+    if not math.isfinite(number) or ask.kind == "integer" and number != int(number):
+        raise wrong("a whole number" if ask.kind == "integer" else "a number")
+    if ask.kind != "integer":
         return number
     try:
         return int(value) if not isinstance(value, float) else int(number)  # a float holds 53 bits
@@ -198,7 +198,7 @@ def _value(ask: Ask, value: Any) -> Any:
         return int(number)
 
 
-def _file(ask: Ask, value: Any) -> Media:
+def _file(ask: RequestOption, value: Any) -> Media:
     from mgzoo import media
 
     name = value if isinstance(value, (str, Path)) else f"the {ask.name} given"

@@ -89,8 +89,8 @@ def fetch_bases(manifest: Manifest, licenses: Sequence[str], *, before_weights: 
     """Fetch the artifacts that hold parts of this one; another one than was used, or of another licence, is refused."""
     with only_licenses(licenses):
         for part in manifest.parts.values():
-            if part.needs:
-                fetch_base(part.needs, before_weights=before_weights)
+            if part.requires:
+                fetch_base(part.requires, before_weights=before_weights)
 
 
 def fetch_from_endpoint(parsed: ArtifactRef, *, licenses: Sequence[str] = (), key: str | Path | None = None, before_weights: BeforeWeights,

@@ -30,7 +30,7 @@ def weights_holder(folder: Path, part: str) -> tuple[Path, PartEntry]:
     Raises `MgzooError` where one is not here.
     """
     entry = part_entry(read_manifest(folder), part, str(folder))
-    while reference := entry.needs:
+    while reference := entry.requires:
         folder = require_local(str(reference))
         entry = part_entry(read_manifest(folder), reference.part, str(reference))
     return folder, entry
@@ -66,9 +66,9 @@ def check_bases(manifest: Manifest, origin: Path | str, *, fetchable: bool = Tru
     """
     problems = []
     for name, part in manifest.parts.items():
-        if part.needs is None:
+        if part.requires is None:
             continue
-        reference, key = part.needs, f"parts.{name}.{'base' if part.is_adapter else 'weights'}"
+        reference, key = part.requires, f"parts.{name}.{'base' if part.is_adapter else 'weights'}"
         base = find_local(str(reference))
         where = f"{origin}/{MANIFEST_NAME}"
         if base is None and not fetchable and parse_reference(str(reference)).is_endpoint:

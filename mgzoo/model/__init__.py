@@ -9,3 +9,18 @@ from mgzoo.model.save import save
 Model.generate, Model.save = generate, save  # here, so that model.py, which they need, never imports them
 
 __all__ = ["Model", "build", "generate", "load", "save"]
+
+
+_OLD = {"to_frames": "float_to_uint8", "to_pixels": "uint8_to_float"}
+"""Names of before, for one release, of what is in `mgzoo.media` now."""
+
+
+def __getattr__(name: str):
+    if name not in _OLD:
+        raise AttributeError(f"module 'mgzoo.model' has no attribute {name!r}")
+    import warnings
+
+    from mgzoo import media
+
+    warnings.warn(f"mgzoo.model.{name} is mgzoo.media.{_OLD[name]} now; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+    return getattr(media, _OLD[name])

@@ -14,6 +14,7 @@ from mgzoo.model.lora import adapter_state_dict, add_adapter
 from mgzoo.model.model import Model
 from mgzoo.model.part_weights import base_reference, load_part_weights
 from mgzoo.model.skip_init import init_empty_weights
+from mgzoo.old_names import accepted_arguments
 from mgzoo.spec import MgzooError, as_seed, spread
 
 
@@ -41,12 +42,12 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: Cache | N
         target = registry.build_class(part.component.id)
         extra = {}
         if part.kind == "backbone":
-            extra = {"latent": wires.latent, "conditions": wires.conditions, "feeds": wires.feeds}
+            extra = {"latent": wires.latent, "conditions": wires.conditions, "concat_channels": wires.concat_channels}
         elif part.kind == "encoder":
             extra = {"name": name.split(".", 1)[1]}
         with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.manual_seed(as_seed(spread(recipe.seed) * 1_000_003 + zlib.crc32(name.encode())))
-            parts[name] = target(part.config, **extra)
+            parts[name] = target(part.config, **accepted_arguments(target, extra))
     model = Model(recipe, parts, cache or Cache())
     if weights and torch.device(device).type != "meta":
         with only_licenses(recipe.policy.licenses):
@@ -64,8 +65,8 @@ def load_part(model: Model, name: str, ref: str) -> None:
     part that has ``widened`` adds to a narrower base. An adapter on the part stays as it is."""
     _, state = load_part_weights(ref, name)
     part, base, new = model.part(name), base_reference(ref, name), ()
-    if hasattr(part, "widened"):
-        state, new = part.widened(state)
+    if hasattr(part, "expand_state_dict"):
+        state, new = part.expand_state_dict(state)
     try:
         part.load_state_dict({**state, **adapter_state_dict(part)}, strict=True)
     except RuntimeError as error:
@@ -74,7 +75,7 @@ def load_part(model: Model, name: str, ref: str) -> None:
             remedy="use the artifact's own config (leave `config` out beside `weights`), or drop `weights`",
             origin=str(model.recipe.source),
         ) from None
-    model.bases.pop(name, None)
-    model.widened[name] = tuple(new)
+    model.base_models.pop(name, None)
+    model.expanded_tensors[name] = tuple(new)
     if base:
-        model.bases[name] = base
+        model.base_models[name] = base

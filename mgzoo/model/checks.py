@@ -25,7 +25,7 @@ def meta_problems(recipe) -> list[Problem]:
     """What building the parts on the meta device finds: adapters without a layer, weights whose headers do not fit."""
     plain = recipe
     for name in [name for name, part in recipe.parts.items() if part.adapter]:
-        plain = plain.adapted(name, None)
+        plain = plain.with_adapter(name, None)
     model, problems = build(plain, device="meta", weights=False), []
 
     def found(what: str, remedy: str, key: str, kind: str) -> None:
@@ -44,8 +44,8 @@ def meta_problems(recipe) -> list[Problem]:
         except MgzooError as error:
             found(error.what, error.remedy, f"parts.{name}.weights", "weights")
             continue
-        if hasattr(model.part(name), "widened"):
-            state, new = model.part(name).widened({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+        if hasattr(model.part(name), "expand_state_dict"):
+            state, new = model.part(name).expand_state_dict({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
             shapes = {key: tuple(value.shape) for key, value in state.items()}
             for what, remedy in tensors_missing_from_base(part.adapter, new, state) if part.adapter else ():
                 found(f"{what} in {part.weights}", remedy, f"parts.{name}.adapter", "adapter")

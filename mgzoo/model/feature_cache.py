@@ -84,7 +84,7 @@ class Cache:
                     self.root = None
                     return
 
-    def cached(self, identity: Sequence[str], clips: Sequence, compute: Callable[[list], Sequence[Tensor]]) -> list[Tensor]:
+    def get_or_compute(self, identity: Sequence[str], clips: Sequence, compute: Callable[[list], Sequence[Tensor]]) -> list[Tensor]:
         """One output per clip (or whatever has a `digest`), computing in one call those that are missing.
 
         identity: (component id, version, config, weights digest) of the frozen part. compute: clips -> one tensor each.

@@ -112,7 +112,7 @@ def weights_state(model: Model) -> tuple[int, int]:
 def other_task(model: Model, component_id: str, config):
     """A task head that the model was not made with. Raises `MgzooError` for one that needs what the model lacks."""
     there = {name.partition(".")[0].removesuffix("s") for name in model.recipe.parts}
-    if missing := [kind for kind in config.parts() if kind not in there]:
+    if missing := [kind for kind in config.required_parts() if kind not in there]:
         raise MgzooError(f"{component_id} needs {', '.join(missing)}, which this model has not", remedy="take a model that was made for it")
     task = discover().build_class(component_id)(config)
     if isinstance(task, nn.Module) and any(True for _ in task.parameters()):

@@ -43,7 +43,7 @@ def draw_inputs(model, names: Sequence[str], contract) -> dict[str, Tensor]:
         inputs["autoencoder.media"] = noise(1, 1, 8 * latent.stride[0]).mul(0.3).clamp(-1, 1)
     if "backbone" in names and latent is not None:
         axes = tuple(2 * patch for patch in model.recipe.parts["backbone"].config.patch)
-        inputs["backbone.latents"] = noise(1, latent.channels + contract.feeds, *axes)
+        inputs["backbone.latents"] = noise(1, latent.channels + contract.concat_channels, *axes)
         inputs["backbone.t"] = torch.rand(1, generator=generator)
         for spec in contract.conditions:
             inputs[f"backbone.condition.{spec.name}"] = noise(*_condition_shape(spec, axes))
@@ -71,7 +71,7 @@ def run_parts(model, names: Sequence[str], inputs: Mapping[str, Tensor], contrac
             outputs["autoencoder.latents"] = latents
             outputs["autoencoder.media"] = model.autoencoder.decode(latents, tuple(media.shape[2:]))
         for name in names:
-            if name.startswith("encoders.") and model.recipe.parts[name].config.takes() == "text":
+            if name.startswith("encoders.") and model.recipe.parts[name].config.input_modality() == "text":
                 condition = model.part(name)(list(TEXTS))
                 outputs[f"{name}.values"], outputs[f"{name}.mask"] = condition.values, condition.mask
         if "backbone.latents" in inputs:

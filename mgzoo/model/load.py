@@ -49,8 +49,8 @@ def load_opened(opened: OpenedArtifact, files: MappedFiles, device: str = "cpu",
     for name in list(tensors):
         fill_part(model.part(name), tensors.pop(name), dtype, device)
         entry = manifest.parts[name]
-        if base := entry.needs or entry.base:
-            model.bases[name], model.widened[name] = base, entry.widened
+        if base := entry.requires or entry.base:
+            model.base_models[name], model.expanded_tensors[name] = base, entry.widened
     return model.eval()
 
 

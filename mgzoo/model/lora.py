@@ -57,7 +57,7 @@ def unmatched_targets(part, adapter: Adapter) -> list[tuple[str, str]]:
             near = suggest(path, modules, 1)
             found.append((f"no module of {type(part).__name__} is called {path!r}", f"did you mean {near[0]}?" if near else "give a module's whole path"))
     for target in adapter.targets:
-        if not dataclasses.replace(adapter, targets=[target]).chosen(paths):
+        if not dataclasses.replace(adapter, targets=[target]).match_targets(paths):
             near = suggest(target, {*ends, *paths}, 1)
             found.append((f"no linear layer of {type(part).__name__} is called {target!r}",
                           f"did you mean {near[0]}?" if near else f"they end in {', '.join(ends)}"))
@@ -72,7 +72,7 @@ def ranks_too_large(part, adapter: Adapter) -> list[tuple[str, str]]:
 
 def tensors_missing_from_base(adapter: Adapter, new: Sequence[str], every: Iterable[str]) -> list[tuple[str, str]]:
     """(what, remedy) where a base lacks tensors, ``new`` of a part's ``every``, that no update can stand for and no module holds."""
-    if not (lacking := [key for key in new if not adapter.holds(key)]):
+    if not (lacking := [key for key in new if not adapter.is_saved_module(key)]):
         return []
     every = list(every)
     modules = [*(path for path in adapter.modules if any(key.startswith(f"{path}.") for key in every)), *_modules_of(lacking, every)]
@@ -101,7 +101,7 @@ def attach_adapter(part: nn.Module, adapter: Adapter) -> None:
         raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong))
     part.requires_grad_(False)
     linear = linear_layers(part)
-    for path in adapter.chosen(linear):
+    for path in adapter.match_targets(linear):
         layer = linear[path]
         with torch.device(layer.weight.device):
             layer.lora_A = nn.Linear(layer.in_features, adapter.rank, bias=False)
@@ -240,8 +240,8 @@ def merge_adapters(model):
         plain = merge_state_dict({key: value for key, value in part.state_dict().items() if key not in own}, own, spec.adapter.scale)
         detach_adapter(part)
         part.load_state_dict(plain)
-        model.recipe = model.recipe.adapted(name, None)
-    model.forget_identities()
+        model.recipe = model.recipe.with_adapter(name, None)
+    model.clear_fingerprints()
     return model
 
 
@@ -265,11 +265,11 @@ def add_adapter(model, name: str, adapter: Adapter) -> None:
     if isinstance(part, nn.Module) and not adapted_layers(part) and (wrong := unmatched_targets(part, adapter)):
         raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong),
                          origin=str(model.recipe.origin(f"parts.{name}.adapter.targets") or ""))
-    for what, remedy in tensors_missing_from_base(adapter, model.widened.get(name, ()), part.state_dict()):
+    for what, remedy in tensors_missing_from_base(adapter, model.expanded_tensors.get(name, ()), part.state_dict()):
         raise MgzooError(what, remedy=remedy, origin=str(model.recipe.origin(f"parts.{name}.adapter") or ""))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(as_seed(spread(model.recipe.seed) * 1_000_003 + zlib.crc32(f"{name}.adapter".encode())))
         attach_adapter(part, adapter)
     if model.recipe.parts[name].adapter != adapter:
-        model.recipe = model.recipe.adapted(name, dataclasses.asdict(adapter))
-    model.forget_identities()
+        model.recipe = model.recipe.with_adapter(name, dataclasses.asdict(adapter))
+    model.clear_fingerprints()

@@ -33,7 +33,7 @@ def load_adapter(model, name: str, folder: str | Path) -> None:
     wanted = {key: tuple(value.shape) for key, value in adapter_state_dict(part).items()}
     if wanted != {key: tuple(value.shape) for key, value in own.items()}:
         detach_adapter(part)
-        model.recipe = model.recipe.adapted(name, None)
+        model.recipe = model.recipe.with_adapter(name, None)
         raise MgzooError(f"the adapter in {folder} does not fit {type(part).__name__}: its tensors have other names or shapes",
                          remedy="load it on the model that it was trained on")
     part.load_state_dict({**part.state_dict(), **own})
@@ -89,7 +89,7 @@ def read_adapter(folder: Path, files: MappedFiles | None = None) -> tuple[Adapte
     path = folder / ADAPTER_FILE
     for key, value in (files or MappedFiles()).tensors([path]).items():
         known[tensor_name(key, path, adapter)] = value
-    updates = {key: value for key, value in known.items() if not adapter.holds(key)}
+    updates = {key: value for key, value in known.items() if not adapter.is_saved_module(key)}
     layers = sorted({key.rpartition(".lora_")[0] for key in updates})
     pairs = {f"{layer}.{name}.weight" for layer in layers for name in LORA_NAMES}
     if not updates or updates.keys() != pairs:
@@ -105,7 +105,7 @@ def read_adapter(folder: Path, files: MappedFiles | None = None) -> tuple[Adapte
 def tensor_name(key: str, path: Path, adapter: Adapter) -> str:
     """A tensor's name in the part, of its name in the file."""
     name = key.removeprefix(PREFIX)
-    if name == key or not (is_update(name) or adapter.holds(name)):
+    if name == key or not (is_update(name) or adapter.is_saved_module(name)):
         raise MgzooError(f"{path} is no plain adapter: it holds {key[:100]!r}", remedy=f"its tensors are called {PREFIX}LAYER.lora_A.weight, or are of modules_to_save")
     return name
 

@@ -70,12 +70,12 @@ class Model(nn.Module):
         self.artifact: LoadedFrom | None = None
         self.loaded_weights: tuple[int, int] | None = None
         self.task_id = recipe.parts["task"].component.id if "task" in recipe.parts else None
-        self.bases: dict[str, Any] = {}
-        self.widened: dict[str, tuple[str, ...]] = {}
+        self.base_models: dict[str, Any] = {}
+        self.expanded_tensors: dict[str, tuple[str, ...]] = {}
         self.counting = False
         self._cut: Counter[str] = Counter()
         self._said: dict[tuple[str, str], None] = {}
-        self._identities: dict[str, tuple[str, ...]] = {}
+        self._fingerprints: dict[str, tuple[str, ...]] = {}
 
     def part_names(self) -> list[str]:
         """Names of the parts that hold weights, e.g. ``["autoencoder", "encoders.text", "backbone"]``."""
@@ -97,9 +97,9 @@ class Model(nn.Module):
         """Where the generating part (the backbone, or whatever weights there are) lives."""
         return next((self.backbone or self).parameters()).device
 
-    def identity(self, name: str) -> tuple[str, ...]:
+    def fingerprint(self, name: str) -> tuple[str, ...]:
         """What a frozen part's output depends on: component, version, config and a digest of its weights."""
-        if name not in self._identities:
+        if name not in self._fingerprints:
             spec, digest = self.recipe.parts[name], blake3()
             for key, value in sorted(self.part(name).state_dict().items()):
                 digest.update(key.encode())
@@ -107,12 +107,12 @@ class Model(nn.Module):
             config = json.dumps(dataclasses.asdict(spec.config), sort_keys=True, default=str)
             if spec.adapter:  # its scale is in no weight
                 config += json.dumps(dataclasses.asdict(spec.adapter), sort_keys=True)
-            self._identities[name] = (spec.component.id, spec.provider.version, config, digest.hexdigest())
-        return self._identities[name]
+            self._fingerprints[name] = (spec.component.id, spec.provider.version, config, digest.hexdigest())
+        return self._fingerprints[name]
 
-    def forget_identities(self) -> None:
+    def clear_fingerprints(self) -> None:
         """To be called where a frozen part's weights have changed: digests are taken once."""
-        self._identities.clear()
+        self._fingerprints.clear()
 
     @torch.no_grad()
     def encode_clips(self, clips: Sequence[Clip]) -> list[Tensor]:
@@ -128,7 +128,7 @@ class Model(nn.Module):
             batches = [torch.stack(media[i : i + step]).to(device) for i in range(0, len(media), step)]
             return [latents for batch in batches for latents in self.autoencoder.encode(batch).float().cpu()]
 
-        return self.cache.cached(self.identity("autoencoder"), clips, compute)
+        return self.cache.get_or_compute(self.fingerprint("autoencoder"), clips, compute)
 
     def encode_conditions(self, inputs: Mapping[str, Any]) -> dict[str, Condition]:
         """Run the encoders named in ``inputs`` (lists of length B) and key their conditions by name."""
@@ -155,7 +155,7 @@ class Model(nn.Module):
                 return [values[mask] for values, mask in zip(condition.values, condition.mask, strict=True)]
             return list(condition.values)
 
-        rows = self.cache.cached(self.identity(f"encoders.{name}"), inputs, compute)
+        rows = self.cache.get_or_compute(self.fingerprint(f"encoders.{name}"), inputs, compute)
         values = torch.stack(rows) if vector else nn.utils.rnn.pad_sequence(rows, batch_first=True)
         mask = torch.ones(len(rows), dtype=torch.bool)
         if encoder.spec.kind == "tokens":
@@ -187,13 +187,13 @@ class Model(nn.Module):
         while len(self._said) > SAID:
             del self._said[next(iter(self._said))]
 
-    def denoiser(self, conditions: Conditions, feeds: Mapping[str, Tensor] | None = None) -> Denoise:
+    def denoiser(self, conditions: Conditions, concat: Mapping[str, Tensor] | None = None) -> Denoise:
         """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
 
-        feeds: name -> (B, C', *axes) extra input channels that a task head concatenates, in this order; a branch that drops the
+        concat: name -> (B, C', *axes) extra input channels that a task head concatenates, in this order; a branch that drops the
         name has zeros there.
         """
-        device, feeds = self.device, feeds or {}
+        device, concat = self.device, concat or {}
 
         @functools.cache  # the same in every step
         def joined(branches: tuple[frozenset[str], ...]) -> tuple[dict[str, Condition], Tensor | None]:
@@ -205,7 +205,7 @@ class Model(nn.Module):
                 )
                 for name, condition in conditions.items()
             }
-            fed = [torch.cat([feed * (name not in branch) for branch in branches]).to(device) for name, feed in feeds.items()]
+            fed = [torch.cat([extra * (name not in branch) for branch in branches]).to(device) for name, extra in concat.items()]
             return many, torch.cat(fed, 1) if fed else None
 
         def denoise(latents: Tensor, t: Tensor, branches: Sequence[frozenset[str]]) -> list[Tensor]:

@@ -75,7 +75,7 @@ def save(
             trained, weights, base = False, (), None
             if name in with_weights:
                 storage.write_file(aside / name / "config.json", _config_json(part.config))
-                tensors, base = _given_tensors(model.part(name), name, state), model.bases.get(name)
+                tensors, base = _given_tensors(model.part(name), name, state), model.base_models.get(name)
                 weights = None if part.adapter else _same_as_base(base, tensors)
                 if weights is None:
                     own.append(name)
@@ -88,7 +88,7 @@ def save(
                     trained = model.task is not None and name in model.task.trained(model)
                 else:
                     base = None
-            widened = model.widened.get(name, ()) if base else ()
+            widened = model.expanded_tensors.get(name, ()) if base else ()
             entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights, base=base, widened=widened)
         if state:
             name, key = sorted(state)[0]
@@ -121,7 +121,7 @@ def save(
 
 def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> list[str]:
     """Write the adapter on a part, whose other tensors must be those of its base; returns the weight files' names."""
-    part, adapter, base = model.part(name), model.recipe.parts[name].adapter, model.bases.get(name)
+    part, adapter, base = model.part(name), model.recipe.parts[name].adapter, model.base_models.get(name)
     merge = "fold the adapter into plain weights before saving: mgzoo.model.lora.merge_adapters(model)"
     if base is None:
         raise MgzooError(f"the adapter on {name} has no base that others can reach", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")

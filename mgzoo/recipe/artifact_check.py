@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgzoo.artifact.integrity import check_files, check_plugins
-from mgzoo.artifact.manifest import MANIFEST_NAME, MAX_RECIPE_BYTES, Manifest, read_manifest
+from mgzoo.artifact.manifest import CONTRACT_KEYS, MANIFEST_NAME, MAX_RECIPE_BYTES, Manifest, read_manifest
 from mgzoo.artifact.strict_json import problem, shorten
 from mgzoo.contracts import contract_of
 from mgzoo.discovery import current_id
@@ -62,8 +62,8 @@ def contract_differences(opened: OpenedArtifact) -> list[Problem]:
     made, built = opened.manifest.contract, contract_of(opened.recipe)
     return [
         problem("contract", f"is {_in_words(getattr(made, key))}, recipe.yaml and the plugins give {_in_words(getattr(built, key))}",
-                "install the versions that the artifact requires, or save it again", opened.folder / MANIFEST_NAME, f"contract.{key}")
-        for key in ("latent", "conditions", "feeds")
+                "install the versions that the artifact requires, or save it again", opened.folder / MANIFEST_NAME, f"contract.{CONTRACT_KEYS.get(key, key)}")
+        for key in ("latent", "conditions", "concat_channels")
         if getattr(made, key) != getattr(built, key)
     ]  # fmt: skip
 

@@ -42,9 +42,9 @@ class Interpolation:
 
     def fill(self, node: Node, key: str, chain: tuple[str, ...] = ()) -> None:
         """Put the values of other keys in place of their names. chain: the references that led here."""
-        if not (isinstance(node.value, str) and "${" in node.value) or node.told:
+        if not (isinstance(node.value, str) and "${" in node.value) or node.reported:
             return
-        node.told = True  # until it is filled: what refers to it meanwhile is part of a circle
+        node.reported = True  # until it is filled: what refers to it meanwhile is part of a circle
         text, targets = node.value, {}
 
         def problem(what: str, remedy: str) -> None:
@@ -66,7 +66,7 @@ class Interpolation:
                 problem(f"${{{wanted}}} is no key of this recipe", f"did you mean ${{{near[0]}}}?" if near else "check the key")
                 return
             self.fill(target, wanted, (*chain, key))
-            if target.told:
+            if target.reported:
                 return
         sizes = {wanted: _size(target) for wanted, target in targets.items()} if self.spent <= MAX_EXPANSION else {}
         self.spent += sum(sizes[wanted] for wanted in PLAIN.findall(text)) if sizes else 0
@@ -75,4 +75,4 @@ class Interpolation:
             return
         whole = PLAIN.fullmatch(text)
         plain = targets[whole[1]].plain() if whole else PLAIN.sub(lambda match: str(targets[match[1]].plain()), text)
-        node.value, node.raw, node.told = node_of(plain, node.origin).value, text, False
+        node.value, node.raw, node.reported = node_of(plain, node.origin).value, text, False

@@ -24,7 +24,7 @@ def parse_override_value(text: str, problems: list[Problem]) -> Node:
     if UNWRITABLE.search(text):
         problems.append(Problem(what=f"{text[:40]!r} holds what no recipe can: a control character, or bytes that are not UTF-8",
                                 remedy="write it as text", origin=COMMAND_LINE, kind="override"))
-        return Node(None, COMMAND_LINE, told=True)
+        return Node(None, COMMAND_LINE, reported=True)
     found: list[Problem] = []
     node = parse_yaml(text, COMMAND_LINE.source, found, typed=True)
     if node is None or found or not _all_counts(text):

@@ -24,7 +24,7 @@ class Recipe:
 
     source: the file or shipped name. tree: every key with its value, plain and complete. origins: dotted key -> what was
     said about it, the value that holds last. parts: by part name, in the order autoencoder, encoders, backbone, objective,
-    sampler, task; roles left empty are absent. broken: names of parts that do not hold; empty in what `compose` returns.
+    sampler, task; roles left empty are absent. invalid_parts: names of parts that do not hold; empty in what `compose` returns.
     """
 
     source: str
@@ -38,22 +38,22 @@ class Recipe:
     policy: Policy
     tree: dict[str, Any]
     origins: dict[str, list[FieldValue]] = field(repr=False)
-    broken: frozenset[str] = field(repr=False)
-    written: Node = field(repr=False, compare=False)
+    invalid_parts: frozenset[str] = field(repr=False)
+    yaml_tree: Node = field(repr=False, compare=False)
 
     def at_stage(self, index: int) -> Recipe:
         """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
         index = range(len(self.stages))[index]
-        recipe, problems = validated_recipe(stage_tree(self.written, index, []), self.source)
+        recipe, problems = validated_recipe(stage_tree(self.yaml_tree, index, []), self.source)
         if problems:
             raise RecipeError(problems)
         return recipe
 
-    def adapted(self, name: str, adapter: dict | None) -> Recipe:
+    def with_adapter(self, name: str, adapter: dict | None) -> Recipe:
         """The recipe with another adapter (keys of `mgzoo.recipe.schema.Adapter`) on part ``name``, or with None."""
         key = f"parts.{name}.adapter"
-        written = assign(self.written, key.split("."), node_of(adapter, Origin(source="adapter")))
-        recipe, problems = validated_recipe(Node(written.value, self.written.origin), self.source)
+        written = assign(self.yaml_tree, key.split("."), node_of(adapter, Origin(source="adapter")))
+        recipe, problems = validated_recipe(Node(written.value, self.yaml_tree.origin), self.source)
         if problems:
             raise RecipeError(problems)
         return recipe
@@ -62,12 +62,12 @@ class Recipe:
         """Where a person wrote what holds at ``key``: the key itself, else its part's `use`, else the nearest map around it."""
         part = re.match(r"parts\.(encoders\.)?[^.]+|data", key)
         for near in (key, f"{part[0]}.use" if part else key):
-            node = find_node(self.written, near)
+            node = find_node(self.yaml_tree, near)
             if node:
                 return node.origin
-        while key and not (node := find_node(self.written, key)):
+        while key and not (node := find_node(self.yaml_tree, key)):
             key = key.rpartition(".")[0]
-        return node.origin if key else self.written.origin
+        return node.origin if key else self.yaml_tree.origin
 
     def to_yaml(self) -> str:
         """A complete recipe in one file that composes to the same tree."""
@@ -83,7 +83,7 @@ class Recipe:
 def validated_recipe(written: Node, source: str) -> tuple[Recipe, list[Problem]]:
     written = current_written(written)
     values, problems = validate(written)
-    return Recipe(source=source, written=written, **values), problems
+    return Recipe(source=source, yaml_tree=written, **values), problems
 
 
 def stage_tree(written: Node, index: int, problems: list[Problem]) -> Node:

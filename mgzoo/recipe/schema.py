@@ -34,10 +34,10 @@ class Adapter:
         """What the product of the two matrices is multiplied with."""
         return self.alpha / self.rank
 
-    def chosen(self, paths: Iterable[str]) -> list[str]:
+    def match_targets(self, paths: Iterable[str]) -> list[str]:
         """Which of these paths of linear layers it adapts. Without targets: those with a number before their last word, as in
         ``blocks.0.attention.qkv``; in a part without such blocks, all. Never what is in a module that learns whole."""
-        paths = [path for path in paths if not self.holds(path)]
+        paths = [path for path in paths if not self.is_saved_module(path)]
         if self.targets:
             return [path for path in paths if any(path == target or path.endswith(f".{target}") for target in self.targets)]
         return [path for path in paths if re.search(r"(^|\.)\d+\.", path)] or paths
@@ -47,7 +47,7 @@ class Adapter:
 
         layers: path of every linear layer -> shape of its weight.
         """
-        widths = {path: min(layers[path]) for path in self.chosen(layers)}
+        widths = {path: min(layers[path]) for path in self.match_targets(layers)}
         if not (narrow := {path: width for path, width in widths.items() if width < self.rank}):
             return []
         path = min(narrow, key=lambda one: (narrow[one], one))
@@ -55,7 +55,7 @@ class Adapter:
         return [(f"rank {self.rank} is above the width of {path}, {' x '.join(map(str, layers[path]))}{more}",
                  f"set adapter.rank to {narrow[path]} or less, or leave narrow layers out with adapter.targets")]
 
-    def holds(self, path: str) -> bool:
+    def is_saved_module(self, path: str) -> bool:
         """Whether a module or a tensor lies in a module that learns whole."""
         return any(path == module or path.startswith(f"{module}.") for module in self.modules)
 

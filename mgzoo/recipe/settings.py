@@ -58,12 +58,12 @@ def setting_problems(recipes: Sequence[Any]) -> list[Problem]:
     for rule in RULES:
         acts, idle = set(), {}
         for recipe in recipes:
-            node = find_node(recipe.written, rule.key)
+            node = find_node(recipe.yaml_tree, rule.key)
             if node is None or node.plain() == rule.neutral:
                 continue
             if not rule.idle(recipe):
                 acts.add(node.origin)
-            elif _meant(node.origin, find_node(recipe.written, rule.switch), recipe.written):
+            elif _meant(node.origin, find_node(recipe.yaml_tree, rule.switch), recipe.yaml_tree):
                 idle[node.origin] = Problem(what=rule.what, remedy=rule.remedy, key=rule.key, origin=node.origin, kind="no-effect")
         found += [problem for origin, problem in idle.items() if origin not in acts]
     return found

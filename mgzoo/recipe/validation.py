@@ -25,7 +25,7 @@ from mgzoo.recipe.interpolation import Interpolation
 from mgzoo.recipe.overrides import as_text
 from mgzoo.recipe.schema import SCHEMA, Adapter, PartRef, Schema
 from mgzoo.recipe.yaml_tree import MISSING, Node, current_keys, leaves, merge_leaf, merge_trees, node_of
-from mgzoo.spec import SEEDS, Component, MgzooError, Origin, Problem, Provider, RecipeError
+from mgzoo.spec import SEED_LIMIT, Component, MgzooError, Origin, Problem, Provider, RecipeError
 
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
 ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -69,8 +69,8 @@ def validate(written: Node) -> tuple[dict[str, Any], list[Problem]]:
     data = found.pop("data", None)
     if top["schema"] != SCHEMA and not any(p.key == "schema" for p in work.problems):
         work.problem(f"schema {top['schema']} is not known here", f"this mgzoo reads schema {SCHEMA}", "schema", work.root.value["schema"], "schema")
-    if not 0 <= top["seed"] < SEEDS:
-        work.problem(f"{top['seed']} is out of range", f"choose one from 0 to {SEEDS - 1}", "seed", work.root.value["seed"], "value")
+    if not 0 <= top["seed"] < SEED_LIMIT:
+        work.problem(f"{top['seed']} is out of range", f"choose one from 0 to {SEED_LIMIT - 1}", "seed", work.root.value["seed"], "value")
     work.check_stages()
     roles: dict[str, Any] = {}
     for name, part in found.items():
@@ -85,7 +85,7 @@ def validate(written: Node) -> tuple[dict[str, Any], list[Problem]]:
     for name in ("train", "stages", "zero", "policy"):
         tree[name] = _plain(top[name])
     origins = {key: _settings(node) for key, node in leaves(work.root)}
-    values = {"parts": found, "data": data, "tree": tree, "origins": origins, "broken": frozenset(work.broken), "stages": tuple(top["stages"])}
+    values = {"parts": found, "data": data, "tree": tree, "origins": origins, "invalid_parts": frozenset(work.invalid_parts), "stages": tuple(top["stages"])}
     return {**{name: top[name] for name in ("description", "seed", "train", "zero", "policy")}, **values}, work.problems
 
 
@@ -95,7 +95,7 @@ def _ref(part: Part) -> dict[str, Any]:
 
 
 def _settings(node: Node) -> list[FieldValue]:
-    said = [FieldValue(value=value, origin=origin) for origin, value in node.past]
+    said = [FieldValue(value=value, origin=origin) for origin, value in node.overridden]
     return [*said, FieldValue(value=node.plain(), origin=node.origin, raw=node.raw)]
 
 
@@ -147,7 +147,7 @@ class _Validation:
     """One pass over what was written; `problems` and `broken` grow."""
 
     def __init__(self, written: Node):
-        self.registry, self.problems, self.broken = discover(), [], set()
+        self.registry, self.problems, self.invalid_parts = discover(), [], set()
         self.root = self.complete(Schema, written, "")
         self.references = Interpolation(self.root, self.problems)
         self.declared = {name: (kind, node) for name, kind, node in self._roles()}
@@ -163,7 +163,7 @@ class _Validation:
     def complete(self, cls: type, node: Node, key: str) -> Node:
         """A map with every field of the dataclass: what was written over the defaults; unknown keys are problems."""
         known, told = _hints(cls), not node.is_map
-        if told and not node.told:
+        if told and not node.reported:
             remedy = f"write {{use: {node.plain()}}}" if cls is PartRef and isinstance(node.value, str) else f"write a map of {', '.join(known)}"
             self.problem(f"{_show(node)} is not a map", remedy, key, node, "type")
         if told:
@@ -174,7 +174,7 @@ class _Validation:
         for f in dataclasses.fields(cls):
             inner, below = _inner(known[f.name])
             child, default = node.value.get(f.name), _default(cls, f, node.origin)
-            default.told = told
+            default.reported = told
             path = f"{key}.{f.name}" if key else f.name
             if inner == "leaf":
                 children[f.name] = default if child is None else merge_leaf(default, as_text(child, known[f.name]))
@@ -189,7 +189,7 @@ class _Validation:
             elif inner in ("map", "list") and child.value is not None:
                 remedy = ("write a map of NAME: " if inner == "map" else "write a list of ") + f"{{{', '.join(_hints(below))}}}"
                 self.problem(f"{_show(child)} is not a {inner}", remedy, path, child, "type")
-                self.broken.add(f.name)
+                self.invalid_parts.add(f.name)
                 child = default
             children[f.name] = child
         return Node(children, node.origin)
@@ -225,7 +225,7 @@ class _Validation:
             self.references.fill(node.value[leaf], f"{key}.{leaf}")
         use = node.value["use"]
         if not self.leaf(PartRef, "use", use, f"{key}.use")[0]:
-            self.broken.add(name)
+            self.invalid_parts.add(name)
             return None
         component = self.registry.find(use.value)
         if component is None:
@@ -249,7 +249,7 @@ class _Validation:
                 self.problems += error.problems
             except MgzooError as error:
                 self.problem(error.what, error.remedy, f"{key}.use", use, "plugin")
-        self.broken.add(name)
+        self.invalid_parts.add(name)
         return None
 
     def complete_config(self, cls: type, name: str, node: Node, key: str) -> Node:
@@ -278,7 +278,7 @@ class _Validation:
         joined = merge_trees(base, Node(children, written.origin))
         self.unknown_keys(sorted(known), joined, key)
         for child in joined.value.values():
-            child.past = [(origin, value) for origin, value in child.past if value != MISSING]
+            child.overridden = [(origin, value) for origin, value in child.overridden if value != MISSING]
         return Node({f.name: joined.value[f.name] for f in dataclasses.fields(cls)}, written.origin)
 
     def inherited(self, name: str, node: Node, weights: str) -> Node | None:
@@ -300,7 +300,7 @@ class _Validation:
                 continue
             config = self.typed(cls, node.value["config"], f"{key}.config", f"`mgzoo show {node.value['use'].value}` lists what it takes")
             if config is None or not all(good for good, _ in values.values()):
-                self.broken.add(name)
+                self.invalid_parts.add(name)
                 continue
             component = self.registry.get(node.value["use"].value)
             found[name] = Part(name=name, kind=kind, component=component, provider=self.registry.provider(component.id), config=config,
@@ -344,7 +344,7 @@ class _Validation:
 
     def leaf(self, cls: type, name: str, node: Node, key: str) -> tuple[bool, Any]:
         """(True, the value as its type), or (False, None) and a problem."""
-        if any(below.told for _, below in leaves(node)) or any(item.told for item in (node.value if node.is_list else ())):
+        if any(below.reported for _, below in leaves(node)) or any(item.reported for item in (node.value if node.is_list else ())):
             return False, None
         value = node.plain()
         if value == MISSING:

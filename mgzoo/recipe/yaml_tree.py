@@ -24,16 +24,16 @@ MISSING = "???"
 class Node:
     """A value and where it was written.
 
-    value: dict[str, Node], list[Node] or a scalar. past: (origin, value) of what it replaced, oldest first.
-    raw: the text of an interpolation that has been filled in. told: its value is unusable, and its problem has been told.
+    value: dict[str, Node], list[Node] or a scalar. overridden: (origin, value) of what it replaced, oldest first.
+    raw: the text of an interpolation that has been filled in. reported: its value is unusable, and its problem has been reported.
     text: of an override, what was typed: the value where its key holds a text. unread: why brackets in an override are no YAML.
     """
 
     value: Any
     origin: Origin
-    past: list[tuple[Origin, Any]] = field(default_factory=list)
+    overridden: list[tuple[Origin, Any]] = field(default_factory=list)
     raw: str | None = None
-    told: bool = False
+    reported: bool = False
     text: str | None = None
     unread: Problem | None = None
 
@@ -93,7 +93,7 @@ def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = Fa
         if id(node) in seen:
             problems.append(Problem(what="YAML aliases are not part of a recipe", remedy="write the value out, or refer to it with ${key}",
                                     key=key, origin=where, kind="yaml"))
-            return Node(None, where, told=True)
+            return Node(None, where, reported=True)
         seen.add(id(node))
         kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
         if kind == "map":
@@ -118,10 +118,10 @@ def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = Fa
                 return Node(SCALARS[kind](node.value), where, text=node.value if typed and not node.style else None)
             except ValueError as error:
                 problems.append(Problem(what=f"{node.value[:40]!r} is no number: {error}", remedy="write a number, or text in quotes", key=key, origin=where, kind="type"))
-                return Node(None, where, told=True)
+                return Node(None, where, reported=True)
         problems.append(Problem(what=f"the YAML tag {node.tag} is not part of a recipe", remedy="write plain text, numbers, lists and maps",
                                 key=key, origin=where, kind="yaml"))
-        return Node(None, where, told=True)
+        return Node(None, where, reported=True)
 
     return Node(None, origin(None)) if root is None else convert(root, "")
 
@@ -166,7 +166,7 @@ def yaml_reader():
 def merge_trees(base: Node, over: Node) -> Node:
     """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config, weights and adapter."""
     if not (base.is_map and over.is_map):
-        return replace(over, past=[*base.past, (base.origin, base.plain()), *over.past])
+        return replace(over, overridden=[*base.overridden, (base.origin, base.plain()), *over.overridden])
     kept, use = base.value, over.value.get("use")
     if use is not None and "use" in kept and _other(kept["use"].value, use.value):
         kept = {key: child for key, child in kept.items() if key not in ("config", "weights", "adapter")}
@@ -246,8 +246,8 @@ def merge_leaf(default: Node, written: Node) -> Node:
             value = {name: copy(child) for name, child in value.items()}
         elif node.is_list:
             value = [copy(child) for child in value]
-        return replace(node, value=value, past=list(node.past))
+        return replace(node, value=value, overridden=list(node.overridden))
 
     node = copy(written)
-    node.past = ([] if default.value == MISSING else [(default.origin, default.plain())]) + node.past
+    node.overridden = ([] if default.value == MISSING else [(default.origin, default.plain())]) + node.overridden
     return node

@@ -55,7 +55,7 @@ def check_name(name: str) -> None:
     registry = discover()
     if name in registry.providers:
         raise MgzooError(f"the namespace {name!r} is taken by {registry.providers[name]}", remedy="choose another name")
-    for bad in registry.set_aside:
+    for bad in registry.disabled:
         if bad.name == name:
             raise MgzooError(f"the namespace {name!r} is taken by {bad.distribution or bad.name}, which is set aside", remedy="choose another name, or uninstall it")
     if known := known_distributions().get(name):

@@ -36,7 +36,7 @@ def prompt_with_fps(prompt: str, fps: float) -> str:
 
 def input_modality(model, key: str) -> str:
     """What the encoder ``encoders.KEY`` reads: ``text``, ``image``, ``video`` or ``sound``."""
-    return model.recipe.parts[f"encoders.{key}"].config.takes()
+    return model.recipe.parts[f"encoders.{key}"].config.input_modality()
 
 
 def encoders_of(model, modality: str) -> list[str]:

@@ -32,11 +32,11 @@ def resolve_size(model, trained: Size, frames: int | None = None, height: int | 
     if min(size) < 1:
         raise MgzooError(f"cannot generate {size[0]} frames of {size[2]}x{size[1]}", remedy="ask for at least one frame and one pixel")
     problems = []
-    latent = model.recipe.parts["autoencoder"].config.latent()
+    latent = model.recipe.parts["autoencoder"].config.latent_spec()
     for axis, pixels, stride in zip(("height", "width"), size[1:], latent.stride[1:]):
         if pixels % stride:
             problems.append(f"{axis} {pixels} does not divide by the autoencoder's stride {stride}")
-    problems += model.recipe.parts["backbone"].config.check(latent, (), latent.axes(*size))
+    problems += model.recipe.parts["backbone"].config.validate_shapes(latent, (), latent.axes(*size))
     if problems:
         raise MgzooError(
             f"cannot generate {size[0]} frames of {size[2]}x{size[1]}: " + "; ".join(problems),
@@ -47,7 +47,7 @@ def resolve_size(model, trained: Size, frames: int | None = None, height: int | 
 
 def latent_axes(model, size: Sequence[int]) -> tuple[int, ...]:
     """Latent sizes of media of this size, e.g. (T, H, W)."""
-    return model.recipe.parts["autoencoder"].config.latent().axes(*size)
+    return model.recipe.parts["autoencoder"].config.latent_spec().axes(*size)
 
 
 def stack_latents(latents: Sequence[Tensor]) -> Latents:
@@ -83,7 +83,7 @@ def initial_noise(model, axes: Sequence[int], seeds: Sequence[int]) -> Tensor:
 
     axes: latent sizes, as `latent_axes` gives them. seeds: any whole numbers, e.g. seed + i.
     """
-    shape = (model.recipe.parts["autoencoder"].config.latent().channels, *axes)
+    shape = (model.recipe.parts["autoencoder"].config.latent_spec().channels, *axes)
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(spread(as_seed(seed)))) for seed in seeds])
 
 

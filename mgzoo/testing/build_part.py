@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgzoo.old_names import accepted_arguments
 from mgzoo.testing.component_under_test import Subject
 from mgzoo.testing.inputs import SEED, generator
 
@@ -16,7 +17,7 @@ def build_part(subject: Subject, seed: int = 0, *, device: str = "cpu", config: 
     """The part as a recipe builds it: from its config and a seed, the caller's random state left alone. Modules in eval mode."""
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        part = subject.target(config or subject.config, **{**subject.wires(), **wires})
+        part = subject.target(config or subject.config, **accepted_arguments(subject.target, {**subject.wires(), **wires}))
     return part.eval() if isinstance(part, nn.Module) else part
 
 

@@ -11,6 +11,8 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from mgzoo.discovery import say_once
+from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
 from mgzoo.spec import Component, ConditionSpec, LatentSpec
 
 LATENTS = (
@@ -62,11 +64,12 @@ class Subject:
 
     @cached_property
     def config_class(self) -> type:
-        return _load(self.component.config)
+        return accept_old_names(_load(self.component.config), QUESTIONS[self.component.kind], say_once)
 
     @cached_property
     def target(self) -> type:
-        return _load(self.component.target)
+        found = _load(self.component.target)
+        return accept_old_names(found, METHODS, say_once) if isinstance(found, type) else found
 
     @cached_property
     def config(self) -> Any:
@@ -77,27 +80,27 @@ class Subject:
     def latent(self) -> LatentSpec:
         """The space that a backbone or a task is tried in, or an autoencoder's own."""
         if self.kind == "autoencoder":
-            return self.config.latent()
+            return self.config.latent_spec()
         if self.kind == "task" and hasattr(self.config, "layout"):
             return next(latent for latent in LATENTS if latent.layout == self.config.layout())
         if self.kind != "backbone":
             return LATENTS[0]
-        found = [latent for latent in LATENTS if not self.config.check(latent, CONDITIONS)]
-        require(found, f"its tiny() takes latents neither of video nor of sound: {self.config.check(LATENTS[0], CONDITIONS)}")
+        found = [latent for latent in LATENTS if not self.config.validate_shapes(latent, CONDITIONS)]
+        require(found, f"its tiny() takes latents neither of video nor of sound: {self.config.validate_shapes(LATENTS[0], CONDITIONS)}")
         return found[0]
 
     def sizes(self, count: int = 3) -> list[tuple[int, ...]]:
         """Latent sizes that a backbone takes, the smallest first and no two alike; the first of one frame where it takes that."""
         axes = sorted(product(range(1, 9), repeat=len(self.latent.stride)), key=lambda size: (math.prod(size), size))
-        found = [size for size in axes if not self.config.check(self.latent, CONDITIONS, size)]
+        found = [size for size in axes if not self.config.validate_shapes(self.latent, CONDITIONS, size)]
         require(len(found) >= count, f"its tiny() takes {len(found)} of the latent sizes up to 8 along each axis; {count} are needed")
         # not only the smallest: those that differ along every axis say more
         return [found[0], *[found[i * (len(found) - 1) // (4 * count)] for i in range(1, count)]]
 
-    def wires(self, feeds: int = 0) -> dict[str, Any]:
+    def wires(self, concat_channels: int = 0) -> dict[str, Any]:
         """What a part of this kind is built with beside its config."""
         if self.kind == "backbone":
-            return {"latent": self.latent, "conditions": CONDITIONS, "feeds": feeds}
+            return {"latent": self.latent, "conditions": CONDITIONS, "concat_channels": concat_channels}
         return {"encoder": {"name": NAME}, "data": {"seed": 7, "rank": 0, "world": 1}}.get(self.kind, {})
 
 
@@ -116,31 +119,31 @@ def questions(subject: Subject) -> Iterator[tuple[str, Any]]:
         return question, method(*arguments)
 
     if kind == "backbone":
-        yield ask("check", subject.latent, CONDITIONS)
-        yield ask("check", subject.latent, CONDITIONS, subject.sizes(1)[0])
-        yield ask("tokens", subject.sizes(1)[0])
-        yield ask("parameters", subject.latent, CONDITIONS, 2)
+        yield ask("validate_shapes", subject.latent, CONDITIONS)
+        yield ask("validate_shapes", subject.latent, CONDITIONS, subject.sizes(1)[0])
+        yield ask("num_tokens", subject.sizes(1)[0])
+        yield ask("num_parameters", subject.latent, CONDITIONS, 2)
         yield "patch", getattr(config, "patch", None)
         return
-    yield ask("parameters")
+    yield ask("num_parameters")
     if kind == "autoencoder":
-        yield ask("latent")
+        yield ask("latent_spec")
     elif kind == "encoder":
-        yield ask("takes")
-        yield ask("condition", NAME)
+        yield ask("input_modality")
+        yield ask("condition_spec", NAME)
     elif kind == "objective":
-        yield ask("predicts")
+        yield ask("prediction_type")
     elif kind == "sampler":
-        yield ask("accepts")
+        yield ask("prediction_types")
     elif kind == "task":
-        yield ask("parts")
-        yield ask("gives")
+        yield ask("required_parts")
+        yield ask("modalities")
         yield ask("conditions")
-        yield ask("feeds", subject.latent)
+        yield ask("concat_channels", subject.latent)
     elif kind == "data":
         yield ask("sizes")
-        yield ask("gives")
+        yield ask("modalities")
     elif kind == "filter":
         yield ask("keeps", 0.0)
     elif kind == "metric":
-        yield ask("better")
+        yield ask("higher_is_better")

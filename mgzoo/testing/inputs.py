@@ -88,8 +88,8 @@ def condition_rows(given: dict[str, Condition], picked: slice) -> dict[str, Cond
     return {name: Condition(name=name, values=one.values[picked], mask=one.mask[picked]) for name, one in given.items()}
 
 
-def latents(subject: Subject, size: Sequence[int], batch: int = 3, feeds: int = 0, seed: int = SEED) -> Tensor:
-    return torch.randn(batch, subject.latent.channels + feeds, *size, generator=generator(seed))
+def latents(subject: Subject, size: Sequence[int], batch: int = 3, concat_channels: int = 0, seed: int = SEED) -> Tensor:
+    return torch.randn(batch, subject.latent.channels + concat_channels, *size, generator=generator(seed))
 
 
 def clip(i: int = 0, size: tuple[int, int, int] = (8, 16, 16)) -> Clip:

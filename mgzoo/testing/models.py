@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgzoo.discovery import say_once
 from mgzoo.generation.request import options_of
 from mgzoo.media import Media
 from mgzoo.model.feature_cache import Cache
 from mgzoo.model.model import Model
+from mgzoo.old_names import QUESTIONS, accept_old_names
 from mgzoo.parts import Clip
 from mgzoo.recipe.recipe import Recipe
 from mgzoo.recipe.schema import Policy, Train, Zero
 from mgzoo.recipe.validation import Part
-from mgzoo.spec import FILES, Ask, Component, Provider
+from mgzoo.spec import FILE_KINDS, Component, Provider, RequestOption
 from mgzoo.testing import inputs, reference
 from mgzoo.testing.build_part import perturb_weights
 from mgzoo.testing.component_under_test import Subject, require
@@ -36,29 +38,30 @@ def model_around(subject: Subject, task: Any, frozen: bool = False) -> Model:
         kind = role.removesuffix("s")
         if role == "task":
             parts["task"], made["task"] = _part("task", subject.component, config), task
-        elif kind == "encoder" and kind in config.parts():
-            for takes in config.gives():
+        elif kind == "encoder" and kind in config.required_parts():
+            for takes in config.modalities():
                 if takes in MODALITIES:
                     target = reference.ReferenceTextEncoder if takes == "text" else reference.ReferenceImageEncoder
                     parts[f"encoders.{takes}"] = _part(f"encoders.{takes}", reference.COMPONENTS[kind], MODALITIES[takes], frozen)
                     made[f"encoders.{takes}"] = _made(target, MODALITIES[takes], name=takes)
-        elif kind in config.parts():
+        elif kind in config.required_parts():
             component = reference.AUDIO_AUTOENCODER if kind == "autoencoder" and subject.latent.layout == "sound" else reference.COMPONENTS[kind]
             cls = getattr(reference, component.target.rpartition(":")[2])
             part, wires = getattr(reference, component.config.rpartition(":")[2]).tiny(), {}
             if kind == "backbone":
-                conditions = tuple(parts[name].config.condition(name.partition(".")[2]) for name in parts if name.startswith("encoders."))
+                conditions = tuple(parts[name].config.condition_spec(name.partition(".")[2]) for name in parts if name.startswith("encoders."))
                 part = type(part)(patch=(1,) * len(subject.latent.stride))
-                wires = {"latent": subject.latent, "conditions": (*conditions, *config.conditions()), "feeds": config.feeds(subject.latent)}
+                wires = {"latent": subject.latent, "conditions": (*conditions, *config.conditions()), "concat_channels": config.concat_channels(subject.latent)}
             parts[role], made[role] = _part(role, component, part), _made(cls, part, **wires)
     recipe = Recipe(
         source="the conformance kit", description="", seed=0, parts=parts, data=None, train=Train(precision="fp32"), zero=Zero(), stages=(),
-        policy=Policy(), tree={}, origins={}, broken=frozenset(), written=None,
+        policy=Policy(), tree={}, origins={}, invalid_parts=frozenset(), yaml_tree=None,
     )  # fmt: skip
     return Model(recipe, made, Cache(disk=False)).eval()
 
 
 def _part(name: str, component: Component, config: Any, frozen: bool = False) -> Part:
+    accept_old_names(type(config), QUESTIONS[component.kind], say_once)  # as the registry does
     return Part(name=name, kind=component.kind, component=component, provider=KIT, config=config, frozen=frozen or component.kind == "autoencoder")
 
 
@@ -81,7 +84,7 @@ def example_request(subject: Subject) -> dict[str, Any]:
     """
     takes = dict(list(inspect.signature(subject.target.generate).parameters.items())[2:])
     known = {"prompt": "a red ball rolls", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
-    files = [ask for ask in options_of(subject.config) if ask.kind in FILES]
+    files = [ask for ask in options_of(subject.config) if ask.kind in FILE_KINDS]
     # Where a file is asked for and none is required, one of several may be: the first is given.
     needed = {ask.name: _asked(ask) for ask in options_of(subject.config) if ask.required or ask in files[:1]}
     named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
@@ -91,13 +94,13 @@ def example_request(subject: Subject) -> dict[str, Any]:
     return {**{name: value for name, value in known.items() if name in named}, **needed}
 
 
-def _asked(ask: Ask) -> Any:
+def _asked(ask: RequestOption) -> Any:
     """Something of the kind that a task asks for."""
     clip = inputs.clip(0, SIZE)
-    if ask.kind in FILES:
+    if ask.kind in FILE_KINDS:
         video = None if ask.kind == "sound" else clip.load()[: 1 if ask.kind == "image" else None]
         return Media(video=video, fps=clip.fps if ask.kind == "video" else None, audio=clip.sound(), rate=clip.rate)
-    return {"text": "a red ball", "number": 1.0, "whole": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
+    return {"text": "a red ball", "number": 1.0, "integer": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
 
 
 def generated_media(subject: Subject, model: Model) -> list[Media]:

@@ -41,7 +41,7 @@ def _autoencoder(subject: Subject, part, dtype) -> dict[str, Tensor]:
 
 
 def _encoder(subject: Subject, part, dtype) -> dict[str, Tensor]:
-    given = inputs.encoder_inputs(subject.config.takes())
+    given = inputs.encoder_inputs(subject.config.input_modality())
     condition = part(given.to(dtype) if isinstance(given, Tensor) else given)
     return {"values": condition.values, "mask": condition.mask}
 

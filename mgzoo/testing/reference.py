@@ -36,7 +36,7 @@ class ReferenceVideoAutoencoder(nn.Module):
 
     def __init__(self, config: ReferenceVideoAutoencoderConfig):
         super().__init__()
-        self.config, self.spec = config, config.latent()
+        self.config, self.spec = config, config.latent_spec()
         size = 3 * math.prod(self.spec.stride)
         self.analysis = nn.Linear(size, self.spec.channels, bias=False)
         self.synthesis = nn.Linear(self.spec.channels, size, bias=False)
@@ -68,7 +68,7 @@ class ReferenceAudioAutoencoder(nn.Module):
 
     def __init__(self, config: ReferenceAudioAutoencoderConfig):
         super().__init__()
-        self.config, self.spec = config, config.latent()
+        self.config, self.spec = config, config.latent_spec()
         self.analysis = nn.Linear(*self.spec.stride, self.spec.channels, bias=False)
         self.synthesis = nn.Linear(self.spec.channels, *self.spec.stride, bias=False)
 
@@ -94,7 +94,7 @@ class ReferenceTextEncoder(nn.Module):
 
     def __init__(self, config: ReferenceTextEncoderConfig, name: str = "text"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         self.table = nn.Embedding(257, config.width)
         self.positions = nn.Embedding(config.max_len, config.width)
         self.out = nn.Linear(config.width, config.width)
@@ -118,7 +118,7 @@ class ReferenceImageEncoder(nn.Module):
 
     def __init__(self, config: ReferenceImageEncoderConfig, name: str = "image"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         self.out = nn.Linear(3, 8)
 
     def forward(self, inputs: Tensor | Sequence[Tensor]) -> Condition:
@@ -148,10 +148,10 @@ class ConditionEmbedding(nn.Module):
 class ReferenceBackbone(nn.Module):
     """A backbone of any rank without attention."""
 
-    def __init__(self, config: ReferenceBackboneConfig, *, latent, conditions=(), feeds: int = 0):
+    def __init__(self, config: ReferenceBackboneConfig, *, latent, conditions=(), concat_channels: int = 0):
         super().__init__()
         self.config, d = config, config.width
-        self.embed = nn.Linear(latent.channels + feeds, d)
+        self.embed = nn.Linear(latent.channels + concat_channels, d)
         self.time = nn.Linear(d, d)
         self.told = nn.ModuleDict({c.name: ConditionEmbedding(c.dim, d) for c in conditions})
         self.up, self.down = nn.Linear(d, d), nn.Linear(2 * d, d, bias=False)

@@ -20,11 +20,11 @@ class ReferenceVideoAutoencoderConfig:
     def tiny(cls):
         return cls(tile_frames=8)
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         return LATENTS[0]
 
-    def parameters(self) -> int:
-        return 2 * 3 * math.prod(self.latent().stride) * self.latent().channels
+    def num_parameters(self) -> int:
+        return 2 * 3 * math.prod(self.latent_spec().stride) * self.latent_spec().channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class ReferenceAudioAutoencoderConfig:
     def tiny(cls):
         return cls()
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         return LATENTS[1]
 
-    def parameters(self) -> int:
-        return 2 * math.prod(self.latent().stride) * self.latent().channels
+    def num_parameters(self) -> int:
+        return 2 * math.prod(self.latent_spec().stride) * self.latent_spec().channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,13 @@ class ReferenceTextEncoderConfig:
     def tiny(cls):
         return cls()
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "text"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return (257 + self.max_len) * self.width + self.width**2 + self.width
 
 
@@ -75,13 +75,13 @@ class ReferenceImageEncoderConfig:
     def tiny(cls):
         return cls()
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "video" if self.video else "image"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         return ConditionSpec(name=name, dim=8, kind="vector")
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 4 * 8
 
 
@@ -96,16 +96,16 @@ class ReferenceBackboneConfig:
     def tiny(cls):
         return cls()
 
-    def check(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
+    def validate_shapes(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
         return [] if len(latent.stride) == len(self.patch) else [f"patch {self.patch} is not for latents of {len(latent.stride)} axes"]
 
-    def tokens(self, axes: Sequence[int]) -> int:
+    def num_tokens(self, axes: Sequence[int]) -> int:
         return math.prod(axes)
 
-    def parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], feeds: int = 0) -> int:
+    def num_parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], concat_channels: int = 0) -> int:
         d = self.width
         told = d * d + d + sum(c.dim * d + d for c in conditions)
-        return (latent.channels + feeds) * d + d + told + 3 * d * d + d + d * latent.channels + latent.channels
+        return (latent.channels + concat_channels) * d + d + told + 3 * d * d + d + d * latent.channels + latent.channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +116,10 @@ class ReferenceObjectiveConfig:
     def tiny(cls):
         return cls()
 
-    def predicts(self) -> str:
+    def prediction_type(self) -> str:
         return "velocity"
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
 
@@ -134,10 +134,10 @@ class ReferenceSamplerConfig:
     def tiny(cls):
         return cls()
 
-    def accepts(self) -> tuple[str, ...]:
+    def prediction_types(self) -> tuple[str, ...]:
         return ("velocity",)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
 
@@ -176,7 +176,7 @@ class ReferenceFilterConfig:
     def keeps(self, score: float) -> bool:
         return score >= self.least
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
 
@@ -188,8 +188,8 @@ class ReferenceMetricConfig:
     def tiny(cls):
         return cls()
 
-    def better(self) -> str:
-        return "higher"
+    def higher_is_better(self) -> bool:
+        return True
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0

@@ -62,7 +62,7 @@ def laws(kind: str | None = None) -> list[Law]:
 def subjects(namespace: str) -> list[Subject]:
     """The components of an installed plugin. Raises MgzooError where there is no such plugin or it is set aside."""
     registry = discover()
-    for bad in registry.set_aside:
+    for bad in registry.disabled:
         if bad.name == namespace:
             raise MgzooError(f"the plugin {namespace} is set aside: {bad.reason}", origin=bad.distribution)
     if namespace not in registry.providers:

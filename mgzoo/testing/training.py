@@ -25,7 +25,7 @@ def _autoencoder(subject: Subject) -> Learning:
 
 
 def _encoder(subject: Subject) -> Learning:
-    part, given = build_perturbed(subject), inputs.encoder_inputs(subject.config.takes())
+    part, given = build_perturbed(subject), inputs.encoder_inputs(subject.config.input_modality())
     with torch.no_grad():
         target = torch.randn(part(given).values.shape, generator=inputs.generator())
 

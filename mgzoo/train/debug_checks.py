@@ -39,7 +39,7 @@ def check_output(name: str, given: tuple, result) -> None:
 
 def check_example(example: Example) -> None:
     """Raise MgzooError unless a prepared batch is finite."""
-    for tensor in tensors([example.latents, *example.conditions.values(), example.feeds]):
+    for tensor in tensors([example.latents, *example.conditions.values(), example.concat]):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MgzooError(f"the prepared batch holds values that are not finite (shape {tuple(tensor.shape)})", remedy=REMEDY)
 

@@ -38,7 +38,7 @@ def finish_run(loop, write: Callable[..., Any] | None):
         loop.log({"step": loop.step, "stage": loop.stage.name, "kept": held})
     for name in loop.model.part_names():
         loop.weights.restore_float32(name)
-    loop.model.forget_identities()
+    loop.model.clear_fingerprints()
     artifact = loop.out / "artifact" if write is not None else None
     if loop.rank_info.is_first:
         metrics_log.plot_curve(loop.out / "metrics.jsonl", loop.out / "curve.png")

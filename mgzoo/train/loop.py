@@ -238,7 +238,7 @@ class Loop:
             return
         self.current_parts = names
         self.weights.set_trainable(names, torch.bfloat16 if stage.train.precision == "bf16" else torch.float32)
-        self.model.forget_identities()
+        self.model.clear_fingerprints()
         self.engine = start_engine(Trainable(self.model, names), stage.train, stage.zero, self.rank_info)
         self.start_ema(kept)
         if before is not None:

@@ -22,7 +22,7 @@ STEPS, NEARER = 60, 0.7
 def latents_are_as_specified(subject: Subject) -> None:
     """Latents are float (B, C, ceil(size / stride) along each axis) as its LatentSpec says, of odd sizes and of one frame too; decode gives
     back the size asked for."""
-    part, spec = build_perturbed(subject), subject.config.latent()
+    part, spec = build_perturbed(subject), subject.config.latent_spec()
     require(part.spec == spec, f"the part's spec {part.spec} is not its config's {spec}")
     for size in inputs.media_sizes(spec):
         media = inputs.media(size)

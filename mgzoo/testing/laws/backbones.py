@@ -17,10 +17,10 @@ HEARD = 1e-4
 def predictions_are_as_specified(subject: Subject) -> None:
     """Predictions are float and of the latents' channels and size, of one frame too, with fed channels and with conditions left out; a list
     gives a list."""
-    for feeds in (0, 2):
-        part = build_perturbed(subject, feeds=feeds)
+    for concat_channels in (0, 2):
+        part = build_perturbed(subject, concat_channels=concat_channels)
         for size in subject.sizes():
-            given, t = inputs.latents(subject, size, feeds=feeds), torch.tensor([0.0, 0.5, 1.0])
+            given, t = inputs.latents(subject, size, concat_channels=concat_channels), torch.tensor([0.0, 0.5, 1.0])
             wanted = (3, subject.latent.channels, *size)
             for told in (inputs.conditions(3, size[0]), {}):
                 found = part(given, t, told)
@@ -99,13 +99,13 @@ def what_is_masked_is_not_heard(subject: Subject) -> None:
 @torch.no_grad()
 def fed_channels_start_unheard(subject: Subject) -> None:
     """At first the channels that a task head feeds change nothing: their new input weights start at zero."""
-    plain, fed = build_part(subject), build_part(subject, feeds=2)
+    plain, fed = build_part(subject), build_part(subject, concat_channels=2)
     before, after = dict(plain.named_parameters()), dict(fed.named_parameters())
     wider = [name for name, weight in after.items() if name not in before or weight.shape != before[name].shape]
-    require(wider, "built with feeds=2, no weight is wider than without")
+    require(wider, "built with concat_channels=2, no weight is wider than without")
     perturb_weights(fed, but=wider)  # what lies behind the input may start at zero too, and would hide it
     size = subject.sizes()[-1]
-    given, t = inputs.latents(subject, size, feeds=2), torch.tensor([0.1, 0.5, 0.9])
+    given, t = inputs.latents(subject, size, concat_channels=2), torch.tensor([0.1, 0.5, 0.9])
     changed = given.clone()
     changed[:, subject.latent.channels :] += 1
     told = inputs.conditions(3, size[0])

@@ -104,20 +104,20 @@ def _fits(value, hint) -> bool:
 def answers(subject: Subject) -> None:
     """Its config answers what the checks and plans of a recipe ask a part of its kind, in the types they expect."""
     expected = {
-        "latent": LatentSpec, "condition": ConditionSpec, "takes": str, "predicts": str, "better": str, "keeps": bool, "feeds": int, "tokens": int,
-        "parameters": (int, type(None)), **dict.fromkeys(("accepts", "parts", "gives", "conditions", "sizes", "check", "patch"), (tuple, list)),
+        "latent_spec": LatentSpec, "condition_spec": ConditionSpec, "input_modality": str, "prediction_type": str, "higher_is_better": bool, "keeps": bool,
+        "concat_channels": int, "num_tokens": int,
+        "num_parameters": (int, type(None)),
+        **dict.fromkeys(("prediction_types", "required_parts", "modalities", "conditions", "sizes", "validate_shapes", "patch"), (tuple, list)),
     }  # fmt: skip
     for question, answer in questions(subject):
         require(isinstance(answer, expected[question]),
                 f"{question + '()' * (question != 'patch')} of {type(subject.config).__name__} is {answer!r}")
-        if question == "check":
-            require(not answer, f"check() finds its own tiny() unfit for latents of {subject.latent.layout}: {'; '.join(map(str, answer))}")
+        if question == "validate_shapes":
+            require(not answer, f"validate_shapes() finds its own tiny() unfit for latents of {subject.latent.layout}: {'; '.join(map(str, answer))}")
         if question == "patch":
             require(len(answer) == len(subject.latent.stride), f"patch {answer} has not one number for each axis of the latents")
-        if question == "better":
-            require(answer in ("higher", "lower"), f"better() answers {answer!r}, neither higher nor lower")
-        if question == "condition":
-            require(answer.name == NAME, f"condition({NAME!r}) is called {answer.name!r}")
+        if question == "condition_spec":
+            require(answer.name == NAME, f"condition_spec({NAME!r}) is called {answer.name!r}")
 
 
 def small(subject: Subject) -> None:
@@ -127,23 +127,23 @@ def small(subject: Subject) -> None:
 
 
 def counted(subject: Subject) -> None:
-    """parameters() is exactly what is built on the meta device, or None where there is no closed form; a meta build allocates nothing."""
-    for feeds in (0, 3) if subject.kind == "backbone" else (0,):
-        wires = [subject.latent, subject.wires()["conditions"], feeds] if subject.kind == "backbone" else []
-        said, part = subject.config.parameters(*wires), _on_meta(subject, feeds)
+    """num_parameters() is exactly what is built on the meta device, or None where there is no closed form; a meta build allocates nothing."""
+    for concat_channels in (0, 3) if subject.kind == "backbone" else (0,):
+        wires = [subject.latent, subject.wires()["conditions"], concat_channels] if subject.kind == "backbone" else []
+        said, part = subject.config.num_parameters(*wires), _on_meta(subject, concat_channels)
         real = [name for name, value in part.state_dict().items() if not value.is_meta] if isinstance(part, nn.Module) else []
         require(not real, f"built on the meta device, {', '.join(real[:3])} is a real tensor: make it where torch's default device is")
-        count = _counted(subject, feeds)
-        require(said in (None, count), f"parameters() says {said}, the built part has {count}" + f" (with {feeds} fed channels)" * bool(feeds))
+        count = _counted(subject, concat_channels)
+        require(said in (None, count), f"num_parameters() says {said}, the built part has {count}" + f" (with {concat_channels} concatenated channels)" * bool(concat_channels))
 
 
-def _on_meta(subject: Subject, feeds: int = 0):
-    wires = {"feeds": feeds} if subject.kind == "backbone" else {}
+def _on_meta(subject: Subject, concat_channels: int = 0):
+    wires = {"concat_channels": concat_channels} if subject.kind == "backbone" else {}
     return build_part(subject, device="meta", **wires)
 
 
-def _counted(subject: Subject, feeds: int = 0) -> int:
-    part = _on_meta(subject, feeds)
+def _counted(subject: Subject, concat_channels: int = 0) -> int:
+    part = _on_meta(subject, concat_channels)
     return sum(weight.numel() for weight in part.parameters()) if isinstance(part, nn.Module) else 0
 
 

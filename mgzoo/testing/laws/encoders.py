@@ -18,7 +18,7 @@ MANY_WORDS = 1000
 def conditions_are_as_specified(subject: Subject) -> None:
     """Its Condition has the name, kind and width of its ConditionSpec, a bool mask with something in every row, and no more than max_len
     tokens."""
-    part, spec, takes = build_perturbed(subject), subject.config.condition(NAME), subject.config.takes()
+    part, spec, takes = build_perturbed(subject), subject.config.condition_spec(NAME), subject.config.input_modality()
     require(part.spec == spec, f"the part's spec {part.spec} is not its config's {spec}")
     batches = [inputs.encoder_inputs(takes), inputs.encoder_inputs(takes, 1)] + [[inputs.LONG_TEXT, ""]] * (takes == "text")
     for given in batches:
@@ -41,7 +41,7 @@ def conditions_are_as_specified(subject: Subject) -> None:
 @torch.no_grad()
 def padding_changes_nothing(subject: Subject) -> None:
     """What an input becomes does not depend on the others in its batch, nor on the padding that a longer one brings."""
-    part, takes = build_perturbed(subject), subject.config.takes()
+    part, takes = build_perturbed(subject), subject.config.input_modality()
     given = inputs.encoder_inputs(takes)
     if takes == "text":
         given = [*given, "and a longer sentence that makes the others longer"]
@@ -57,7 +57,7 @@ def padding_changes_nothing(subject: Subject) -> None:
 @torch.no_grad()
 def inputs_are_told_apart(subject: Subject) -> None:
     """Two inputs become two conditions."""
-    part, takes = build_perturbed(subject), subject.config.takes()
+    part, takes = build_perturbed(subject), subject.config.input_modality()
     given = ['a sign that says "one"', 'a sign that says "two"'] if takes == "text" else inputs.encoder_inputs(takes, 2)
     condition = part(given)
     counts = condition.mask if condition.mask.ndim == 2 else torch.ones(condition.values.shape[:-1], dtype=torch.bool)
@@ -68,7 +68,7 @@ def inputs_are_told_apart(subject: Subject) -> None:
 @torch.no_grad()
 def an_unread_end_is_said(subject: Subject) -> None:
     """A text whose end changes nothing is one that `cut` tells of, with what is not read; a text that is read to its end is none."""
-    if subject.config.takes() != "text":
+    if subject.config.input_modality() != "text":
         return
     part = build_perturbed(subject)
     tell = getattr(part, "cut", lambda texts: [None] * len(texts))

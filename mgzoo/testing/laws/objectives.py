@@ -62,8 +62,8 @@ def loss_is_least_at_the_target(subject: Subject) -> None:
 def sampling_gives_the_target_back(subject: Subject) -> None:
     """A model that predicts perfectly what this objective trains it for gives a known distribution back, through a sampler that accepts the
     prediction."""
-    predicts = subject.config.predicts()
-    samplers = known_distribution.compatible_components(subject, "sampler", lambda config: predicts in config.accepts())
+    predicts = subject.config.prediction_type()
+    samplers = known_distribution.compatible_components(subject, "sampler", lambda config: predicts in config.prediction_types())
     if not samplers:
         raise unittest.SkipTest(f"no installed sampler accepts {predicts}")
     agree(build_part(subject), build_part(samplers[0]), f"sampled with {samplers[0]}")

@@ -50,8 +50,8 @@ def guidance_of_equal_branches_changes_nothing(subject: Subject) -> None:
 
 def a_perfect_model_is_sampled_truly(subject: Subject) -> None:
     """A perfect model of a known distribution, of an objective whose prediction it accepts, gives that distribution back."""
-    accepts = subject.config.accepts()
-    objectives = known_distribution.compatible_components(subject, "objective", lambda config: config.predicts() in accepts)
+    accepts = subject.config.prediction_types()
+    objectives = known_distribution.compatible_components(subject, "objective", lambda config: config.prediction_type() in accepts)
     if not objectives:
         raise unittest.SkipTest(f"no installed objective predicts {' or '.join(accepts)}")
     agree(build_part(objectives[0]), build_part(subject), f"trained with {objectives[0]}")

@@ -39,15 +39,15 @@ def examples_are_as_specified(subject: Subject) -> None:
 
 
 def feeds_agree_with_prepare(subject: Subject) -> None:
-    """prepare feeds exactly as many extra channels as its config's feeds() says, of the latents' size."""
-    task, said = build_part(subject), subject.config.feeds(subject.latent)
+    """prepare concatenates exactly as many extra channels as its config's concat_channels() says, of the latents' size."""
+    task, said = build_part(subject), subject.config.concat_channels(subject.latent)
     model = models.model_around(subject, task)
     example = task.prepare(model, models.example_clips())
-    if example.feeds is None:
-        require(not said, f"feeds() says {said} extra channels, prepare feeds none")
+    if example.concat is None:
+        require(not said, f"concat_channels() says {said} extra channels, prepare concatenates none")
         return
-    for latent, fed in zip(example.latents, example.feeds, strict=True):
-        require(len(fed) == said, f"feeds() says {said} extra channels, prepare feeds {len(fed)}")
+    for latent, fed in zip(example.latents, example.concat, strict=True):
+        require(len(fed) == said, f"concat_channels() says {said} extra channels, prepare concatenates {len(fed)}")
         require(fed.shape[1:] == latent.shape[1:], f"latents of {tuple(latent.shape[1:])} are fed channels of {tuple(fed.shape[1:])}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, TaskConfig, option, require
+from mgzoo.spec import ConditionSpec, LatentSpec, TaskConfig, option, require
+from mgzoo.spec import RequestOption
 
 EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 20s, -5s", "the stretch of the sound to fill anew: 2s-3s"
 
@@ -57,11 +58,11 @@ class SoundConfig(TaskConfig):
         """(samples,) of the longest stretch that the backbone sees."""
         return ((round(self.window * self.rate),),)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """What it can feed to encoders."""
         return ("text", "video")
 
-    def feeds(self, latent: LatentSpec) -> int:
+    def concat_channels(self, latent: LatentSpec) -> int:
         """The audio context's channels, and one that says where there is context."""
         return latent.channels + 1
 
@@ -69,21 +70,21 @@ class SoundConfig(TaskConfig):
         """It needs latents of sound."""
         return "sound"
 
-    def asks(self) -> tuple[Ask, ...]:
+    def request_options(self) -> tuple[RequestOption, ...]:
         """What a request may hold besides seed, steps and guidance."""
         return (
-            Ask(name="prompt", kind="text", help="what is to be heard; may be left out where there is a video"),
-            Ask(name="video", kind="video", help="the clip that the sound is for; its picture is kept"),
-            Ask(name="audio", kind="sound", help="the sound to extend or fill in, one or two channels, any rate"),
-            Ask(name="extend", kind="text", help=EXTEND),
-            Ask(name="infill", kind="text", help=INFILL),
-            Ask(name="seconds", kind="number", help="length of the sound where neither video nor audio gives it, in seconds"),
-            Ask(name="music", kind="text", help="the music to be heard, described"),
-            Ask(name="quality", kind="number", help="quality score to ask for, 1-10"),
-            Ask(name="candidates", kind="whole", help="sounds made, of which the best ranked is kept (default 1)"),
+            RequestOption(name="prompt", kind="text", help="what is to be heard; may be left out where there is a video"),
+            RequestOption(name="video", kind="video", help="the clip that the sound is for; its picture is kept"),
+            RequestOption(name="audio", kind="sound", help="the sound to extend or fill in, one or two channels, any rate"),
+            RequestOption(name="extend", kind="text", help=EXTEND),
+            RequestOption(name="infill", kind="text", help=INFILL),
+            RequestOption(name="seconds", kind="number", help="length of the sound where neither video nor audio gives it, in seconds"),
+            RequestOption(name="music", kind="text", help="the music to be heard, described"),
+            RequestOption(name="quality", kind="number", help="quality score to ask for, 1-10"),
+            RequestOption(name="candidates", kind="integer", help="sounds made, of which the best ranked is kept (default 1)"),
         )
 
-    def emits(self) -> tuple[str, ...]:
+    def output_modalities(self) -> tuple[str, ...]:
         """A sound, or the given clip with its sound."""
         return ("sound", "video")
 
@@ -106,15 +107,15 @@ class FramesConfig:
         """Under a hundred thousand parameters."""
         return cls(size=16, channels=8, width=64)
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         """Clips: float (3, F, Y, X) in [-1, 1] each."""
         return "video"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         """One row of features a frame; the task resamples them to the latents."""
         return ConditionSpec(name=name, dim=self.width, kind="frames", max_len=self.most)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         c, d = self.channels, self.width
         convolutions = 9 * (9 * c + c * 2 * c + 2 * c * 4 * c) + 7 * c
         return convolutions + 4 * c * (self.size // 8) ** 2 * d + d + 2 * d + 3 * d * d + d
@@ -133,10 +134,10 @@ class SyncConfig:
     def tiny(cls):
         return cls()
 
-    def better(self) -> str:
-        return "higher"
+    def higher_is_better(self) -> bool:
+        return True
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
 
@@ -148,8 +149,8 @@ class CaptionConfig:
     def tiny(cls):
         return cls()
 
-    def better(self) -> str:
-        return "higher"
+    def higher_is_better(self) -> bool:
+        return True
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0

@@ -25,7 +25,7 @@ class Frames(nn.Module):
 
     def __init__(self, config: FramesConfig, name: str = "video"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         c, d = config.channels, config.width
         self.convolutions = nn.Sequential(
             nn.Conv2d(9, c, 3, stride=2, padding=1), nn.SiLU(),

@@ -20,7 +20,7 @@ def choose_best(metrics: Sequence[str], candidates: Sequence[Media]) -> tuple[in
         found = [float(score) for score in registry.build_class(name)(config)(candidates)]
         scores[name] = found
         mean, spread = statistics.fmean(found), statistics.pstdev(found)
-        sign = 1 if config.better() == "higher" else -1
+        sign = 1 if config.higher_is_better() else -1
         if spread > 1e-9:
             totals = [total + sign * (score - mean) / spread for total, score in zip(totals, found, strict=True)]
     return max(range(len(candidates)), key=lambda i: totals[i]), scores

@@ -46,6 +46,6 @@ class SoundsConfig(DataConfig):
         """(samples,) of every sound it can emit."""
         return ((self.samples,),)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Modalities: sound and captions always, pictures of those that have one."""
         return ("sound", "text", *(("video",) if self.frames else ()))

@@ -101,7 +101,7 @@ class Sound:
                 conditions[key] = self._at_latents(model, model.encode_inputs(key, seen), shown, times)
         context = [torch.cat([latent, torch.ones_like(latent[:1])]) for latent in latents]
         return SoundExample(
-            latents=tasks.stack_latents(latents), feeds=tasks.stack_latents(context), inputs=inputs, conditions=conditions, footage=tuple(shown), times=times
+            latents=tasks.stack_latents(latents), concat=tasks.stack_latents(context), inputs=inputs, conditions=conditions, footage=tuple(shown), times=times
         )
 
     def loss(self, model, example: SoundExample, generator: torch.Generator) -> Loss:
@@ -114,13 +114,13 @@ class Sound:
         conditions = {name: condition.dropped(alone[told[name]]) for name, condition in conditions.items()}
         masks = context_masks(example.times, config.full_mask, config.least_mask, generator)
         masks = [mask & ~gone for mask, gone in zip(masks, everything, strict=True)]
-        return tasks.training_loss(model, example.latents, self._predict(model, conditions, _masked(example.feeds, masks)), generator)
+        return tasks.training_loss(model, example.latents, self._predict(model, conditions, _masked(example.concat, masks)), generator)
 
     @torch.no_grad()
     def validate(self, model, example: SoundExample, generator: torch.Generator) -> dict[str, float]:
         """Mean loss over ten equally spaced times, all of the sound masked; and the same without the text, and without the video."""
         conditions = self._conditions(model, example)
-        nothing = _masked(example.feeds, [torch.zeros(times, dtype=torch.bool) for times in example.times])
+        nothing = _masked(example.concat, [torch.zeros(times, dtype=torch.bool) for times in example.times])
         state = generator.get_state()
 
         def measured(given: dict[str, Condition]) -> float:
@@ -292,7 +292,7 @@ class Sound:
         identity = ("audio.sound.v1 pictures", "1", str(self.config.picture), "")
 
         def load() -> Tensor:
-            return model.cache.cached(identity, [clip], lambda missing: [shrink_frames(one.load(), self.config.picture) for one in missing])[0]
+            return model.cache.get_or_compute(identity, [clip], lambda missing: [shrink_frames(one.load(), self.config.picture) for one in missing])[0]
 
         return Footage(load=load, frames=clip.frames, fps=clip.fps or 1.0, digest=clip.digest)
 

@@ -133,7 +133,7 @@ def test_a_clip_brings_its_picture_and_its_sound_in_time(tmp_path):
     assert shown.shape == (8, 32, 32, 3)
     assert [round(frame.float().mean().item() / 30) for frame in shown] == list(range(8))  # every second frame
     assert abs(clip.sound()[0].abs().argmax().item() - 38_450) < 200
-    assert SoundsConfig(path="x", frames=8).gives() == ("sound", "text", "video") and SoundsConfig(path="x").gives() == ("sound", "text")
+    assert SoundsConfig(path="x", frames=8).modalities() == ("sound", "text", "video") and SoundsConfig(path="x").modalities() == ("sound", "text")
 
 
 def bad_files(folder) -> dict[str, str]:

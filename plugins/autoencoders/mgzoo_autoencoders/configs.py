@@ -82,7 +82,7 @@ class TaeConfig:
         s = self.patch * math.prod(self.space_strides)
         return (math.prod(self.time_strides), s, s)
 
-    def widens(self, blocks: tuple[int, ...], level: int) -> bool:
+    def can_expand(self, blocks: tuple[int, ...], level: int) -> bool:
         """Whether the resampling before ``level`` changes the width, and not the level's first block."""
         return self.shortcut or not blocks[level]
 
@@ -94,10 +94,10 @@ class TaeConfig:
             encoder_blocks=(0, 1, 1, 0), decoder_blocks=(0, 1, 2, 0), shortcut=True, linear=True,
         )
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         return LatentSpec(space=self.space, channels=self.channels, stride=self.stride)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Trainable parameters (the two normalisation vectors of C are buffers)."""
         blocks = 2 * self.channels * self.in_channels * math.prod(self.stride) if self.linear else 0
         return blocks + sum(p for p, _ in self._encoder(1, 1, 1)) + sum(p for p, _ in self._decoder())
@@ -108,7 +108,7 @@ class TaeConfig:
         H, W = (math.ceil(x / s) * (s // self.patch) for x in (height, width))
         blocks = 0
         if self.linear:
-            values = math.prod(self.stride) * math.prod(self.latent().axes(frames, height, width))
+            values = math.prod(self.stride) * math.prod(self.latent_spec().axes(frames, height, width))
             blocks = 2 * self.channels * self.in_channels * values
         return blocks + sum(f for _, f in self._encoder(frames, H, W))
 
@@ -121,7 +121,7 @@ class TaeConfig:
                 width = c
             if level + 1 < len(self.widths):
                 t, s = self.time_strides[level], self.space_strides[level]
-                c_out = self.widths[level + 1] if self.widens(self.encoder_blocks, level + 1) else c
+                c_out = self.widths[level + 1] if self.can_expand(self.encoder_blocks, level + 1) else c
                 yield self._conv(width, c_out, T, math.ceil(H / s), math.ceil(W / s), t)
                 width, T, H, W = c_out, math.ceil(T / t), math.ceil(H / s), math.ceil(W / s)
         yield from self._middle(self.widths[-1], width, T, H, W)
@@ -138,7 +138,7 @@ class TaeConfig:
                 yield from self._block(width, c)
                 width = c
             if level:
-                c_out = self.widths[level - 1] if self.widens(self.decoder_blocks, level - 1) else c
+                c_out = self.widths[level - 1] if self.can_expand(self.decoder_blocks, level - 1) else c
                 yield self._conv(width, c_out)
                 width = c_out
         yield self._norm(self.widths[0])
@@ -231,13 +231,13 @@ class ReconstructConfig(TaskConfig):
         """Weights for short trainings at 64 px."""
         return cls(mse=1.0, kl=0.1)
 
-    def parts(self) -> tuple[str, ...]:
+    def required_parts(self) -> tuple[str, ...]:
         return ("autoencoder",)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         return ()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Those of the discriminator, 0 without one."""
         if not self.adversarial:
             return 0

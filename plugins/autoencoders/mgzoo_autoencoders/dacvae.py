@@ -217,7 +217,7 @@ class DacVae(nn.Module):
     def __init__(self, config: DacVaeConfig):
         super().__init__()
         self.config = config
-        self.spec = config.latent()
+        self.spec = config.latent_spec()
         self.encoder = Encoder(config)
         self.quantizer = Bottleneck(config)
         self.decoder = Decoder(config)

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mgzoo.spec import Ask, LatentSpec, TaskConfig, option
+from mgzoo.spec import LatentSpec, TaskConfig, option
+from mgzoo.spec import RequestOption
 
 Cost = tuple[int, int]
 KERNEL, DILATIONS = 7, (1, 3, 9)  # of the residual units
@@ -52,10 +53,10 @@ class DacVaeConfig:
         Samples are folded by 16 in place of the two finest levels, which hold few weights and most of the work."""
         return cls(encoder_dim=16, rates=(10, 12), latent_dim=128, decoder_dim=192, patch=16, linear=True, space="autoencoders.dacvae-tiny")
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         return LatentSpec(space=self.space, channels=self.channels, stride=(self.hop,), layout="sound")
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Trainable parameters (the two normalisation vectors of C are buffers)."""
         blocks = 4 * self.hop * self.channels if self.linear else 0
         return blocks + sum(p for p, _ in (*self._encoder(1), *self._decoder(1)))
@@ -154,26 +155,26 @@ class CodecConfig(TaskConfig):
         """Weights for short trainings (our choice)."""
         return cls(l1=5.0, si_sdr=0.1, kl=5e-5, discriminator_width=4)
 
-    def parts(self) -> tuple[str, ...]:
+    def required_parts(self) -> tuple[str, ...]:
         return ("autoencoder",)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         return ()
 
     def layout(self) -> str:
         """It needs latents of sound."""
         return "sound"
 
-    def asks(self) -> tuple[Ask, ...]:
+    def request_options(self) -> tuple[RequestOption, ...]:
         return (
-            Ask(name="prompt", kind="text", help="what the sound is called; becomes its caption"),
-            Ask(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),
+            RequestOption(name="prompt", kind="text", help="what the sound is called; becomes its caption"),
+            RequestOption(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),
         )
 
-    def emits(self) -> tuple[str, ...]:
+    def output_modalities(self) -> tuple[str, ...]:
         return ("sound",)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Those of the discriminators, 0 without."""
         if not self.adversarial:
             return 0

@@ -42,7 +42,7 @@ class Tae(nn.Module):
     def __init__(self, config: TaeConfig):
         super().__init__()
         self.config = config
-        self.spec = config.latent()
+        self.spec = config.latent_spec()
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.blocks = None

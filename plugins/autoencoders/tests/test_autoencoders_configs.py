@@ -31,7 +31,7 @@ def test_parameters_in_closed_form_equal_the_meta_build(name):
     config = CONFIGS[name]
     with torch.device("meta"):
         model = Tae(config)
-    assert sum(p.numel() for p in model.parameters()) == config.parameters()
+    assert sum(p.numel() for p in model.parameters()) == config.num_parameters()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -46,21 +46,21 @@ def test_flops_in_closed_form_equal_counted_ones(name, size):
 
 
 def test_defaults_are_the_papers():
-    spec = TaeConfig().latent()
+    spec = TaeConfig().latent_spec()
     assert (spec.channels, spec.stride, spec.space) == (16, (8, 8, 8), "autoencoders.tae16")
-    assert FramewiseConfig().latent().stride == (1, 8, 8)
+    assert FramewiseConfig().latent_spec().stride == (1, 8, 8)
     assert TaeConfig().tile_frames == 32 and TaeConfig().tile_overlap == 16
 
 
 def test_tiny_stays_under_five_million():
     for config in (TaeConfig.tiny(), FramewiseConfig.tiny()):
-        assert config.parameters() < 5_000_000
-    assert TaeConfig.tiny().latent().axes(16, 64, 64) == (2, 8, 8)
+        assert config.num_parameters() < 5_000_000
+    assert TaeConfig.tiny().latent_spec().axes(16, 64, 64) == (2, 8, 8)
 
 
 def test_tiny_in_3d_of_equal_size():
     """The widths for comparing 2.5-D with 3-D at equal parameters: within 2 %."""
-    assert CONFIGS["3-D tiny"].parameters() == pytest.approx(TaeConfig.tiny().parameters(), rel=0.02)
+    assert CONFIGS["3-D tiny"].num_parameters() == pytest.approx(TaeConfig.tiny().num_parameters(), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_nonsense_of_the_task_is_refused(changes, message):
 
 def test_discriminator_in_closed_form():
     config = ReconstructConfig(adversarial=0.1, discriminator_width=8)
-    assert sum(p.numel() for p in Reconstruct(config).parameters()) == config.parameters()
-    assert ReconstructConfig().parameters() == 0 == sum(1 for _ in Reconstruct(ReconstructConfig()).parameters())
+    assert sum(p.numel() for p in Reconstruct(config).parameters()) == config.num_parameters()
+    assert ReconstructConfig().num_parameters() == 0 == sum(1 for _ in Reconstruct(ReconstructConfig()).parameters())
 
 
 def test_declaring_imports_no_torch():

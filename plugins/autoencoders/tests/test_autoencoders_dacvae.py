@@ -38,17 +38,17 @@ def noise(samples: int, batch: int = 1) -> torch.Tensor:
 def test_the_open_configuration():
     config = DacVaeConfig()
     assert config.hop == 1920 and config.rate / config.hop == 25
-    assert config.latent() == LatentSpec(space="autoencoders.dacvae128", channels=128, stride=(1920,), layout="sound")
+    assert config.latent_spec() == LatentSpec(space="autoencoders.dacvae128", channels=128, stride=(1920,), layout="sound")
     with torch.device("meta"):
         part = DacVae(config)
-    assert sum(p.numel() for p in part.parameters()) == config.parameters()
+    assert sum(p.numel() for p in part.parameters()) == config.num_parameters()
     # 1x1 convolutions 1024 -> 256 and 128 -> 1024, with a gain and a bias for each output
     assert sum(p.numel() for p in part.quantizer.parameters()) == 1024 * 256 + 2 * 256 + 128 * 1024 + 2 * 1024
 
 
 @pytest.mark.parametrize("config", [*CONFIGS.values(), DacVaeConfig.tiny()], ids=[*CONFIGS, "tiny"])
 def test_parameters_are_counted_in_closed_form(config):
-    assert sum(p.numel() for p in DacVae(config).parameters()) == config.parameters() <= 3_000_000
+    assert sum(p.numel() for p in DacVae(config).parameters()) == config.num_parameters() <= 3_000_000
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

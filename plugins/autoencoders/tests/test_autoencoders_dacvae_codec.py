@@ -46,7 +46,7 @@ def test_the_kullback_leibler_term_is_as_published():
 
 @pytest.mark.parametrize("config", [CodecConfig(adversarial=1.0), ADVERSARIAL, CodecConfig()], ids=["default", "small", "off"])
 def test_discriminators_are_counted_in_closed_form(config):
-    assert sum(p.numel() for p in Codec(config).parameters()) == config.parameters()
+    assert sum(p.numel() for p in Codec(config).parameters()) == config.num_parameters()
 
 
 def test_only_a_weight_builds_discriminators():

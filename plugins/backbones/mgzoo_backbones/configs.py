@@ -52,15 +52,15 @@ class TransformerConfig:
         """About 1 M parameters, for clips of up to 8 x 16 x 16 patches."""
         return cls(depth=4, width=128, heads=4, ffn=768 // (cls.ffn_inputs + 1), max_len=(8, 16, 16))
 
-    def widens(self) -> bool:
+    def can_expand(self) -> bool:
         """It can go on from weights of a backbone with fewer conditions or fed channels."""
         return True
 
-    def tokens(self, axes: Sequence[int]) -> int:
+    def num_tokens(self, axes: Sequence[int]) -> int:
         """Tokens of one latent of these sizes (latent units along each axis)."""
         return math.prod(size // patch for size, patch in zip(axes, self.patch, strict=True))
 
-    def check(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
+    def validate_shapes(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
         """What does not fit, one sentence each: the latent's rank; sizes (in latents) that do not divide or exceed max_len."""
         rank = len(latent.stride)
         if rank != len(self.patch):
@@ -79,11 +79,11 @@ class TransformerConfig:
                 problems.append(f"{size // patch} patches along {name} exceed max_len {longest}")
         return problems
 
-    def parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], feeds: int = 0) -> int:
+    def num_parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], concat_channels: int = 0) -> int:
         """Parameters of the built backbone, exactly. About L (8 d^2 + 3 d f) + 7 d^2 for llama3."""
         d = self.width
         cells = math.prod(self.patch)
-        total = self._linear((latent.channels + feeds) * cells, d) + sum(self.max_len) * d
+        total = self._linear((latent.channels + concat_channels) * cells, d) + sum(self.max_len) * d
         total += self._linear(self.frequency_dim, d) + self._linear(d, d) + self._linear(d, 6 * d)
         total += sum(c.dim * d + d + (2 * d if c.kind == "tokens" else 0) for c in conditions)
         block = self._linear(d, 3 * d) + self._linear(d, d) + 6 * d + 2 * self.norm_vectors * d
@@ -92,16 +92,16 @@ class TransformerConfig:
             block += 2 * self._linear(d, d) + self._linear(d, 2 * d)
         return total + self.depth * block + self.norm_vectors * d + 2 * d + self._linear(d, latent.channels * cells)
 
-    def flops(self, latent: LatentSpec, axes: Sequence[int], condition_tokens: int, feeds: int = 0) -> int:
+    def flops(self, latent: LatentSpec, axes: Sequence[int], condition_tokens: int, concat_channels: int = 0) -> int:
         """FLOPs of one sample's forward pass: two per multiply-add of every matrix product, attention included.
 
         axes: latent sizes. condition_tokens: M, summed over the token conditions. The conditions' own input projections,
         run once per forward, are left out: their widths are not this config's.
         """
-        d, n, m = self.width, self.tokens(axes), condition_tokens
+        d, n, m = self.width, self.num_tokens(axes), condition_tokens
         cells = math.prod(self.patch)
         once = self.frequency_dim * d + 7 * d * d
-        ends = n * d * (2 * latent.channels + feeds) * cells
+        ends = n * d * (2 * latent.channels + concat_channels) * cells
         block = n * (4 * d * d + (self.ffn_inputs + 1) * d * self.ffn) + 2 * n * n * d
         cross = 2 * n * d * d + 2 * m * d * d + 2 * n * m * d if m else 0
         return 2 * (once + ends + self.depth * (block + cross))
@@ -115,7 +115,7 @@ class TransformerConfig:
         value (2 d). With checkpointing only each block's input stays, and one block at a time is held in full. On a CPU in
         bfloat16 attention also keeps its weights (N^2 heads) as long as they are few.
         """
-        d, n = self.width, self.tokens(axes)
+        d, n = self.width, self.num_tokens(axes)
         block = n * (self.kept * d + 2 * self.ffn_inputs * self.ffn) + 2 * condition_tokens * d
         checkpoint = self.checkpoint if checkpoint is None else checkpoint
         return self.depth * n * d + block if checkpoint else self.depth * block

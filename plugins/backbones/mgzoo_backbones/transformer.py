@@ -155,14 +155,14 @@ class Transformer(nn.Module):
     FeedForward: type[nn.Module]
 
     def __init__(
-        self, config: TransformerConfig, *, latent: LatentSpec, conditions: Sequence[ConditionSpec] = (), feeds: int = 0
+        self, config: TransformerConfig, *, latent: LatentSpec, conditions: Sequence[ConditionSpec] = (), concat_channels: int = 0
     ):
         super().__init__()
-        if problems := config.check(latent, conditions):
+        if problems := config.validate_shapes(latent, conditions):
             raise MgzooError("; ".join(problems), remedy="change patch and max_len to the latent's axes")
-        self.config, self.latent, self.feeds = config, latent, feeds
+        self.config, self.latent, self.concat_channels = config, latent, concat_channels
         d, cells = config.width, math.prod(config.patch)
-        self.embed = nn.Linear((latent.channels + feeds) * cells, d, bias=config.bias)
+        self.embed = nn.Linear((latent.channels + concat_channels) * cells, d, bias=config.bias)
         self.positions = Positions(config.max_len, d)
         self.timestep = nn.Sequential(
             nn.Linear(config.frequency_dim, d, bias=config.bias), nn.SiLU(), nn.Linear(d, d, bias=config.bias)
@@ -179,7 +179,7 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def initialise(self) -> None:
         """Linear weights, positions and nulls N(0, 0.02); tables N(0, 1) / sqrt(D); zero: biases, the modulation and output
-        layers, and the input weights of channels that a task head feeds."""
+        layers, and the input weights of channels that a task head concat_channels."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.weight.normal_(0, INIT_STD)
@@ -193,7 +193,7 @@ class Transformer(nn.Module):
         self.output.weight.zero_()
         self.embed.weight[:, self.latent.channels * math.prod(self.config.patch) :].zero_()
 
-    def widened(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    def expand_state_dict(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """The weights of a backbone with fewer conditions or fed channels -> this one's, and the names of what is new in them.
 
         New input channels get zero weights, so that at first they change nothing; new conditions are as they were initialised.
@@ -204,7 +204,7 @@ class Transformer(nn.Module):
         whole |= {key: own[key] for key in new}
         embed_DI = whole.get("embed.weight")
         missing = 0 if embed_DI is None else self.embed.in_features - embed_DI.shape[1]
-        if missing > 0 and self.feeds:
+        if missing > 0 and self.concat_channels:
             whole["embed.weight"] = F.pad(embed_DI, (0, missing))
             new.append("embed.weight")
         return whole, new
@@ -212,7 +212,7 @@ class Transformer(nn.Module):
     def forward(
         self, latents: Latents, t: Tensor, conditions: Conditions | None = None, time_offset: Tensor | None = None
     ) -> Latents:
-        """Latents (B, C + feeds, *axes), or a list of (C + feeds, *axes) of mixed sizes; t (B,) in [0, 1], 0 noise, 1 data.
+        """Latents (B, C + concat_channels, *axes), or a list of (C + concat_channels, *axes) of mixed sizes; t (B,) in [0, 1], 0 noise, 1 data.
 
         conditions: by name; an absent one counts as dropped. time_offset: (B,) integers, the position of each sample's first
         latent along the first axis, multiples of the patch; default 0. Returns the prediction, (B, C, *axes) or a list, in the
@@ -250,13 +250,13 @@ class Transformer(nn.Module):
 
     def _grid(self, shape: torch.Size) -> tuple[int, ...]:
         """Patches along each axis of latents of this shape (B, C, *axes)."""
-        channels = self.latent.channels + self.feeds
+        channels = self.latent.channels + self.concat_channels
         if len(shape) != 2 + len(self.config.patch) or shape[1] != channels:
             raise MgzooError(
                 f"latents of shape {tuple(shape)} given to a backbone for {channels} channels and {len(self.config.patch)} axes",
                 remedy="give (B, C, *axes) of the latent space the model was built for",
             )
-        if problems := self.config.check(self.latent, (), shape[2:]):
+        if problems := self.config.validate_shapes(self.latent, (), shape[2:]):
             raise MgzooError("; ".join(problems), remedy="choose another size, or grow the tables with expand_positions")
         return tuple(size // patch for size, patch in zip(shape[2:], self.config.patch))
 
@@ -270,7 +270,7 @@ class Transformer(nn.Module):
             raise MgzooError(what, remedy="give one integer from 0 for each sample")
         problems = [f"time_offset {offset} is not a multiple of the patch {patch}" for offset in time_offset.tolist() if offset % patch]
         for offset, x in zip(time_offset.split(sizes), batches):
-            problems = problems or self.config.check(self.latent, (), (int(offset.max()) + x.shape[2], *x.shape[3:]))
+            problems = problems or self.config.validate_shapes(self.latent, (), (int(offset.max()) + x.shape[2], *x.shape[3:]))
         if problems:
             raise MgzooError("; ".join(problems), remedy="give a smaller time_offset, a multiple of the patch")
         return (time_offset.to(self.table.device) // patch).split(sizes)

@@ -25,14 +25,14 @@ TEXT = ConditionSpec(name="text", dim=24, max_len=9)
 EVERY_KIND = (TEXT, ConditionSpec(name="fps", dim=5, kind="vector"), ConditionSpec(name="video", dim=7, kind="frames"))
 
 
-def build_on_meta(target, config, latent, conditions, feeds):
+def build_on_meta(target, config, latent, conditions, concat_channels):
     with torch.device("meta"):
-        return target(config, latent=latent, conditions=conditions, feeds=feeds)
+        return target(config, latent=latent, conditions=conditions, concat_channels=concat_channels)
 
 
 @pytest.mark.parametrize("target, config", [(Llama3, Llama3Config), (DiT, DiTConfig)])
 @pytest.mark.parametrize(
-    "changes, latent, conditions, feeds",
+    "changes, latent, conditions, concat_channels",
     [
         ({}, TAE, (TEXT,), 0),
         ({"depth": 3, "ffn": 100, "frequency_dim": 32}, TAE, EVERY_KIND, 16),
@@ -40,36 +40,36 @@ def build_on_meta(target, config, latent, conditions, feeds):
         ({"patch": (1,), "max_len": (50,)}, SOUND, EVERY_KIND[1:], 0),
     ],
 )
-def test_parameters_equal_the_build(target, config, changes, latent, conditions, feeds):
+def test_parameters_equal_the_build(target, config, changes, latent, conditions, concat_channels):
     config = dataclasses.replace(config.tiny(), **changes)
-    model = build_on_meta(target, config, latent, conditions, feeds)
-    assert sum(p.numel() for p in model.parameters()) == config.parameters(latent, conditions, feeds)
+    model = build_on_meta(target, config, latent, conditions, concat_channels)
+    assert sum(p.numel() for p in model.parameters()) == config.num_parameters(latent, conditions, concat_channels)
 
 
 def test_tiny_is_tiny():
     for config in (Llama3Config, DiTConfig):
-        assert config.tiny().parameters(TAE, EVERY_KIND) < 5_000_000
+        assert config.tiny().num_parameters(TAE, EVERY_KIND) < 5_000_000
 
 
 def test_defaults_are_the_papers_30b():
     config = Llama3Config()
     model = build_on_meta(Llama3, config, TAE, PAPER_TEXT, 0)
-    assert sum(p.numel() for p in model.parameters()) == config.parameters(TAE, PAPER_TEXT) == 29_303_513_088
+    assert sum(p.numel() for p in model.parameters()) == config.num_parameters(TAE, PAPER_TEXT) == 29_303_513_088
     per_layer = 8 * 6144**2 + 3 * 6144 * 16384
     assert sum(p.numel() for p in model.blocks[0].parameters() if p.shape != (6, 6144)) == per_layer + 2 * 6144
-    assert config.tokens(TAE.axes(256, 768, 768)) == 73_728
-    assert config.check(TAE, PAPER_TEXT, TAE.axes(256, 768, 768)) == []
+    assert config.num_tokens(TAE.axes(256, 768, 768)) == 73_728
+    assert config.validate_shapes(TAE, PAPER_TEXT, TAE.axes(256, 768, 768)) == []
 
 
 def test_a_modulation_of_its_own_in_each_layer_would_not_make_30b():
     # The paper's count leaves no room for 6 d^2 per layer (section 2.5 of the facts: 39.86 B).
     config = Llama3Config()
-    assert config.parameters(TAE, PAPER_TEXT) + 47 * 6 * config.width**2 > 39e9
+    assert config.num_parameters(TAE, PAPER_TEXT) + 47 * 6 * config.width**2 > 39e9
 
 
 @pytest.mark.parametrize("target, config", [(Llama3, Llama3Config), (DiT, DiTConfig)])
 @pytest.mark.parametrize(
-    "latent, changes, axes, conditions, feeds",
+    "latent, changes, axes, conditions, concat_channels",
     [
         (TAE, {}, (2, 8, 6), (TEXT,), 0),
         (TAE, {"checkpoint": False}, (1, 4, 4), PAPER_TEXT[:2], 3),
@@ -77,19 +77,19 @@ def test_a_modulation_of_its_own_in_each_layer_would_not_make_30b():
         (SOUND, {"patch": (1,), "max_len": (50,)}, (50,), (TEXT,), 0),
     ],
 )
-def test_flops_equal_torchs_counter(target, config, latent, changes, axes, conditions, feeds):
+def test_flops_equal_torchs_counter(target, config, latent, changes, axes, conditions, concat_channels):
     config = dataclasses.replace(config.tiny(), **changes)
     with torch.device("meta"):
-        model = target(config, latent=latent, conditions=conditions, feeds=feeds)
+        model = target(config, latent=latent, conditions=conditions, concat_channels=concat_channels)
         given = {
             c.name: Condition(name=c.name, values=torch.zeros(1, c.max_len, c.dim), mask=torch.ones(1, c.max_len).bool())
             for c in conditions
         }
         with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, latent.channels + feeds, *axes), torch.zeros(1), given)
+            model(torch.zeros(1, latent.channels + concat_channels, *axes), torch.zeros(1), given)
     tokens = sum(c.max_len for c in conditions)
     projections = sum(2 * c.max_len * c.dim * config.width for c in conditions)
-    assert counter.get_total_flops() - projections == config.flops(latent, axes, tokens, feeds)
+    assert counter.get_total_flops() - projections == config.flops(latent, axes, tokens, concat_channels)
 
 
 def numbers_saved(model, latents, given):
@@ -132,11 +132,11 @@ def test_activations_are_what_autograd_keeps(target, config, width, ffn):
     ],
 )
 def test_check_says_which_sizes_do_not_fit(axes, problems):
-    assert Llama3Config.tiny().check(TAE, (TEXT,), axes) == problems
+    assert Llama3Config.tiny().validate_shapes(TAE, (TEXT,), axes) == problems
 
 
 def test_check_compares_ranks():
-    assert Llama3Config.tiny().check(SOUND, (), (50,)) == [
+    assert Llama3Config.tiny().validate_shapes(SOUND, (), (50,)) == [
         "patch (1, 2, 2) has 3 axes, but latents of autoencoders.dacvae have 1"
     ]
 

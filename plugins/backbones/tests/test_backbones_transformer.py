@@ -28,10 +28,10 @@ def small(config, **changes):
     return dataclasses.replace(config.tiny(), depth=2, width=32, heads=4, ffn=48, **changes)
 
 
-def build(target, config, latent=VIDEO, conditions=SPECS, feeds=0, trained=True):
+def build(target, config, latent=VIDEO, conditions=SPECS, concat_channels=0, trained=True):
     """A model; `trained` moves the zero-initialised layers off zero, so that inputs can matter."""
     torch.manual_seed(0)
-    model = target(config, latent=latent, conditions=conditions, feeds=feeds)
+    model = target(config, latent=latent, conditions=conditions, concat_channels=concat_channels)
     if trained:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -169,7 +169,7 @@ def test_frames_reach_their_own_time_first():
 @BOTH
 def test_fed_channels_start_without_effect_and_can_learn(target, config):
     plain = build(target, small(config), conditions=(), trained=False)
-    fed = build(target, small(config), conditions=(), feeds=3, trained=False)
+    fed = build(target, small(config), conditions=(), concat_channels=3, trained=False)
     assert fed.embed.weight.shape[1] == plain.embed.weight.shape[1] + 3 * 4
     state = plain.state_dict()
     state["embed.weight"] = torch.cat((state["embed.weight"], fed.embed.weight[:, 16:]), dim=1)
@@ -256,7 +256,7 @@ def test_the_two_backbones_differ_in_norm_activation_and_bias_alone():
 
 def test_initial_values():
     config = dataclasses.replace(Llama3Config.tiny(), depth=2)
-    model = build(DiT, dataclasses.replace(DiTConfig.tiny(), depth=2), feeds=2, trained=False)
+    model = build(DiT, dataclasses.replace(DiTConfig.tiny(), depth=2), concat_channels=2, trained=False)
     d, zero = config.width, {"output.weight", "modulation.weight"}
     for name, p in model.named_parameters():
         if name in zero or (name.endswith(".bias")):

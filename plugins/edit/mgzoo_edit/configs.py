@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import Ask, ConditionSpec, LatentSpec, TaskConfig, option, require
+from mgzoo.spec import ConditionSpec, LatentSpec, TaskConfig, option, require
+from mgzoo.spec import RequestOption
 from mgzoo_edit.tasks import EDITS, TASKS
 
 TOKENS = 4
@@ -14,8 +15,8 @@ FED = "source"
 """The name under which guidance drops the source's latents."""
 
 SOURCES = (
-    Ask(name="source", kind="video", help="the clip to edit; size, rate, length and sound are kept"),
-    Ask(name="picture", kind="image", help="the picture to edit, in place of a source clip"),
+    RequestOption(name="source", kind="video", help="the clip to edit; size, rate, length and sound are kept"),
+    RequestOption(name="picture", kind="image", help="the picture to edit, in place of a source clip"),
 )
 
 
@@ -74,7 +75,7 @@ class InstructConfig(_EditConfig):
             ConditionSpec(name="edit_shift", dim=self.dim, kind="vector"),
         )
 
-    def feeds(self, latent: LatentSpec) -> int:
+    def concat_channels(self, latent: LatentSpec) -> int:
         """The source's latents, on channels."""
         return latent.channels
 
@@ -82,17 +83,17 @@ class InstructConfig(_EditConfig):
         """What it feeds by name, for guidance."""
         return (FED,)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """The tasks' vectors and the two linear maps."""
         d = self.dim
         return len(TASKS) * d + TOKENS * (d * d + d) + d * d + d
 
-    def asks(self) -> tuple[Ask, ...]:
+    def request_options(self) -> tuple[RequestOption, ...]:
         """What a request may hold besides the instruction."""
         return (
             *SOURCES,
-            Ask(name="edit", kind="choice", choices=EDITS, help="the kind of edit; guessed from the instruction's words unless given"),
-            Ask(name="source_guidance", kind="number", help="guidance by the source; the larger, the closer the result stays to it"),
+            RequestOption(name="edit", kind="choice", choices=EDITS, help="the kind of edit; guessed from the instruction's words unless given"),
+            RequestOption(name="source_guidance", kind="number", help="guidance by the source; the larger, the closer the result stays to it"),
         )
 
 
@@ -107,9 +108,9 @@ class SdeditConfig(_EditConfig):
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength must be in (0, 1], got {self.strength}")
 
-    def asks(self) -> tuple[Ask, ...]:
+    def request_options(self) -> tuple[RequestOption, ...]:
         """What a request may hold besides the text, which says what the result shows."""
-        return (*SOURCES, Ask(name="strength", kind="number", help="share of the way to noise, in (0, 1]; the larger, the freer the edit"))
+        return (*SOURCES, RequestOption(name="strength", kind="number", help="share of the way to noise, in (0, 1]; the larger, the freer the edit"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class DirectionConfig:
         """The same at any size."""
         return cls()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """It holds no weights."""
         return 0
 

@@ -77,13 +77,13 @@ class Instruct(nn.Module):
         ``source_digest``; a clip that says nothing is a text-to-video sample, whose source is black.
         """
         both = model.encode_clips([*clips, *(_source(clip) for clip in clips)])
-        latents, feeds = both[: len(clips)], both[len(clips) :]
-        if strange := [clip.key for clip, x, fed in zip(clips, latents, feeds, strict=True) if x.shape != fed.shape]:
+        latents, concat = both[: len(clips)], both[len(clips) :]
+        if strange := [clip.key for clip, x, fed in zip(clips, latents, concat, strict=True) if x.shape != fed.shape]:
             raise MgzooError(f"the source of {strange[0]} is not of its target's size", remedy="make both of one size and length")
         texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
         tasks = torch.tensor([TASKS.index(_task(clip)) for clip in clips])
         inputs, conditions = prepare_conditions(model, {key: texts for key in model.encoders})
-        return EditExample(latents=stack_latents(latents), feeds=stack_latents(feeds), inputs=inputs, conditions={**conditions, **self(tasks)}, tasks=tasks)
+        return EditExample(latents=stack_latents(latents), concat=stack_latents(concat), inputs=inputs, conditions={**conditions, **self(tasks)}, tasks=tasks)
 
     def loss(self, model, example: EditExample, generator: torch.Generator) -> Loss:
         """The objective's loss; text, source or both are dropped in a random share of samples each, for guidance by either.
@@ -95,25 +95,25 @@ class Instruct(nn.Module):
         shares = (model.recipe.train.condition_dropout, self.config.text_dropout, self.config.source_dropout)
         both, text, source = (row < share for row, share in zip(drawn, shares))
         conditions = {name: one.dropped(both | text) for name, one in encode_example(model, example).items() if name not in self.own}
-        feeds = [fed * (not gone) for fed, gone in zip(example.feeds, (both | source).tolist(), strict=True)]
+        concat = [fed * (not gone) for fed, gone in zip(example.concat, (both | source).tolist(), strict=True)]
         starts = self._random_starts(model, example.latents, generator)
         conditions |= self(example.tasks)
-        return training_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, feeds, starts), generator)
+        return training_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, concat, starts), generator)
 
     @torch.no_grad()
     def validate(self, model, example: EditExample, generator: torch.Generator) -> Mapping[str, float]:
         """Mean loss over ten equally spaced times with the generator's noise, nothing dropped."""
-        conditions, feeds = {**encode_example(model, example), **self(example.tasks)}, list(example.feeds)
-        return {"loss": validation_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, feeds), generator)}
+        conditions, concat = {**encode_example(model, example), **self(example.tasks)}, list(example.concat)
+        return {"loss": validation_loss(model, example.latents, lambda noisy, t: self._predict(model, noisy, t, conditions, concat), generator)}
 
     @property
     def own(self) -> tuple[str, ...]:
         """Names of the conditions that it makes itself."""
         return tuple(spec.name for spec in self.config.conditions())
 
-    def _predict(self, model, noisy: Latents, t: Tensor, conditions: Conditions, feeds: Sequence[Tensor], starts: Tensor | None = None) -> Latents:
+    def _predict(self, model, noisy: Latents, t: Tensor, conditions: Conditions, concat: Sequence[Tensor], starts: Tensor | None = None) -> Latents:
         placed = {} if starts is None else {"time_offset": starts}
-        return model.backbone(concat_channels(noisy, feeds), t, conditions, **placed)
+        return model.backbone(concat_channels(noisy, concat), t, conditions, **placed)
 
     def _random_starts(self, model, latents: Latents, generator: torch.Generator) -> Tensor | None:
         """Where along time single frames lie, drawn at random (Movie Gen Edit, stage one); None where there is nothing to draw."""

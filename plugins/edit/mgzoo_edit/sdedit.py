@@ -44,9 +44,9 @@ def edit_from_noised_source(
 def check_model(model) -> None:
     """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
     objective, wires = model.recipe.parts["objective"].config, contract_of(model.recipe)
-    if objective.predicts() != "velocity":
-        raise MgzooError(f"SDEdit here goes along velocities, and this model predicts {objective.predicts()}", remedy="take one trained with flow matching")
-    if wires.feeds:
+    if objective.prediction_type() != "velocity":
+        raise MgzooError(f"SDEdit here goes along velocities, and this model predicts {objective.prediction_type()}", remedy="take one trained with flow matching")
+    if wires.concat_channels:
         raise MgzooError("this model takes a source itself, so it needs no SDEdit", remedy="ask it without --task, or take the text-to-video model it came from")
 
 

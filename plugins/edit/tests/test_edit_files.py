@@ -109,7 +109,7 @@ def test_sdedit_goes_the_true_way_back(plain):
     """With the true velocity of one clip, every strength ends at that clip: the time is bent rightly."""
     source, target = torch.zeros(1, 16, 2, 2, 2), torch.randn(1, 16, 2, 2, 2)
 
-    def denoiser(conditions, feeds=None):
+    def denoiser(conditions, concat=None):
         return lambda x, t, branches: [(target - x) / (1 - t).clamp_min(1e-6).view(-1, 1, 1, 1, 1) for _ in branches]
 
     own, plain.denoiser = plain.denoiser, denoiser

@@ -40,10 +40,10 @@ def test_a_fresh_editor_is_deaf_to_its_source_and_its_weights_can_learn(model):
     conditions = {**fresh.encode_conditions(example.inputs), **fresh.task(example.tasks)}
     x, t = torch.randn(example.latents.shape), torch.tensor([0.4])
 
-    def predicted(feeds):
-        return fresh.backbone(torch.cat([x, feeds], 1), t, conditions)
+    def predicted(concat):
+        return fresh.backbone(torch.cat([x, concat], 1), t, conditions)
 
-    assert torch.equal(predicted(example.feeds), predicted(torch.zeros_like(example.feeds)))
+    assert torch.equal(predicted(example.concat), predicted(torch.zeros_like(example.concat)))
     fresh.task.loss(fresh, example, torch.Generator().manual_seed(0)).total.backward()
     columns = fresh.backbone.embed.weight.grad[:, 16:]
     assert columns.abs().max() > 0 and fresh.task.vectors.weight.grad[TASKS.index("texture")].abs().max() > 0
@@ -56,20 +56,20 @@ def test_an_editor_widened_from_a_text_to_video_model_predicts_what_that_one_doe
     micro_state = {key: value for key, value in model.backbone.state_dict().items() if not key.startswith("conditions.edit")}
     micro_state["embed.weight"] = micro_state["embed.weight"][:, :16]
     base.backbone.load_state_dict(micro_state)
-    fed = type(base.backbone)(base.recipe.parts["backbone"].config, latent=base.backbone.latent, conditions=[base.encoders["text"].spec], feeds=16)
-    state, new = fed.widened(base.backbone.state_dict())
+    fed = type(base.backbone)(base.recipe.parts["backbone"].config, latent=base.backbone.latent, conditions=[base.encoders["text"].spec], concat_channels=16)
+    state, new = fed.expand_state_dict(base.backbone.state_dict())
     fed.load_state_dict(state)
     x, t, told = torch.randn(2, 16, 2, 2, 2), torch.rand(2), base.encode_conditions({"text": ["a cat", "a dog that runs"]})
     assert new == ["embed.weight"]
     assert torch.equal(fed(torch.cat([x, torch.randn_like(x)], 1), t, told), base.backbone(x, t, told))
-    state, new = build(model.recipe).backbone.widened(base.backbone.state_dict())
+    state, new = build(model.recipe).backbone.expand_state_dict(base.backbone.state_dict())
     assert {key.split(".")[0] for key in new} == {"conditions", "embed"} and not state["embed.weight"][:, 16:].any()
 
 
 def test_a_text_to_video_sample_has_a_black_source_and_a_dropped_one_has_none(model):
     example = model.task.prepare(model, [micro.text_to_video("red"), micro.pair(0.5, "blue", 16)])
     black = model.autoencoder.encode(torch.full((1, 3, 16, 16, 16), -1.0))
-    assert torch.allclose(example.feeds[:1], black, atol=1e-5) and black.abs().max() > 0.1
+    assert torch.allclose(example.concat[:1], black, atol=1e-5) and black.abs().max() > 0.1
     assert example.tasks.tolist() == [0, TASKS.index("texture")]
 
 
@@ -108,7 +108,7 @@ def test_a_single_frame_lies_anywhere_in_time_and_a_clip_at_the_start(model):
 
 def test_a_batch_may_mix_tasks_and_sizes(model):
     example = model.task.prepare(model, [micro.pair(0.5, "red"), micro.text_to_video("blue")])
-    assert isinstance(example.latents, list) and isinstance(example.feeds, list)
+    assert isinstance(example.latents, list) and isinstance(example.concat, list)
     assert torch.isfinite(model.task.loss(model, example, torch.Generator().manual_seed(0)).total)
 
 
@@ -226,9 +226,9 @@ def test_windows_see_only_their_own_and_one_window_is_the_model_itself(model):
     with torch.no_grad():
         whole = windowed(model, told, {"source": source}, source, 2, 0)(x, t, branches)
         for part in (slice(0, 2), slice(2, 4)):
-            alone = model.denoiser(told, feeds={"source": source[:, :, part]})(x[:, :, part], t, branches)
+            alone = model.denoiser(told, concat={"source": source[:, :, part]})(x[:, :, part], t, branches)
             for found, expected in zip(whole, alone):
                 torch.testing.assert_close(found[:, :, part], expected, rtol=1e-4, atol=1e-5)
         short = windowed(model, told, {"source": source[:, :, :2]}, source[:, :, :2], 2, 1)(x[:, :, :2], t, branches)
-        expected = model.denoiser(told, feeds={"source": source[:, :, :2]})(x[:, :, :2], t, branches)
+        expected = model.denoiser(told, concat={"source": source[:, :, :2]})(x[:, :, :2], t, branches)
     assert all(torch.equal(a, b) for a, b in zip(short, expected))

@@ -52,7 +52,7 @@ def test_stage_one_edits_single_frames_by_instruction_and_by_source_wherever_the
     right = micro.held(stills, unseen)
     assert right < 0.8 * micro.held(stills, swapped(unseen)) and right < 0.95 * micro.held(stills, unsourced(unseen))
     example = stills.task.prepare(stills, unseen)
-    x, t = torch.cat([torch.randn(example.latents.shape, generator=torch.Generator().manual_seed(1)), example.feeds], 1), torch.full((4,), 0.5)
+    x, t = torch.cat([torch.randn(example.latents.shape, generator=torch.Generator().manual_seed(1)), example.concat], 1), torch.full((4,), 0.5)
     told = {**stills.encode_conditions(example.inputs), **stills.task(example.tasks)}
     with torch.no_grad():
         first, second = (stills.backbone(x, t, told, torch.full((4,), place)) for place in (0, 1))

@@ -97,7 +97,7 @@ class Bytes(nn.Module):
 
     def __init__(self, config: BytesConfig, name: str = "text"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         self.tokens = nn.EmbeddingBag(config.rows(), config.width, mode="sum")
         self.token_norm = nn.LayerNorm(config.width)
         self.positions = nn.Embedding(config.max_len, config.width) if config.positions else None

@@ -40,15 +40,15 @@ class BytesConfig:
         """Rows of the token embedding: buckets, or row 0 and the 256 bytes."""
         return self.buckets if self.unit == "word" else 257
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "text"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         if self.pooled:
             return ConditionSpec(name=name, dim=self.width, kind="vector")
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         d = self.width
         tables = (self.rows() + self.positions * self.max_len) * d
         return tables + self.depth * (12 * d * d + 4 * d) + 4 * d
@@ -83,13 +83,13 @@ class T5Config:
     def tiny(cls) -> T5Config:
         return cls(source="random", width=64, depth=2, heads=4, head_dim=16, hidden=128, vocab=384, max_len=64)
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "text"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         d, inner = self.width, self.heads * self.head_dim
         matrices = 3 if self.activation.startswith("gated") else 2
         layer = 4 * d * inner + matrices * d * self.hidden + 2 * d
@@ -142,13 +142,13 @@ class MetaClipConfig:
     def tiny(cls) -> MetaClipConfig:
         return cls(source="random", width=64, depth=2, heads=4, hidden=128, vocab=384, max_len=32)
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "text"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return (self.vocab + self.max_len) * self.width + clip_layers(self.width, self.depth, self.hidden) + 2 * self.width
 
 
@@ -179,21 +179,21 @@ class MetaClipVisionConfig:
     def tiny(cls) -> MetaClipVisionConfig:
         return cls(source="random", width=64, projection=32, depth=2, heads=4, hidden=128, patch=8, size=32)
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "image" if self.gives == "tokens" else "video"
 
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """Patches of a picture, and the class token."""
         return (self.size // self.patch) ** 2 + 1
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         if self.gives == "tokens":
-            return ConditionSpec(name=name, dim=self.width, max_len=self.tokens())
+            return ConditionSpec(name=name, dim=self.width, max_len=self.num_tokens())
         return ConditionSpec(name=name, dim=self.projection, kind="frames")
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         d = self.width
-        embeddings = d + 3 * self.patch**2 * d + self.tokens() * d
+        embeddings = d + 3 * self.patch**2 * d + self.num_tokens() * d
         head = d * self.projection if self.gives == "frames" else 0
         return embeddings + clip_layers(d, self.depth, self.hidden) + 4 * d + head
 
@@ -228,20 +228,20 @@ class PatchesConfig:
         steps = self.patch.bit_length() - 1
         return tuple(max(16, self.width >> (steps - 1 - i)) if i < steps - 1 else self.width for i in range(steps))
 
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """Patches of a picture."""
         return (self.size // self.patch) ** 2
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         return "image"
 
-    def condition(self, name: str) -> ConditionSpec:
-        return ConditionSpec(name=name, dim=self.width, max_len=self.tokens())
+    def condition_spec(self, name: str) -> ConditionSpec:
+        return ConditionSpec(name=name, dim=self.width, max_len=self.num_tokens())
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         d, widths = self.width, (3, *self.channels())
         stem = sum(9 * a * b + b for a, b in zip(widths, widths[1:]))
-        return stem + self.tokens() * d + self.depth * (12 * d * d + 4 * d) + 2 * d
+        return stem + self.num_tokens() * d + self.depth * (12 * d * d + 4 * d) + 2 * d
 
 
 def clip_layers(width: int, depth: int, hidden: int) -> int:

@@ -45,7 +45,7 @@ class MetaClip(nn.Module):
         super().__init__()
         import transformers
 
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         sizes = {attribute: getattr(config, field) for field, attribute in TEXT.items()}
         # the end mark of the byte tokenizer: it is where CLIP pools, which is not used here
         wanted = transformers.CLIPTextConfig(**sizes, bos_token_id=None, eos_token_id=1)
@@ -71,7 +71,7 @@ class MetaClipVision(nn.Module):
         super().__init__()
         import transformers
 
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         wanted = transformers.CLIPVisionConfig(**{attribute: getattr(config, field) for field, attribute in VISION.items()})
         frames = config.gives == "frames"
         model_class = transformers.CLIPVisionModelWithProjection if frames else transformers.CLIPVisionModel

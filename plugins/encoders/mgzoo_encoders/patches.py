@@ -21,12 +21,12 @@ class Patches(nn.Module):
 
     def __init__(self, config: PatchesConfig, name: str = "image"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         # Overlapping 3x3 steps of stride 2 see across the patches' borders, where eyes and hairlines fall as they please.
         widths = [3, *config.channels()]
         self.stem = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
         # a module of its own, as ZeRO-3 gathers a module's own weights only where its output is a tensor, and a Condition is none
-        self.positions = nn.Embedding(config.tokens(), config.width)
+        self.positions = nn.Embedding(config.num_tokens(), config.width)
         self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.positions.weight, std=0.02)

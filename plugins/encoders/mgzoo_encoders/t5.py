@@ -40,7 +40,7 @@ class T5(nn.Module):
         super().__init__()
         import transformers
 
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         wanted = transformers.T5Config(
             **{attribute: getattr(config, field) for field, attribute in COMPARED.items()}, relative_attention_num_buckets=RELATIVE_BUCKETS
         )

@@ -118,9 +118,9 @@ def test_without_positions_a_text_is_a_set():
 def test_parameters_in_closed_form(config):
     with torch.device("meta"):
         part = Bytes(config)
-    assert config.parameters() == sum(p.numel() for p in part.parameters())
-    assert BytesConfig.tiny().parameters() < 1_500_000
-    assert part.spec == config.condition("text") and config.takes() == "text"
+    assert config.num_parameters() == sum(p.numel() for p in part.parameters())
+    assert BytesConfig.tiny().num_parameters() < 1_500_000
+    assert part.spec == config.condition_spec("text") and config.input_modality() == "text"
 
 
 @BOTH

@@ -17,7 +17,7 @@ def build(**settings):
 @pytest.mark.parametrize("settings", [{}, {"patch": 16, "width": 96, "depth": 2}, {"patch": 2, "width": 32, "depth": 0}])
 def test_parameters_in_closed_form_are_those_of_the_model(settings):
     part = build(**settings)
-    assert part.config.parameters() == sum(p.numel() for p in part.parameters())
+    assert part.config.num_parameters() == sum(p.numel() for p in part.parameters())
 
 
 def test_a_picture_becomes_one_token_a_patch():

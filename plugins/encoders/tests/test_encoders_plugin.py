@@ -12,7 +12,7 @@ from mgzoo_encoders.plugin import mgzoo_components
 from mgzoo_encoders import configs
 for name in ("BytesConfig", "T5Config", "ByT5Config", "MetaClipConfig", "MetaClipVisionConfig", "PatchesConfig"):
     config = getattr(configs, name)()
-    config.condition("text"), config.parameters(), config.takes()
+    config.condition_spec("text"), config.num_parameters(), config.input_modality()
 heavy = {"torch", "numpy", "transformers", "tokenizers"} & set(sys.modules)
 assert not heavy, f"declaring imported {heavy}"
 """

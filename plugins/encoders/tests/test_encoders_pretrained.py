@@ -26,7 +26,7 @@ def built(target, config, seed=0):
 
 
 def inputs_of(config):
-    return TEXTS if config.takes() == "text" else torch.rand(2, 3, 1, 40, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return TEXTS if config.input_modality() == "text" else torch.rand(2, 3, 1, 40, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +78,26 @@ VISION_SIZES = dict(width=48, projection=24, depth=2, heads=4, hidden=64, patch=
 @pytest.mark.parametrize(("target", "config"), TINY)
 def test_parameters_in_closed_form_are_those_of_the_model(target, config):
     tiny = config.tiny()
-    assert tiny.parameters() == sum(p.numel() for p in target(tiny).parameters()) < 5_000_000
+    assert tiny.num_parameters() == sum(p.numel() for p in target(tiny).parameters()) < 5_000_000
     with torch.device("meta"):
         full = target(config())
-    assert config().parameters() == sum(p.numel() for p in full.parameters())
+    assert config().num_parameters() == sum(p.numel() for p in full.parameters())
     assert all(p.is_meta for p in full.parameters())
 
 
 @pytest.mark.parametrize("settings", [{"activation": "relu"}, {"activation": "gated-gelu"}])
 def test_t5_parameters_know_the_activation(settings):
     config = T5Config(source="random", **{**T5_SIZES, "vocab": 384}, **settings)
-    assert config.parameters() == sum(p.numel() for p in T5(config).parameters())
+    assert config.num_parameters() == sum(p.numel() for p in T5(config).parameters())
 
 
 def test_published_sizes():
-    assert 8.7e9 < T5Config().parameters() < 8.8e9  # about half of UL2's 20B is its encoder
-    assert T5Config().condition("text").dim == 4096 and ByT5Config().condition("glyphs").dim == 1472
-    assert MetaClipConfig().condition("text").dim == 1280 and MetaClipVisionConfig(gives="frames").condition("clip").dim == 1024
+    assert 8.7e9 < T5Config().num_parameters() < 8.8e9  # about half of UL2's 20B is its encoder
+    assert T5Config().condition_spec("text").dim == 4096 and ByT5Config().condition_spec("glyphs").dim == 1472
+    assert MetaClipConfig().condition_spec("text").dim == 1280 and MetaClipVisionConfig(gives="frames").condition_spec("clip").dim == 1024
     public_h14 = MetaClipConfig(width=1024, depth=24, heads=16, hidden=4096, max_len=77)
     projection = 1024 * 1024  # which OpenCLIP's 354.03 M for this tower counts, and tokens do not pass
-    assert public_h14.parameters() + projection == pytest.approx(354.03e6, rel=1e-4)
+    assert public_h14.num_parameters() + projection == pytest.approx(354.03e6, rel=1e-4)
 
 
 @pytest.mark.parametrize(("target", "config"), TINY)
@@ -108,7 +108,7 @@ def test_same_seed_same_bits_and_the_name_is_carried(target, config):
     assert torch.equal(part(inputs).values, twin(inputs).values)
     assert not torch.equal(part(inputs).values, other(inputs).values)
     named = target(config.tiny(), name="glyphs")
-    assert named.spec == config.tiny().condition("glyphs") and named(inputs).name == "glyphs"
+    assert named.spec == config.tiny().condition_spec("glyphs") and named(inputs).name == "glyphs"
 
 
 @pytest.mark.parametrize(("target", "config"), TINY)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import Ask, DataConfig, TaskConfig, option, require, require_at_least
+from mgzoo.spec import DataConfig, TaskConfig, option, require, require_at_least
+from mgzoo.spec import RequestOption
 
 SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "which fills it"}
 
@@ -41,18 +42,18 @@ class ReferenceConfig(TaskConfig):
         """Sixteen frames of 64x64, of a subject that fills its picture."""
         return cls(**{"frames": 16, "height": 64, "width": 64, "fps": 5.0, "finder": "whole", "crop": 64, "smallest": 16, **changes})
 
-    def asks(self) -> tuple[Ask, ...]:
+    def request_options(self) -> tuple[RequestOption, ...]:
         """The picture, and which of its subjects."""
         return (
-            Ask(name="reference", kind="image", help=f"picture of the subject, {SHOWN[self.finder]}", required=True),
-            Ask(name="subject", kind="whole", help="which of several subjects, counted from the left from 1"),
+            RequestOption(name="reference", kind="image", help=f"picture of the subject, {SHOWN[self.finder]}", required=True),
+            RequestOption(name="subject", kind="integer", help="which of several subjects, counted from the left from 1"),
         )
 
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of what it generates unless told otherwise."""
         return ((self.frames, self.height, self.width),)
 
-    def gives(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """What it can feed to encoders: the prompt, and the reference to those that take a picture."""
         return ("text", "image")
 
@@ -109,7 +110,7 @@ class FacesConfig:
         """On paper; half grey counts as paper."""
         return cls(finder="paper", every=0.25, white=128)
 
-    def parameters(self) -> int | None:
+    def num_parameters(self) -> int | None:
         """Those of the detector are its package's own."""
         return 0 if self.finder == "paper" else None
 

@@ -28,10 +28,10 @@ class FlowMatchingConfig:
     def tiny(cls) -> FlowMatchingConfig:
         return cls()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
-    def predicts(self) -> str:
+    def prediction_type(self) -> str:
         return "velocity"
 
 
@@ -50,10 +50,10 @@ class VDiffusionConfig:
     def tiny(cls) -> VDiffusionConfig:
         return cls()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
-    def predicts(self) -> str:
+    def prediction_type(self) -> str:
         return "v"
 
 
@@ -82,10 +82,10 @@ class SamplerConfig:
     def tiny(cls) -> SamplerConfig:
         return cls(steps=4)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         return 0
 
-    def accepts(self) -> tuple[str, ...]:
+    def prediction_types(self) -> tuple[str, ...]:
         return ("velocity",)
 
 
@@ -127,5 +127,5 @@ class DdimConfig(SamplerConfig):
         super().__post_init__()
         require({f"schedule must be one of {NoiseSchedule.__args__}, not {self.schedule!r}": self.schedule in NoiseSchedule.__args__})
 
-    def accepts(self) -> tuple[str, ...]:
+    def prediction_types(self) -> tuple[str, ...]:
         return ("v",)

@@ -138,8 +138,8 @@ def test_bf16_latents_are_noised_and_compared_in_float32(objective):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_keeps_the_protocol_and_says_what_it_predicts(objective):
     assert isinstance(objective, Objective)
-    assert objective.config.predicts() == ("velocity" if isinstance(objective, FlowMatching) else "v")
-    assert objective.config.parameters() == 0
+    assert objective.config.prediction_type() == ("velocity" if isinstance(objective, FlowMatching) else "v")
+    assert objective.config.num_parameters() == 0
 
 
 @pytest.mark.parametrize(

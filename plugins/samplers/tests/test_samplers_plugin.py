@@ -14,7 +14,7 @@ FREE = """
 import sys
 from mgzoo_samplers.plugin import mgzoo_components
 import mgzoo_samplers.configs
-mgzoo_samplers.configs.EulerConfig.tiny().accepts()
+mgzoo_samplers.configs.EulerConfig.tiny().prediction_types()
 assert not {"torch", "numpy"} & set(sys.modules), "declaring imported " + str({"torch", "numpy"} & set(sys.modules))
 """
 
@@ -29,7 +29,7 @@ def test_every_component_can_be_built_tiny():
         places = (path.partition(":") for path in (component.config, component.target))
         config, target = (getattr(importlib.import_module(module), name) for module, _, name in places)
         assert target(config.tiny()).config == config.tiny()
-        assert config.tiny().parameters() == 0
+        assert config.tiny().num_parameters() == 0
 
 
 RECIPE = """schema: 1

@@ -300,7 +300,7 @@ def test_any_number_of_axes_and_one_call_per_step(sampler, shape):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_says_what_it_integrates(sampler):
-    assert sampler.config.accepts() == (("v",) if isinstance(sampler, Ddim) else ("velocity",))
+    assert sampler.config.prediction_types() == (("v",) if isinstance(sampler, Ddim) else ("velocity",))
 
 
 @pytest.mark.parametrize(

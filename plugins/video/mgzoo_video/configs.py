@@ -19,7 +19,7 @@ class ClipsConfig(DataConfig):
     fps: Optional[float] = option(None, "frames per second to sample at; None takes the clip's own frames")
     sampling: Literal["uniform", "center", "spread", "middle"] = option(
         "uniform", "of a longer clip: uniform, frames spread evenly over all of it, or center, consecutive frames from its middle; spread and middle are earlier names",
-        formerly=("cut",),
+        formerly=("cut",), former_values={"uniform": "spread", "center": "middle"},
     )  # fmt: skip
     image_frame: Literal["middle", "first", "random"] = option("middle", "which frame of a clip when frames is 1; random: another each epoch")
     buckets: tuple[str, ...] = option((), "sizes FxHxW, e.g. 16x64x64; replaces frames, height and width, and each clip takes the nearest")

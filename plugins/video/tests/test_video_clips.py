@@ -372,11 +372,11 @@ def test_a_config_refuses_nonsense(changes, message):
 
 
 def test_a_config_says_what_it_emits():
-    assert ClipsConfig().sizes() == ((16, 64, 64),) and ClipsConfig().gives() == ("video", "text")
-    assert ClipsConfig(frames=1).gives() == ("image", "text")
+    assert ClipsConfig().sizes() == ((16, 64, 64),) and ClipsConfig().modalities() == ("video", "text")
+    assert ClipsConfig(frames=1).modalities() == ("image", "text")
     both = ClipsConfig(buckets=("16x64x64", "1x96x64"))
-    assert both.sizes() == ((16, 64, 64), (1, 96, 64)) and both.gives() == ("video", "image", "text")
-    assert ClipsConfig.tiny().parameters() == 0
+    assert both.sizes() == ((16, 64, 64), (1, 96, 64)) and both.modalities() == ("video", "image", "text")
+    assert ClipsConfig.tiny().num_parameters() == 0
     assert all(f.metadata["help"] for f in dataclasses.fields(ClipsConfig))
 
 

@@ -13,10 +13,10 @@ class HealthyConfig:
     def tiny(cls):
         return cls()
 
-    def parameters(self):
+    def num_parameters(self):
         return 0
 
-    def accepts(self):
+    def prediction_types(self):
         return ("velocity",)
 
 

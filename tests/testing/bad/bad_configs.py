@@ -22,13 +22,13 @@ class Huge(ReferenceTextEncoderConfig):
 
 
 class Miscounted(ReferenceTextEncoderConfig):
-    def parameters(self):
-        return super().parameters() + 1
+    def num_parameters(self):
+        return super().num_parameters() + 1
 
 
 class OneMore(ReferenceTextEncoderConfig):
-    def parameters(self):
-        return super().parameters() + 5
+    def num_parameters(self):
+        return super().num_parameters() + 5
 
 
 class OtherSizes(ReferenceDataConfig):

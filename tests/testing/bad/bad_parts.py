@@ -147,7 +147,7 @@ class StacksLists(reference.ReferenceBackbone):
 
 
 class AveragesTheBatch(reference.ReferenceBackbone):
-    def tokens(self, x, told_BD):
+    def num_tokens(self, x, told_BD):
         return super().tokens(x + 0.1 * x.mean(0), told_BD)
 
 
@@ -246,7 +246,7 @@ class HoldsOn(reference.ReferenceTask):
 class FeedsInSecret(reference.ReferenceTask):
     def prepare(self, model, clips):
         example = super().prepare(model, clips)
-        return dataclasses.replace(example, feeds=torch.zeros_like(example.latents))
+        return dataclasses.replace(example, concat=torch.zeros_like(example.latents))
 
 
 class ValidatesNothing(reference.ReferenceTask):

@@ -20,10 +20,10 @@ class SoundBlocksConfig:
     def tiny(cls):
         return cls()
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         return LATENTS[1]
 
-    def parameters(self):
+    def num_parameters(self):
         return None
 
 

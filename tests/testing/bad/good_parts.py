@@ -7,7 +7,7 @@ from torch import nn
 class SoundBlocks(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.spec = config.latent()
+        self.spec = config.latent_spec()
         self.analysis = nn.Conv1d(1, self.spec.channels, self.spec.stride[0], self.spec.stride[0])
         self.synthesis = nn.ConvTranspose1d(self.spec.channels, 1, self.spec.stride[0], self.spec.stride[0])
 

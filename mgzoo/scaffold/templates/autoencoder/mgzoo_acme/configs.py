@@ -32,14 +32,14 @@ class PatchesConfig:
         """Numbers in a block."""
         return 3 * math.prod(self.stride)
 
-    def latent(self) -> LatentSpec:
+    def latent_spec(self) -> LatentSpec:
         """The latent space; its name is what a backbone's weights are held against."""
         return LatentSpec(space=self.space, channels=self.channels, stride=self.stride)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Two linear maps and two convolutions (the latent statistics are buffers)."""
         return 2 * self.channels * self.block() + (27 * self.width + self.width) + (27 * self.width + 3)
 
     def flops(self, frames: int, height: int, width: int) -> int:
         """FLOPs (two per multiply-add) of encoding one video of this size."""
-        return 2 * self.channels * self.block() * math.prod(self.latent().axes(frames, height, width))
+        return 2 * self.channels * self.block() * math.prod(self.latent_spec().axes(frames, height, width))

@@ -24,7 +24,7 @@ class Patches(nn.Module):
 
     def __init__(self, config: PatchesConfig):
         super().__init__()
-        self.config, self.spec = config, config.latent()
+        self.config, self.spec = config, config.latent_spec()
         self.analysis = nn.Linear(config.block(), config.channels, bias=False)
         self.synthesis = nn.Linear(config.channels, config.block(), bias=False)
         # frame by frame, so that an image is a video of one frame, and starting at zero: training starts from the codec

@@ -32,11 +32,11 @@ class MixerConfig:
         """Under 0.2 M parameters."""
         return cls(depth=3, width=64)
 
-    def tokens(self, axes: Sequence[int]) -> int:
+    def num_tokens(self, axes: Sequence[int]) -> int:
         """Tokens of one latent of these sizes."""
         return math.prod(size // patch for size, patch in zip(axes, self.patch, strict=True))
 
-    def check(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
+    def validate_shapes(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], axes: Sequence[int] | None = None) -> list[str]:
         """What does not fit, one sentence each: the latent's rank, and sizes (in latents) that do not divide by the patch."""
         if len(latent.stride) != len(self.patch):
             return [f"patch {self.patch} has {len(self.patch)} axes, but latents of {latent.space} have {len(latent.stride)}"]
@@ -46,16 +46,16 @@ class MixerConfig:
             return [f"latent sizes {tuple(axes)} have {len(axes)} axes, but patch {self.patch} has {len(self.patch)}"]
         return [f"latent size {n} is not a multiple of the patch {p}" for n, p in zip(axes, self.patch) if n < 1 or n % p]
 
-    def parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], feeds: int = 0) -> int:
+    def num_parameters(self, latent: LatentSpec, conditions: Sequence[ConditionSpec], concat_channels: int = 0) -> int:
         """Parameters of the built backbone, exactly."""
         d, cells = self.width, math.prod(self.patch)
-        ends = (latent.channels + feeds) * cells * d + d + d + d * latent.channels * cells + latent.channels
+        ends = (latent.channels + concat_channels) * cells * d + d + d + d * latent.channels * cells + latent.channels
         time = 2 * (d * d + d)
         block = self.kernel ** len(self.patch) * d + d + d + (2 * d * d + 2 * d) + (2 * d * d + d) + (2 * d * d + 2 * d)
         return ends + time + self.depth * block + sum(c.dim * d + d for c in conditions)
 
-    def flops(self, latent: LatentSpec, axes: Sequence[int], condition_tokens: int, feeds: int = 0) -> int:
+    def flops(self, latent: LatentSpec, axes: Sequence[int], condition_tokens: int, concat_channels: int = 0) -> int:
         """FLOPs of one sample's forward pass: two per multiply-add of convolutions and products on the latent tokens."""
-        n, d, cells = self.tokens(axes), self.width, math.prod(self.patch)
-        ends = d * (2 * latent.channels + feeds) * cells
+        n, d, cells = self.num_tokens(axes), self.width, math.prod(self.patch)
+        ends = d * (2 * latent.channels + concat_channels) * cells
         return 2 * n * (ends + self.depth * (self.kernel ** len(self.patch) * d + 4 * d * d))

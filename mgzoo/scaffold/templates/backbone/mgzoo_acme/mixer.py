@@ -64,15 +64,15 @@ class Told(nn.Module):
 
 
 class Mixer(nn.Module):
-    """The backbone; `feeds` are extra input channels, whose weights start at zero."""
+    """The backbone; `concat_channels` are extra input channels, whose weights start at zero."""
 
-    def __init__(self, config: MixerConfig, *, latent: LatentSpec, conditions: Sequence[ConditionSpec] = (), feeds: int = 0):
+    def __init__(self, config: MixerConfig, *, latent: LatentSpec, conditions: Sequence[ConditionSpec] = (), concat_channels: int = 0):
         super().__init__()
-        if problems := config.check(latent, conditions):
+        if problems := config.validate_shapes(latent, conditions):
             raise MgzooError("; ".join(problems), remedy="change patch to the latent's axes")
-        self.config, self.latent, self.feeds = config, latent, feeds
+        self.config, self.latent, self.concat_channels = config, latent, concat_channels
         d, rank = config.width, len(config.patch)
-        self.embed = CONV[rank](latent.channels + feeds, d, config.patch, stride=config.patch)
+        self.embed = CONV[rank](latent.channels + concat_channels, d, config.patch, stride=config.patch)
         self.time = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
         self.told = nn.ModuleDict({c.name: Told(c, d) for c in conditions})
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -84,7 +84,7 @@ class Mixer(nn.Module):
             self.output.bias.zero_()
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None) -> Latents:
-        """Latents (B, C + feeds, *axes), or a list of (C + feeds, *axes) of several sizes; t (B,) in [0, 1]; the same out, of C channels."""
+        """Latents (B, C + concat_channels, *axes), or a list of (C + concat_channels, *axes) of several sizes; t (B,) in [0, 1]; the same out, of C channels."""
         conditions = conditions or {}
         if unknown := sorted(conditions.keys() - self.told.keys()):
             raise MgzooError(f"unknown condition {', '.join(unknown)}; this backbone takes {', '.join(self.told) or 'none'}",
@@ -98,10 +98,10 @@ class Mixer(nn.Module):
         return self._one_size(latents, told_BD)
 
     def _one_size(self, x: Tensor, told_BD: Tensor) -> Tensor:
-        channels, axes = self.latent.channels + self.feeds, tuple(x.shape[2:])
+        channels, axes = self.latent.channels + self.concat_channels, tuple(x.shape[2:])
         if x.shape[1] != channels:
             raise MgzooError(f"latents of {x.shape[1]} channels given to a backbone for {channels}", remedy="give latents of the space it was built for")
-        if problems := self.config.check(self.latent, (), axes):
+        if problems := self.config.validate_shapes(self.latent, (), axes):
             raise MgzooError("; ".join(problems), remedy="choose a size that divides")
         x = self.embed(x.to(self.norm.dtype))
         for block in self.blocks:

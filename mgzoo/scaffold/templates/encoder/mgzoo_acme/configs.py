@@ -25,15 +25,15 @@ class WordsConfig:
         """About 0.1 M parameters."""
         return cls(width=64, rows=1024, max_len=32)
 
-    def takes(self) -> str:
+    def input_modality(self) -> str:
         """The modality of its inputs."""
         return "text"
 
-    def condition(self, name: str) -> ConditionSpec:
+    def condition_spec(self, name: str) -> ConditionSpec:
         """What it emits: up to `max_len` tokens of `width`."""
         return ConditionSpec(name=name, dim=self.width, max_len=self.max_len)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Two tables, two norms and the feed-forward."""
         d = self.width
         return (self.rows + self.max_len) * d + 4 * d + (2 * d * d + 2 * d) + (2 * d * d + d)

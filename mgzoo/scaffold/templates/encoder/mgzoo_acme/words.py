@@ -33,7 +33,7 @@ class Words(nn.Module):
 
     def __init__(self, config: WordsConfig, name: str = "text"):
         super().__init__()
-        self.config, self.spec = config, config.condition(name)
+        self.config, self.spec = config, config.condition_spec(name)
         d = config.width
         self.table = nn.Embedding(config.rows, d)
         self.positions = nn.Embedding(config.max_len, d)

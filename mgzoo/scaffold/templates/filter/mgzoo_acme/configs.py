@@ -24,7 +24,7 @@ class ExposureConfig:
         """Two frames."""
         return cls(frames=2)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """It has no weights."""
         return 0
 

@@ -22,10 +22,10 @@ class FlickerConfig:
         """The default: it costs nothing."""
         return cls()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """It has no weights."""
         return 0
 
-    def better(self) -> str:
-        """Which way is better: ``higher`` or ``lower``."""
-        return "lower"
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is a better one."""
+        return False

@@ -22,10 +22,10 @@ class WeightedFlowConfig:
         """The default: it costs nothing."""
         return cls()
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """An objective has no weights."""
         return 0
 
-    def predicts(self) -> str:
+    def prediction_type(self) -> str:
         """What the backbone predicts; the recipe's sampler must accept it."""
         return "velocity"

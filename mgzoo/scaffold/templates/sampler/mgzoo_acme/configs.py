@@ -23,10 +23,10 @@ class HeunConfig:
         """Four steps."""
         return cls(steps=4, guidance=2.0)
 
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """A sampler has no weights."""
         return 0
 
-    def accepts(self) -> tuple[str, ...]:
+    def prediction_types(self) -> tuple[str, ...]:
         """What it can integrate: what the recipe's objective makes the backbone predict must be among these."""
         return ("velocity",)

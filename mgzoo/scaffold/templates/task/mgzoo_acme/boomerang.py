@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from mgzoo_acme.configs import BoomerangConfig
 from torch import Tensor
 
 from mgzoo import tasks
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Example, Loss
-from mgzoo_acme.configs import BoomerangConfig
 
 
 class Boomerang:

@@ -6,16 +6,16 @@ import torch
 from mgzoo import media
 from mgzoo.generation.request import input_digest, locate_inputs, options_of, output_modalities, parse_flags, parse_request, record_inputs, requires_prompt
 from mgzoo.media import Media
-from mgzoo.spec import Ask, MgzooError
+from mgzoo.spec import MgzooError, RequestOption
 
 ASKED = (
-    Ask(name="source", kind="video", help="the clip to change", required=True),
-    Ask(name="face_picture", kind="image", help="a picture"),
-    Ask(name="music", kind="sound", help="a sound"),
-    Ask(name="strength", kind="number", help="how much, 0 to 1"),
-    Ask(name="subject", kind="whole", help="which one"),
-    Ask(name="edit", kind="choice", choices=("add", "remove"), help="what to do"),
-    Ask(name="note", kind="text", help="a text"),
+    RequestOption(name="source", kind="video", help="the clip to change", required=True),
+    RequestOption(name="face_picture", kind="image", help="a picture"),
+    RequestOption(name="music", kind="sound", help="a sound"),
+    RequestOption(name="strength", kind="number", help="how much, 0 to 1"),
+    RequestOption(name="subject", kind="integer", help="which one"),
+    RequestOption(name="edit", kind="choice", choices=("add", "remove"), help="what to do"),
+    RequestOption(name="note", kind="text", help="a text"),
 )
 
 

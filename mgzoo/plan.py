@@ -363,11 +363,9 @@ def _render(answer: Plan) -> list[str]:
     lines = [f"{answer.recipe} on {ranks} ({'GPU' if answer.device == 'cuda' else 'CPU'}, {answer.precision})", "", "parameters"]
     rows = [(p.name, p.use, "trained" if p.trained else "frozen", format_count(p.parameters)) for p in answer.parts]
     for kind in ("trained", "frozen"):
-        some = [p.parameters for p in answer.parts if p.trained == (kind == "trained")]
-        if some:
+        if some := [p.parameters for p in answer.parts if p.trained == (kind == "trained")]:
             rows.append(("total", "", kind, format_count(_sum(some))))
     lines += format_table(rows, left=3)
-
     lines += ["", "compute: forward pass of one sample, trained and frozen parts; training step = 3 x trained + frozen, x batch"
               + ("; 2 x trained under an adapter" if any(p.use.startswith("adapter ") for p in answer.parts) else "")]
     rows = [("stage", "steps", "batch", "size", "tokens", "trained", "frozen", "step", "stage total")]
@@ -378,7 +376,6 @@ def _render(answer: Plan) -> list[str]:
         flops = [format_count(value, "FLOP") for value in (s.forward_trained, s.forward_frozen, s.step_flops, total)]
         rows.append((s.name, f"{s.steps:,}", f"{s.batch:,}", size, "-" if s.latent and s.tokens is None else tokens, *flops))
     lines += format_table(rows)
-
     largest = max(answer.stages, key=lambda s: max((m.device for m in s.memory), default=0))
     if largest.memory:
         samples = f"{largest.micro} sample" + ("s" if largest.micro > 1 else "")
@@ -395,7 +392,6 @@ def _render(answer: Plan) -> list[str]:
         if largest.activations is not None:
             some, few = format_bytes(largest.activations), format_bytes(largest.activations_checkpointed)
             lines.append(f"  activations of the backbone, estimated: {some}, or {few} with checkpointing")
-
     lines += ["", "disk and downloads"]
     rows = [(w.part, w.ref, format_bytes(w.disk), "here" if w.download == 0 else "not here") for w in answer.weights]
     rows.append(("checkpoint", f"each, {answer.keep} kept", format_bytes(answer.checkpoint), ""))

@@ -22,6 +22,7 @@ from mgzoo.model.save import save
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.lock import lock_drift, lock_recipe, read_lock, write_lock
 from mgzoo.share.describe import describe
+from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError, RequestOption
 
 RECIPE = """
@@ -101,6 +102,49 @@ def test_seeds_from_python_are_whole_numbers_of_64_bits_or_random(model):
             asked.generate("x", frames=1, steps=1, seed=wrong)
 
 
+def test_a_file_from_python_is_the_file_of_the_command_line(model, here):
+    """Byte for byte, what is recorded in it included: `mgzoo verify` and `--from` read it."""
+    assert run(["generate", str(model), "a red heart", "--seed", "7", "--steps", "1", "--out", "cli.mp4"]) == 0
+    load(model).generate("a red heart", seed=7, steps=1).save("python.mp4")
+    assert Path("python.mp4").read_bytes() == Path("cli.mp4").read_bytes()
+    (here / "runs").mkdir()
+    (here / "runs" / "run").symlink_to(model)
+    assert verify("python.mp4") == []
+
+
+def test_another_head_from_python_in_one_call_is_recorded_and_the_own_one_comes_back(model, here):
+    Media(video=torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8), fps=8.0).save("in.mp4")
+    loaded = load(model)
+    own = loaded.task
+    loaded.generate("a red heart", task="sdedit", source="in.mp4", steps=2).save("a.mp4")
+    record = read_record("a.mp4")
+    assert loaded.task is own and loaded.generate("x", steps=1).meta["request"] == {"prompt": "x", "steps": 1}
+    assert record.request["task"] == "edit.sdedit.v1" and record.request["source"]["file"] == "in.mp4"
+    assert run(["generate", str(model), "--from", "a.mp4", "--out", "b.mp4"]) == 0
+    assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
+    with pytest.raises(MgzooError, match="has learned weights of its own|needs"):
+        loaded.generate("x", task="edit.instruct.v1", source="in.mp4")
+    assert loaded.task is own
+
+
+def test_what_no_file_could_repeat_is_not_recorded(model, here):
+    """Weights that were changed after loading, a model that was built, several prompts at once."""
+    loaded = load(model)
+    assert "model" in loaded.generate("x", steps=1).meta
+    assert all("model" not in one.meta for one in loaded.generate(["x", "y"], steps=1))
+    with torch.no_grad():
+        next(loaded.backbone.parameters()).add_(0.01)
+    assert "model" not in loaded.generate("x", steps=1).meta
+    assert "model" not in build(compose(model / "recipe.yaml")).generate("x", steps=1).meta
+
+
+def test_a_source_that_was_no_file_is_recorded_as_such(model, here, capsys):
+    video = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
+    load(model).generate("x", task="sdedit", source=Media(video=video, fps=8.0), steps=2).save("a.mp4")
+    assert run(["generate", str(model), "--from", "a.mp4"]) == 1
+    assert "the source was given in memory, not as a file\n    -> name a file of the same content: --source FILE.mp4" in capsys.readouterr().err
+
+
 def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
     """Each gives other weights, and is read back from YAML and a lock as it was."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -115,7 +159,7 @@ def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
 
 
 def test_a_whole_number_that_is_asked_for_keeps_all_its_digits():
-    ask = RequestOption(name="frame", kind="whole", help="which")
+    ask = RequestOption(name="frame", kind="integer", help="which")
     for given, number in (("9007199254740993", 2**53 + 1), (2**63 + 1, 2**63 + 1), ("3.0", 3), ("1e3", 1000), (4.0, 4)):
         assert parse_request([ask], {"frame": given}) == {"frame": number}
 

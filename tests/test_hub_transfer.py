@@ -393,3 +393,13 @@ def test_a_push_waits_for_that_of_another_process_and_for_no_dead_one(model):
     pushing.join()
     other.communicate()
     assert find_in_hub("hub", "tae").name != first
+
+
+def test_a_push_composes_the_recipe_once(model, monkeypatch):
+    """The artifact is opened once and handed to every check, golden outputs included: three times before."""
+    from mgzoo.recipe import artifact_check
+
+    composed, compose = [], artifact_check.compose
+    monkeypatch.setattr(artifact_check, "compose", lambda *arguments: composed.append(arguments) or compose(*arguments))
+    push(model, "./hub/name")
+    assert len(composed) == 1

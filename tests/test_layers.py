@@ -1,5 +1,6 @@
 """Imports run in one direction: the contracts of pyproject.toml hold, and each of them can fail."""
 
+import ast
 import json
 import re
 import shutil
@@ -91,3 +92,24 @@ def test_an_import_against_the_direction_is_found(copy, file, line, contract):
     path = copy / file
     path.write_text(path.read_text() + f"\n{line}\n")
     assert re.search(rf"{re.escape(contract)}\s+BROKEN", lint(copy))
+
+
+def too_long(root: Path) -> list[str]:
+    """Files of the core of more than 400 lines, and functions of more than 60."""
+    found = []
+    for path in sorted((root / "mgzoo").rglob("*.py")):
+        text = path.read_text()
+        found += [f"{path.relative_to(root)}: {lines} lines"] if (lines := len(text.splitlines())) > 400 else []
+        functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        found += [f"{path.relative_to(root)}: {one.name}, {size} lines" for one in functions if (size := one.end_lineno - one.lineno + 1) > 60]
+    return found
+
+
+def test_no_file_and_no_function_of_the_core_is_too_long_to_read():
+    assert too_long(ROOT) == []
+
+
+def test_a_function_that_is_too_long_is_found(copy):
+    path = copy / "mgzoo" / "errors.py"
+    path.write_text(path.read_text() + "\ndef long():\n" + "    pass\n" * 61)
+    assert too_long(copy) == ["mgzoo/errors.py: long, 62 lines"]

@@ -11,7 +11,8 @@ import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mgzoo.cli.parser import COMMANDS, LISTED, SHELLS, parser
+from mgzoo.cli.argument_types import LISTED
+from mgzoo.cli.parser import COMMANDS, SHELLS, parser
 from mgzoo.spec import KINDS
 
 BASH = """\

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mgzoo import storage
-from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
+from mgzoo.cli import argument_types
+from mgzoo.spec import KINDS
 
-LISTED = (*KINDS, "recipe", "plugin", "verb")
-"""What `mgzoo list` can be narrowed to; the plural is understood too."""
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -122,7 +119,7 @@ def _composed(parser) -> None:
 
 
 def _list(parser) -> None:
-    parser.add_argument("kind", metavar="KIND", nargs="?", type=_kind, help=f"one of {', '.join(LISTED)}")
+    parser.add_argument("kind", metavar="KIND", nargs="?", type=argument_types.listed_kind, help=f"one of {', '.join(argument_types.LISTED)}")
     parser.add_argument("-q", "--quiet", action="store_true", help="print names only, one a line")
     _json(parser)
 
@@ -150,24 +147,24 @@ def _explain(parser) -> None:
 
 def _plan(parser) -> None:
     _composed(parser)
-    parser.add_argument("--gpus", metavar="N", type=_count, help="GPUs to plan for, one rank each (default: one rank on this machine, a GPU or its CPU)")
+    parser.add_argument("--gpus", metavar="N", type=argument_types.count, help="GPUs to plan for, one rank each (default: one rank on this machine, a GPU or its CPU)")
     _json(parser)
 
 
 def _lock(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="FILE", type=_path, help="where to write (default: NAME.lock.json beside the recipe, or here)")
+    parser.add_argument("--out", metavar="FILE", type=argument_types.path, help="where to write (default: NAME.lock.json beside the recipe, or here)")
     _json(parser)
 
 
 def _cp(parser) -> None:
     parser.add_argument("name", metavar="RECIPE", help="the name of a shipped recipe")
-    parser.add_argument("dest", metavar="FILE", nargs="?", type=_path, help="where to write (default: the recipe's own name, here)")
+    parser.add_argument("dest", metavar="FILE", nargs="?", type=argument_types.path, help="where to write (default: the recipe's own name, here)")
 
 
 def _train(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="RUN", type=_path, required=True, help="the run's folder")
+    parser.add_argument("--out", metavar="RUN", type=argument_types.path, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
     parser.add_argument("--accept-changes", action="store_true", help="with --resume: go on although data or weights are not what they were")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it; LOCAL_RANK says the same
@@ -176,28 +173,28 @@ def _train(parser) -> None:
 def _generate(parser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, a run, registry/NAME, or org/name@revision")
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to generate")
-    parser.add_argument("--from", metavar="FILE", type=_path, dest="source", help="repeat what a generated file says made it")
+    parser.add_argument("--from", metavar="FILE", type=argument_types.path, dest="source", help="repeat what a generated file says made it")
     parser.add_argument("--task", metavar="ID", help="another task than the model's own: its id, or its plugin's name")
-    parser.add_argument("--seed", metavar="N", type=_seed, help="of every random draw, 0 to 2^64 - 1, or random: one that is drawn, printed and kept in the file (default 0)")
-    parser.add_argument("--frames", metavar="N", type=_count, help="frames; 1 is an image (default: the model's)")
-    parser.add_argument("--size", metavar="WxH", type=_size, help="width x height in pixels (default: the model's)")
-    parser.add_argument("--fps", metavar="N", type=_positive, help="frames per second (default: the model's)")
-    parser.add_argument("--steps", metavar="N", type=_count, help="sampling steps (default: the recipe's)")
-    parser.add_argument("--guidance", metavar="G", type=_number, help="guidance scale (default: the recipe's)")
-    parser.add_argument("--out", metavar="FILE", type=_path, help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
+    parser.add_argument("--seed", metavar="N", type=argument_types.seed, help="of every random draw, 0 to 2^64 - 1, or random: one that is drawn, printed and kept in the file (default 0)")
+    parser.add_argument("--frames", metavar="N", type=argument_types.count, help="frames; 1 is an image (default: the model's)")
+    parser.add_argument("--size", metavar="WxH", type=argument_types.size, help="width x height in pixels (default: the model's)")
+    parser.add_argument("--fps", metavar="N", type=argument_types.positive_number, help="frames per second (default: the model's)")
+    parser.add_argument("--steps", metavar="N", type=argument_types.count, help="sampling steps (default: the recipe's)")
+    parser.add_argument("--guidance", metavar="G", type=argument_types.number, help="guidance scale (default: the recipe's)")
+    parser.add_argument("--out", metavar="FILE", type=argument_types.path, help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
     parser.epilog = "What its task asks for besides is written --NAME VALUE (--source clip.mp4); `mgzoo show MODEL` lists it.\n\n" + parser.epilog
 
 
 def _push(parser) -> None:
     parser.add_argument("folder", metavar="RUN|FOLDER", help="a run's or an artifact's folder")
     parser.add_argument("ref", metavar="HUB/NAME[@tag]", help="where to: registry/NAME, a hub folder, or org/name")
-    parser.add_argument("--sign", metavar="KEY", type=_path, help="sign it with this private key, a file of PEM text (needs model-signing)")
+    parser.add_argument("--sign", metavar="KEY", type=argument_types.path, help="sign it with this private key, a file of PEM text (needs model-signing)")
     _json(parser)
 
 
 def _pull(parser) -> None:
     parser.add_argument("ref", metavar="REF", help="registry/NAME[@tag], a hub folder's, or org/name@revision")
-    parser.add_argument("--licenses", metavar="A,B", type=_names, default=(), help="refuse an artifact under any other licence (default: all are fine)")
+    parser.add_argument("--licenses", metavar="A,B", type=argument_types.names, default=(), help="refuse an artifact under any other licence (default: all are fine)")
     _require_signature(parser)
     _json(parser)
 
@@ -210,91 +207,19 @@ def _verify(parser) -> None:
 
 def _require_signature(parser) -> None:
     text = "refuse an artifact that is not signed by the holder of this public key, a file of PEM text (needs model-signing)"
-    parser.add_argument("--require-signature", metavar="KEY", type=_path, help=text)
+    parser.add_argument("--require-signature", metavar="KEY", type=argument_types.path, help=text)
 
 
 def _new(parser) -> None:
-    parser.add_argument("kind", metavar="KIND", type=_part_kind, help=f"one of {', '.join(KINDS)}")
+    parser.add_argument("kind", metavar="KIND", type=argument_types.part_kind, help=f"one of {', '.join(KINDS)}")
     parser.add_argument("name", metavar="NAME", help="the plugin's name, with which its ids begin: a word in lower case")
-    parser.add_argument("--out", metavar="FOLDER", type=_path, help="where to write (default: mgzoo-NAME, here)")
+    parser.add_argument("--out", metavar="FOLDER", type=argument_types.path, help="where to write (default: mgzoo-NAME, here)")
     _json(parser)
 
 
 def _completion(parser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}; a start-up file says, e.g., source <(mgzoo completion bash)")
     parser.add_argument("--line", metavar="TEXT", help="print what could come next in this command line, as the scripts ask")
-
-
-def _part_kind(text: str) -> str:
-    return _one_of(text, KINDS)
-
-
-def _kind(text: str) -> str:
-    return _one_of(text, LISTED)
-
-
-def _one_of(text: str, known: Sequence[str]) -> str:
-    word = text if text in known else text.removesuffix("s")
-    if word not in known:
-        close = difflib.get_close_matches(word, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(known)}"
-        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {hint}")
-    return word
-
-
-def _path(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty")
-    try:
-        storage.refuse_address(text)
-    except MgzooError as error:
-        raise argparse.ArgumentTypeError(f"{error.what}: {error.remedy}") from None
-    return text
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name for name in (one.strip() for one in text.split(",")) if name)
-    if not names:
-        raise argparse.ArgumentTypeError("name at least one, separated by commas")
-    return names
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _seed(text: str) -> int | str:
-    if text == "random":
-        return text
-    if not text.isdecimal() or len(text) > 40 or int(text) >= SEED_LIMIT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEED_LIMIT - 1}, nor random")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 64x64")
-    return int(match[1]), int(match[2])
 
 
 COMMANDS = {

@@ -56,44 +56,20 @@ def save(
     samples: a PNG and/or an MP4 that the model made. data_note: Markdown on the data and its licence. evaluation: figures as
         data, see `mgzoo.model.card.parse_evaluation`.
     dtype: of the stored parameters; default bfloat16 for parts of `BF16_FROM` parameters or more, else float32. int8 stores
-        matrices in eight bits with a scale for each row (`mgzoo.artifact.quantization.quantize_rows`) and loads as bfloat16. Buffers keep their own. golden: run and store the golden probe. shard_bytes: weights above this size are split into several
-        files with an index.
+        matrices in eight bits with a scale for each row (`mgzoo.artifact.quantization.quantize_rows`) and loads as bfloat16.
+        Buffers keep their own. golden: run and store the golden probe. shard_bytes: larger weights are split into several files.
     A part whose weights still equal those of the hub artifact it came from is stored as a reference to it; of an adapted part
     the adapter alone is stored, and its base is a reference.
     Raises `MgzooError` (a tensor that is not finite, a full disk …); then, and when interrupted, nothing is left behind.
     """
-    folder = Path(folder)
+    folder, recipe, figures = Path(folder), model.recipe, parse_evaluation(evaluation)
     if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise MgzooError(f"{folder} exists and is not an artifact", remedy="choose a new folder")
-    figures = parse_evaluation(evaluation)
-    recipe = model.recipe
     state = {(name, key): value for name, tensors in (state or {}).items() for key, value in tensors.items()}
     with storage.disk_errors(f"saving {folder}"), storage.staging_folder(folder) as aside:
-        entries, own = {}, []
-        with_weights = set(model.part_names())
-        for name, part in recipe.parts.items():
-            trained, weights, base = False, (), None
-            if name in with_weights:
-                storage.write_file(aside / name / "config.json", _config_json(part.config))
-                tensors, base = _given_tensors(model.part(name), name, state), model.base_models.get(name)
-                weights = None if part.adapter else _same_as_base(base, tensors)
-                if weights is None:
-                    own.append(name)
-                    if part.adapter:
-                        files = _write_adapter(model, name, tensors, aside / name, None if dtype is torch.int8 else dtype)
-                    else:
-                        cast = _cast(tensors, model.part(name), torch.bfloat16 if dtype is torch.int8 else dtype)
-                        files = write_shards(quantize_rows(cast) if dtype is torch.int8 else cast, aside / name, shard_bytes=shard_bytes)
-                    weights = tuple(f"{name}/{file}" for file in files)
-                    trained = model.task is not None and name in model.task.trained(model)
-                else:
-                    base = None
-            widened = model.expanded_tensors.get(name, ()) if base else ()
-            entries[name] = PartEntry(use=part.component.id, trained=trained, weights=weights, base=base, widened=widened)
-        if state:
-            name, key = sorted(state)[0]
-            what = f"the state to save holds {key!r} of {name}, which has no such tensor"
-            raise MgzooError(what, remedy="use the part's own names")
+        entries = {name: _store_part(model, name, state, aside, dtype, shard_bytes) for name in recipe.parts}
+        for name, key in sorted(state):
+            raise MgzooError(f"the state to save holds {key!r} of {name}, which has no such tensor", remedy="use the part's own names")
         write_texts(recipe, aside, license)
         pictures = copy_pictures(aside, curve, samples)
         manifest = Manifest(
@@ -113,10 +89,31 @@ def save(
         write_manifest(manifest, aside)
         if golden:
             # The probe answers for what is stored, so it runs on a model loaded from it: that proves it loads, too.
+            own = [name for name, entry in entries.items() if entry.weights and isinstance(entry.weights, tuple)]
             write_golden_outputs(load(aside, dtype=torch.float32), own, manifest.contract, aside)
             write_manifest(manifest, aside)
         storage.replace_folder(aside, folder)
     return folder
+
+
+def _store_part(model, name: str, state: dict, folder: Path, dtype: torch.dtype | None, shard_bytes: int) -> PartEntry:
+    """Write one part's config and weights, those in ``state`` (which loses them) before the model's own, and return its entry in the manifest."""
+    part, component = model.recipe.parts[name], model.recipe.parts[name].component.id
+    if name not in model.part_names():
+        return PartEntry(use=component)
+    storage.write_file(folder / name / "config.json", _config_json(part.config))
+    tensors, base = _given_tensors(model.part(name), name, state), model.base_models.get(name)
+    if not part.adapter and (same := _same_as_base(base, tensors)) is not None:
+        return PartEntry(use=component, weights=same)
+    eight_bit = dtype is torch.int8
+    if part.adapter:
+        files = _write_adapter(model, name, tensors, folder / name, None if eight_bit else dtype)
+    else:
+        cast = _cast(tensors, model.part(name), torch.bfloat16 if eight_bit else dtype)
+        files = write_shards(quantize_rows(cast) if eight_bit else cast, folder / name, shard_bytes=shard_bytes)
+    trained = model.task is not None and name in model.task.trained(model)
+    expanded = model.expanded_tensors.get(name, ()) if base else ()
+    return PartEntry(use=component, trained=trained, weights=tuple(f"{name}/{file}" for file in files), base=base, widened=expanded)
 
 
 def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> list[str]:

@@ -5,15 +5,10 @@ Each leaf is converted by OmegaConf on its own, so that one wrong value hides no
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import re
-import threading
-import types
-import typing
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from mgzoo.artifact.manifest import read_manifest, read_part_config
@@ -21,6 +16,7 @@ from mgzoo.discovery import current_id, discover
 from mgzoo.errors import suggest
 from mgzoo.hub.lookup import find_local
 from mgzoo.import_guard import run_guarded
+from mgzoo.recipe.field_types import convert_value, default_of, field_hints, holds_dataclasses, plain_value, raw_default, structured_config, type_name
 from mgzoo.recipe.interpolation import Interpolation
 from mgzoo.recipe.overrides import as_text
 from mgzoo.recipe.schema import SCHEMA, Adapter, PartRef, Schema
@@ -30,9 +26,6 @@ from mgzoo.spec import SEED_LIMIT, Component, MgzooError, Origin, Problem, Provi
 STAGE_KEY = re.compile(r"(train|data)\..+|parts\.(\w+|encoders\.[\w-]+)\.frozen")
 ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 ROLES = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
-_CONVERTING = threading.Lock()  # what converts values is shared by threads that compose at once
-_CONVERTED: dict[tuple[type, str, str], tuple[bool, Any]] = {}
-MOST_CONVERTED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,64 +76,20 @@ def validate(written: Node) -> tuple[dict[str, Any], list[Problem]]:
     if data:
         tree["data"] = _ref(data)
     for name in ("train", "stages", "zero", "policy"):
-        tree[name] = _plain(top[name])
+        tree[name] = plain_value(top[name])
     origins = {key: _settings(node) for key, node in leaves(work.root)}
     values = {"parts": found, "data": data, "tree": tree, "origins": origins, "invalid_parts": frozenset(work.invalid_parts), "stages": tuple(top["stages"])}
     return {**{name: top[name] for name in ("description", "seed", "train", "zero", "policy")}, **values}, work.problems
 
 
 def _ref(part: Part) -> dict[str, Any]:
-    said = {"use": part.component.id, "config": _plain(part.config), "weights": part.weights, "frozen": part.frozen}
-    return said if part.adapter is None else {**said, "adapter": _plain(part.adapter)}
+    said = {"use": part.component.id, "config": plain_value(part.config), "weights": part.weights, "frozen": part.frozen}
+    return said if part.adapter is None else {**said, "adapter": plain_value(part.adapter)}
 
 
 def _settings(node: Node) -> list[FieldValue]:
     said = [FieldValue(value=value, origin=origin) for origin, value in node.overridden]
     return [*said, FieldValue(value=node.plain(), origin=node.origin, raw=node.raw)]
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as the dicts and lists of YAML and JSON."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, (list, tuple)) else value
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _inner(hint: Any) -> tuple[str, Any]:
-    """How a field holds dataclasses: ("one" | "maybe" | "map" | "list", dataclass), or ("leaf", None)."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return "one", hint
-    if origin in (typing.Union, types.UnionType) and dataclasses.is_dataclass(args[0]):
-        return "maybe", args[0]
-    if origin in (dict, list) and dataclasses.is_dataclass(args[-1]):
-        return ("map" if origin is dict else "list"), args[-1]
-    return "leaf", None
-
-
-@cache
-def _template(cls: type):
-    """An OmegaConf structured config of the leaves of a dataclass, to convert values with."""
-    from omegaconf import OmegaConf
-
-    fields = [(f.name, _hints(cls)[f.name]) for f in dataclasses.fields(cls) if _inner(_hints(cls)[f.name])[0] == "leaf"]
-    return OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields, kw_only=True))
-
-
-def _default(cls: type, f: dataclasses.Field, around: Origin) -> Node:
-    """The node of a field that nobody wrote. around: where the map it is missing in was written."""
-    value = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-    if value is dataclasses.MISSING or value == MISSING:
-        return Node(MISSING, around)
-    origin = Origin(source=f"default of {cls.__name__}")
-    return Node({}, origin) if _inner(_hints(cls)[f.name])[0] == "one" else node_of(value, origin)
 
 
 class _Validation:
@@ -162,7 +111,7 @@ class _Validation:
 
     def complete(self, cls: type, node: Node, key: str) -> Node:
         """A map with every field of the dataclass: what was written over the defaults; unknown keys are problems."""
-        known, told = _hints(cls), not node.is_map
+        known, told = field_hints(cls), not node.is_map
         if told and not node.reported:
             remedy = f"write {{use: {node.plain()}}}" if cls is PartRef and isinstance(node.value, str) else f"write a map of {', '.join(known)}"
             self.problem(f"{_show(node)} is not a map", remedy, key, node, "type")
@@ -172,8 +121,8 @@ class _Validation:
         self.unknown_keys(known, node, key)
         children = {}
         for f in dataclasses.fields(cls):
-            inner, below = _inner(known[f.name])
-            child, default = node.value.get(f.name), _default(cls, f, node.origin)
+            inner, below = holds_dataclasses(known[f.name])
+            child, default = node.value.get(f.name), default_of(cls, f, node.origin)
             default.reported = told
             path = f"{key}.{f.name}" if key else f.name
             if inner == "leaf":
@@ -187,7 +136,7 @@ class _Validation:
             elif inner == "list" and child.is_list:
                 child = Node([self.complete(below, c, f"{path}.{i}") for i, c in enumerate(child.value)], child.origin)
             elif inner in ("map", "list") and child.value is not None:
-                remedy = ("write a map of NAME: " if inner == "map" else "write a list of ") + f"{{{', '.join(_hints(below))}}}"
+                remedy = ("write a map of NAME: " if inner == "map" else "write a list of ") + f"{{{', '.join(field_hints(below))}}}"
                 self.problem(f"{_show(child)} is not a {inner}", remedy, path, child, "type")
                 self.invalid_parts.add(f.name)
                 child = default
@@ -239,7 +188,7 @@ class _Validation:
         else:
             try:
                 cls = self.registry.config_class(component.id)
-                _, reason = run_guarded(lambda: _template(cls))
+                _, reason = run_guarded(lambda: structured_config(cls))
                 if reason is None:
                     node.value["config"] = self.complete_config(cls, name, node, key)
                     return cls
@@ -259,8 +208,8 @@ class _Validation:
             self.problem(f"{_show(written)} is not a map of settings", "write {key: value}", key, written, "type")
             written = Node({}, written.origin)
         known = {f.name for f in dataclasses.fields(cls)}
-        children = {name: as_text(child, _hints(cls).get(name)) for name, child in current_keys(cls, written).value.items()}
-        base = Node({f.name: _default(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
+        children = {name: as_text(child, field_hints(cls).get(name)) for name, child in current_keys(cls, written).value.items()}
+        base = Node({f.name: default_of(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
         if (size := children.get("size")) is not None:
             self.references.fill(size, f"{key}.size")
         if size is not None and (size.value == "tiny" or "size" not in known):
@@ -268,7 +217,7 @@ class _Validation:
             if size.value != "tiny":
                 self.problem(f"size {_show(size)} is not known", "the only size is `tiny`; set the fields one by one for others", f"{key}.size", size, "config")
             else:
-                start, reason = run_guarded(lambda: _plain(cls.tiny()))
+                start, reason = run_guarded(lambda: plain_value(cls.tiny()))
                 if reason:
                     raise MgzooError(f"{cls.__name__}.tiny() failed: {reason}", remedy="repair the plugin, or set the fields one by one")
                 tiny = {f: value for f, value in start.items() if value != base.value[f].plain()}
@@ -317,14 +266,14 @@ class _Validation:
         """
         values, good = {}, True
         for f in dataclasses.fields(cls):
-            inner, below = _inner(_hints(cls)[f.name])
+            inner, below = holds_dataclasses(field_hints(cls)[f.name])
             child, path = node.value[f.name], f"{key}.{f.name}" if key else f.name
             if cls is Schema and f.name in ("parts", "data"):
                 continue
             if inner == "leaf":
                 fine, value = self.leaf(cls, f.name, child, path)
                 good = good and fine
-                values[f.name] = value if fine else _default_of(f)
+                values[f.name] = value if fine else raw_default(f)
             elif inner == "list":
                 items = [self.typed(below, item, f"{path}.{i}", "change it") for i, item in enumerate(child.value or [])]
                 values[f.name] = [item for item in items if item is not None]
@@ -350,10 +299,10 @@ class _Validation:
         if value == MISSING:
             self.problem("a value is missing", f"write it in the recipe, or add {key}=VALUE on the command line", key, node, "missing")
             return False, None
-        fine, held = _converted(cls, name, value)
+        fine, held = convert_value(cls, name, value)
         if not fine:
             says = next((f.metadata.get("help", "") for f in dataclasses.fields(cls) if f.name == name), "")
-            self.problem(held, f"{name} takes {_type_name(_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
+            self.problem(held, f"{name} takes {type_name(field_hints(cls)[name])}" + (f": {says}" if says else ""), key, node, "type")
             return False, None
         try:
             json.dumps(held, allow_nan=False)
@@ -377,32 +326,6 @@ class _Validation:
                                  f"stages.{i}.set.{key}", child, "stage")
 
 
-def _converted(cls: type, name: str, value: Any) -> tuple[bool, Any]:
-    """(True, a value as the type of ``cls.name``), or (False, why OmegaConf refuses it). What was converted once is not converted again:
-    the stages of a recipe share nearly all their values."""
-    key = (cls, name, repr(value))
-    if (answer := _CONVERTED.get(key)) is None:
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        with _CONVERTING:
-            try:
-                OmegaConf.update(template := _template(cls), name, value, merge=False)
-                held = template[name]
-                answer = True, OmegaConf.to_container(held) if OmegaConf.is_config(held) else held
-            except OmegaConfBaseException as error:
-                answer = False, str(error).split("\n")[0][:300]
-            if len(_CONVERTED) >= MOST_CONVERTED:
-                _CONVERTED.clear()
-            _CONVERTED[key] = answer
-    fine, held = answer
-    return fine, copy.deepcopy(held) if isinstance(held, (list, dict)) else held
-
-
-def _default_of(f: dataclasses.Field) -> Any:
-    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-
-
 def _key(name: str) -> str:
     return name if name == "data" else f"parts.{name}"
 
@@ -410,11 +333,3 @@ def _key(name: str) -> str:
 def _show(node: Node) -> str:
     text = "null" if node.value is None else repr(node.plain())
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join("null" if arg is type(None) else _type_name(arg) for arg in typing.get_args(hint))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

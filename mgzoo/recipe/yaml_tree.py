@@ -66,64 +66,73 @@ def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = Fa
     telling, and plain scalars keep their text."""
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    def origin(mark) -> Origin:
-        return Origin(source=source, line=None if typed or mark is None else mark.line + 1)
-
+    reader = _Reader(source, problems, typed)
     if re.match(r"(\s*(#.*)?\n)*%", text):
-        problems.append(Problem(what="YAML directives are not part of a recipe", remedy="take out the lines that start with %: a recipe is YAML 1.2",
-                                origin=origin(None), kind="syntax"))
+        reader.problem("YAML directives are not part of a recipe", "take out the lines that start with %: a recipe is YAML 1.2", reader.origin(None), "syntax")
         return None
     try:
         root = yaml_reader()().compose(text)
     except MarkedYAMLError as error:
-        what = f"this is not YAML: {error.problem or error.context}"
         mark = error.problem_mark or error.context_mark
         line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
-        remedy = "correct the indentation, quotes or brackets at or before this line"
-        problems.append(Problem(what=what, origin=origin(mark), kind="syntax", remedy="put quotes around ${...} inside brackets" if "${" in line else remedy))
+        remedy = "put quotes around ${...} inside brackets" if "${" in line else "correct the indentation, quotes or brackets at or before this line"
+        reader.problem(f"this is not YAML: {error.problem or error.context}", remedy, reader.origin(mark), "syntax")
         return None
     except (YAMLError, RecursionError) as error:
-        problems.append(Problem(what=f"this is not YAML: {' '.join(str(error).split())}", origin=origin(None), kind="syntax",
-                                remedy="save the file as UTF-8 text without control characters or endless brackets"))
+        remedy = "save the file as UTF-8 text without control characters or endless brackets"
+        reader.problem(f"this is not YAML: {' '.join(str(error).split())}", remedy, reader.origin(None), "syntax")
         return None
-    seen: set[int] = set()
+    return Node(None, reader.origin(None)) if root is None else reader.convert(root, "")
 
-    def convert(node, key: str) -> Node:
-        where = origin(node.start_mark)
-        if id(node) in seen:
-            problems.append(Problem(what="YAML aliases are not part of a recipe", remedy="write the value out, or refer to it with ${key}",
-                                    key=key, origin=where, kind="yaml"))
+
+class _Reader:
+    """Turns the nodes that ruamel.yaml composes into a tree; `problems` grows."""
+
+    def __init__(self, source: str, problems: list[Problem], typed: bool):
+        self.source, self.problems, self.typed = source, problems, typed
+        self.seen: set[int] = set()
+
+    def origin(self, mark) -> Origin:
+        return Origin(source=self.source, line=None if self.typed or mark is None else mark.line + 1)
+
+    def problem(self, what: str, remedy: str, origin: Origin, kind: str, key: str = "") -> None:
+        self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=origin, kind=kind))
+
+    def convert(self, node, key: str) -> Node:
+        """One node and those below it; one that cannot be used has its problem reported."""
+        where = self.origin(node.start_mark)
+        if id(node) in self.seen:
+            self.problem("YAML aliases are not part of a recipe", "write the value out, or refer to it with ${key}", where, "yaml", key)
             return Node(None, where, reported=True)
-        seen.add(id(node))
+        self.seen.add(id(node))
         kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
         if kind == "map":
-            children: dict[str, Node] = {}
-            for name_node, child in node.value:
-                name = name_node.value
-                if not isinstance(name, str):
-                    problems.append(Problem(what="a key is a list or a map", remedy="write text before the colon", key=key,
-                                            origin=origin(name_node.start_mark), kind="yaml"))
-                    continue
-                inner = f"{key}.{name}" if key else name
-                if name in children:
-                    problems.append(Problem(what=f"the key is written twice; first at {children[name].origin}", remedy="keep one of them",
-                                            key=inner, origin=origin(name_node.start_mark), kind="duplicate-key"))
-                children[name] = convert(child, inner)
-                children[name].origin = origin(name_node.start_mark)
-            return Node(children, where)
+            return Node(self.children(node, key), where)
         if kind == "seq":
-            return Node([convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
+            return Node([self.convert(child, f"{key}.{i}") for i, child in enumerate(node.value)], where)
         if kind in SCALARS:
             try:
-                return Node(SCALARS[kind](node.value), where, text=node.value if typed and not node.style else None)
+                return Node(SCALARS[kind](node.value), where, text=node.value if self.typed and not node.style else None)
             except ValueError as error:
-                problems.append(Problem(what=f"{node.value[:40]!r} is no number: {error}", remedy="write a number, or text in quotes", key=key, origin=where, kind="type"))
+                self.problem(f"{node.value[:40]!r} is no number: {error}", "write a number, or text in quotes", where, "type", key)
                 return Node(None, where, reported=True)
-        problems.append(Problem(what=f"the YAML tag {node.tag} is not part of a recipe", remedy="write plain text, numbers, lists and maps",
-                                key=key, origin=where, kind="yaml"))
+        self.problem(f"the YAML tag {node.tag} is not part of a recipe", "write plain text, numbers, lists and maps", where, "yaml", key)
         return Node(None, where, reported=True)
 
-    return Node(None, origin(None)) if root is None else convert(root, "")
+    def children(self, node, key: str) -> dict[str, Node]:
+        """The values of a map by their keys."""
+        children: dict[str, Node] = {}
+        for name_node, child in node.value:
+            name, where = name_node.value, self.origin(name_node.start_mark)
+            if not isinstance(name, str):
+                self.problem("a key is a list or a map", "write text before the colon", where, "yaml", key)
+                continue
+            inner = f"{key}.{name}" if key else name
+            if name in children:
+                self.problem(f"the key is written twice; first at {children[name].origin}", "keep one of them", where, "duplicate-key", inner)
+            children[name] = self.convert(child, inner)
+            children[name].origin = where
+        return children
 
 
 def _integer(text: str) -> int:

@@ -184,7 +184,7 @@ def test_a_name_known_from_the_registry_or_importable_is_taken(tmp_path, monkeyp
 def test_a_plugin_that_is_set_aside_keeps_its_name(monkeypatch):
     from mgzoo.discovery import DisabledPlugin
 
-    monkeypatch.setattr(discover(), "set_aside", [DisabledPlugin(name="broken", distribution="mgzoo-broken 1.0", reason="it raises")])
+    monkeypatch.setattr(discover(), "disabled", [DisabledPlugin(name="broken", distribution="mgzoo-broken 1.0", reason="it raises")])
     with pytest.raises(MgzooError, match="taken by mgzoo-broken 1.0, which is set aside"):
         scaffold.check_name("broken")
 

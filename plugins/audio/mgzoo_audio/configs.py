@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import ConditionSpec, LatentSpec, TaskConfig, option, require
-from mgzoo.spec import RequestOption
+from mgzoo.spec import ConditionSpec, LatentSpec, RequestOption, TaskConfig, option, require
 
 EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 20s, -5s", "the stretch of the sound to fill anew: 2s-3s"
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mgzoo.spec import LatentSpec, TaskConfig, option
-from mgzoo.spec import RequestOption
+from mgzoo.spec import LatentSpec, RequestOption, TaskConfig, option
 
 Cost = tuple[int, int]
 KERNEL, DILATIONS = 7, (1, 3, 9)  # of the residual units

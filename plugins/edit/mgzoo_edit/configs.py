@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import ConditionSpec, LatentSpec, TaskConfig, option, require
-from mgzoo.spec import RequestOption
+from mgzoo.spec import ConditionSpec, LatentSpec, RequestOption, TaskConfig, option, require
 from mgzoo_edit.tasks import EDITS, TASKS
 
 TOKENS = 4

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import DataConfig, TaskConfig, option, require, require_at_least
-from mgzoo.spec import RequestOption
+from mgzoo.spec import DataConfig, RequestOption, TaskConfig, option, require, require_at_least
 
 SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "which fills it"}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from mgzoo.parts import Condition, Cut
 from mgzoo_frozen.encoder.configs import WordsConfig

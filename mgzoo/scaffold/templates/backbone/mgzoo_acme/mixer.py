@@ -84,7 +84,7 @@ class Mixer(nn.Module):
             self.output.bias.zero_()
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions | None = None) -> Latents:
-        """Latents (B, C + concat_channels, *axes), or a list of (C + concat_channels, *axes) of several sizes; t (B,) in [0, 1]; the same out, of C channels."""
+        """Latents (B, C + concat_channels, *axes), or a list of several sizes; t (B,) in [0, 1]; the same out, of C channels."""
         conditions = conditions or {}
         if unknown := sorted(conditions.keys() - self.told.keys()):
             raise MgzooError(f"unknown condition {', '.join(unknown)}; this backbone takes {', '.join(self.told) or 'none'}",

@@ -1,0 +1,85 @@
+"""What the options of the command line take: each function turns the text of one argument into its value, or says what is wrong with it."""
+
+import argparse
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+from mgzoo import storage
+from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
+
+LISTED = (*KINDS, "recipe", "plugin", "verb")
+"""What `mgzoo list` can be narrowed to; the plural is understood too."""
+
+
+def part_kind(text: str) -> str:
+    return _one_of(text, KINDS)
+
+
+def listed_kind(text: str) -> str:
+    return _one_of(text, LISTED)
+
+
+def _one_of(text: str, known: Sequence[str]) -> str:
+    word = text if text in known else text.removesuffix("s")
+    if word not in known:
+        close = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(known)}"
+        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {hint}")
+    return word
+
+
+def path(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    try:
+        storage.refuse_address(text)
+    except MgzooError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}: {error.remedy}") from None
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    found = tuple(name for name in (one.strip() for one in text.split(",")) if name)
+    if not found:
+        raise argparse.ArgumentTypeError("name at least one, separated by commas")
+    return found
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def seed(text: str) -> int | str:
+    if text == "random":
+        return text
+    if not text.isdecimal() or len(text) > 40 or int(text) >= SEED_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEED_LIMIT - 1}, nor random")
+    return int(text)
+
+
+def number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def positive_number(text: str) -> float:
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 64x64")
+    return int(match[1]), int(match[2])

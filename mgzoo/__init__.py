@@ -14,7 +14,7 @@ _PLACES = {
     "Model": "mgzoo.model",
     "RecipeError": "mgzoo.errors",
     "build": "mgzoo.model",
-    "compose": "mgzoo.recipe",
+    "compose": "mgzoo.recipe.compose",
     "hookimpl": "mgzoo.hooks",
     "load": "mgzoo.model",
     "pull": "mgzoo.share.pull",

@@ -52,6 +52,7 @@ class Registry:
     recipe_folders: dict[str, Path] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     manager: pluggy.PluginManager = field(default_factory=lambda: plugin_manager())
+    _configs: dict[str, type] = field(default_factory=dict, repr=False)  # by place
 
     @property
     def hook(self):
@@ -99,10 +100,14 @@ class Registry:
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; a heavy import on the way is an error."""
         component = self.get(component_id)
+        if (known := self._configs.get(component.config)) is not None:
+            return known
         found, reason = run_guarded(lambda: load(component.config))
         if reason:
             raise self._broken(component, "config", reason)
-        return accept_old_names(found, QUESTIONS[component.kind], say_once) if isinstance(found, type) else found
+        if isinstance(found, type):
+            found = self._configs[component.config] = accept_old_names(found, QUESTIONS[component.kind], say_once)
+        return found
 
     def build_class(self, component_id: str) -> type:
         """Import the component's class. This is where torch comes in."""

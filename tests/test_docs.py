@@ -21,7 +21,8 @@ from mgzoo.cli import _parse
 from mgzoo.cli.parser import COMMANDS, Usage, parser
 from mgzoo.contracts import contract_problems
 from mgzoo.discovery import discover
-from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.compose import compose
+from mgzoo.recipe.shipped import recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,8 +13,9 @@ from mgzoo.contracts import contract_of
 from mgzoo.discovery import discover
 from mgzoo.formatting import format_bytes, format_count
 from mgzoo.plan import Memory, PartFigures, Plan, StageFigures, WeightsFigures, memory, plan
-from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.compose import compose
 from mgzoo.recipe.schema import Ema, Train
+from mgzoo.recipe.shipped import recipe_names
 
 PAPER_30B = 29_303_513_088
 NO_AVERAGE = Train(ema=Ema(decay=0))

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import mgzoo
 from mgzoo.discovery import discover
-from mgzoo.recipe.compose import compose, copy_recipe, find_recipe, recipe_folders, recipe_names
+from mgzoo.recipe.compose import compose, copy_recipe
 from mgzoo.recipe.overrides import as_text, parse_override_value
 from mgzoo.recipe.recipe import explain
+from mgzoo.recipe.shipped import find_recipe, recipe_folders, recipe_names
 from mgzoo.recipe.yaml_tree import parse_yaml
 from mgzoo.recipe.yaml_writer import dump_yaml
 from mgzoo.spec import MgzooError, Origin, RecipeError
@@ -425,7 +426,7 @@ def test_a_plugins_recipe_of_a_name_that_is_taken_is_an_error_unless_it_is_the_s
 
 
 def test_composing_every_shipped_recipe_imports_nothing_heavy():
-    code = ("import sys, mgzoo\nfrom mgzoo.recipe.compose import recipe_names\nassert not {'omegaconf', 'ruamel.yaml'} & sys.modules.keys()\n"
+    code = ("import sys, mgzoo\nfrom mgzoo.recipe.shipped import recipe_names\nassert not {'omegaconf', 'ruamel.yaml'} & sys.modules.keys()\n"
             "for name in recipe_names(): mgzoo.compose(name).to_yaml()\n"
             "print(sorted({'torch', 'numpy', 'deepspeed', 'transformers', 'diffusers'} & sys.modules.keys()))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent)

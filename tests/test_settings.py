@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mgzoo.cli import run
-from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.compose import compose
 from mgzoo.recipe.schema import Adapter, Ema, Train, Zero
 from mgzoo.recipe.settings import setting_notes
+from mgzoo.recipe.shipped import recipe_names
 from mgzoo.spec import RecipeError
 from mgzoo.train.stages import StagePlan
 

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 
-from mgzoo import storage
 from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
@@ -33,6 +32,8 @@ def _one_of(text: str, known: Sequence[str]) -> str:
 def path(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty")
+    from mgzoo import storage
+
     try:
         storage.refuse_address(text)
     except MgzooError as error:

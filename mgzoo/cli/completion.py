@@ -127,7 +127,7 @@ def _ids(kind: str = "") -> list[str]:
 
 
 def _recipes(word: str) -> list[str]:
-    from mgzoo.recipe.compose import recipe_names
+    from mgzoo.recipe.shipped import recipe_names
 
     return [*sorted(recipe_names()), *_files(word, (".yaml", ".yml"))]
 

@@ -21,8 +21,7 @@ def generate(arguments) -> int:
     from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, version_drift
     from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_flags, parse_request, requires_prompt
     from mgzoo.hub.fetch import fetch
-    from mgzoo.recipe.artifact_check import check_contract
-    from mgzoo.recipe.compose import compose
+    from mgzoo.recipe.artifact_check import check_contract, open_artifact
 
     if out:
         require_writable(out)
@@ -34,7 +33,8 @@ def generate(arguments) -> int:
         out = out or unused_path(Path(Path(arguments.source).name))
     else:
         folder = fetch(arguments.model, before_weights=check_contract)
-    task, config = choose_task(asked.pop("task", None), compose(folder / "recipe.yaml").parts.get("task"))
+    opened = open_artifact(folder)
+    task, config = choose_task(asked.pop("task", None), opened.recipe.parts.get("task"))
     options = options_of(config)
     words = parse_flags(options, arguments.more, task, list(parser("generate")._option_string_actions))
     request = locate_inputs(options, asked, words, Path(arguments.source).parent) if made else asked | words
@@ -49,7 +49,7 @@ def generate(arguments) -> int:
     from mgzoo.model.generate import generates_frames, machine_of
     from mgzoo.model.load import load
 
-    model = load(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    model = load(folder, opened=opened, device="cuda" if torch.cuda.is_available() else "cpu")
     model.artifact = LoadedFrom.of(arguments.model, folder) if not made else model.artifact.called(made.model, made.revision)
     if made and (differs := machine_differences(made, machine_of(model))):
         output.note(f"note: {differs}")

@@ -30,7 +30,7 @@ def list_(arguments) -> int:
                 for component in registry.kind(kind)
             ]
     if wanted in (None, "recipe"):
-        from mgzoo.recipe.compose import recipe_names
+        from mgzoo.recipe.shipped import recipe_names
 
         sections["recipe"] = [{"id": name, "summary": _description(path), "file": str(path)} for name, path in sorted(recipe_names().items())]
     if wanted in (None, "verb"):

@@ -21,7 +21,8 @@ def show(arguments) -> int:
     """`mgzoo show ID|ARTIFACT|RUN|FILE`."""
     from mgzoo.hub.lookup import find_local
     from mgzoo.hub.references import expand_home
-    from mgzoo.recipe.compose import SUFFIXES, compose, recipe_names
+    from mgzoo.recipe.compose import compose
+    from mgzoo.recipe.shipped import SUFFIXES, recipe_names
 
     thing, registry = arguments.thing, discover()
     path = expand_home(thing)

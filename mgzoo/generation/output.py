@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgzoo.media import WRITTEN, can_hold
+from mgzoo.media.formats import WRITTEN, can_hold
 from mgzoo.spec import FILE_KINDS, MgzooError, RequestOption
 
 if TYPE_CHECKING:

@@ -2,15 +2,40 @@
 
 Video is uint8 (T, H, W, 3) in RGB, sound float32 (channels, samples) in [-1, 1], as in `mgzoo.parts`. Reading and writing
 import torch; `meta` and `probe` do not, so that showing a file stays quick. Sound as tensors is `mgzoo.media.audio`.
+Each name is imported at its first use: PyAV takes a third of a second.
 """
 
-from mgzoo.media.contact_sheet import contact_sheet
-from mgzoo.media.decode import IMAGES, VIDEO, intact, meta, open_media, read, read_bytes
-from mgzoo.media.encode import AAC_RATES, WRITTEN, atomic_path, can_hold
-from mgzoo.media.frames import fit, float_to_uint8, resize, uint8_to_float
-from mgzoo.media.inspection import probe
-from mgzoo.media.media import Media
-from mgzoo.media.timing import evenly, same_rate
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgzoo.media.contact_sheets import contact_sheet
+    from mgzoo.media.decode import IMAGES, VIDEO, intact, meta, open_media, read, read_bytes
+    from mgzoo.media.formats import AAC_RATES, WRITTEN, can_hold
+    from mgzoo.media.inspection import probe
+    from mgzoo.media.media import Media
+    from mgzoo.media.pixels import fit, float_to_uint8, resize, uint8_to_float
+    from mgzoo.media.timing import evenly, same_rate
+    from mgzoo.storage import atomic_path
+
+_PLACES = {
+    **dict.fromkeys(("IMAGES", "VIDEO", "intact", "meta", "open_media", "read", "read_bytes"), "mgzoo.media.decode"),
+    **dict.fromkeys(("AAC_RATES", "WRITTEN", "can_hold"), "mgzoo.media.formats"),
+    **dict.fromkeys(("fit", "float_to_uint8", "resize", "uint8_to_float"), "mgzoo.media.pixels"),
+    **dict.fromkeys(("evenly", "same_rate"), "mgzoo.media.timing"),
+    "Media": "mgzoo.media.media",
+    "atomic_path": "mgzoo.storage",
+    "contact_sheet": "mgzoo.media.contact_sheets",
+    "probe": "mgzoo.media.inspection",
+}
 __all__ = ["AAC_RATES", "IMAGES", "VIDEO", "WRITTEN", "Media", "atomic_path", "can_hold", "contact_sheet", "evenly", "fit", "float_to_uint8", "intact", "meta",
            "open_media", "probe", "read", "read_bytes", "resize", "same_rate", "uint8_to_float"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'mgzoo.media' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_PLACES[name]), name)
+    return value

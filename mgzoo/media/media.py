@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgzoo.media import encode, integrity
+from mgzoo.media import integrity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,8 @@ class Media:
         crf: quantiser of H.264, 0-51; 12 is visually lossless. Odd sizes are written as yuv444p, since yuv420p cannot hold them.
         Raises MgzooError where this media has nothing that such a file could hold.
         """
+        from mgzoo.media import encode
+
         return encode.write(self, Path(path), crf)
 
     def metadata(self) -> dict[str, Any]:

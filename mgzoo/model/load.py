@@ -22,17 +22,17 @@ from mgzoo.model.part_weights import part_tensors
 from mgzoo.recipe.artifact_check import OpenedArtifact, check_contract, open_artifact
 
 
-def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
+def load(ref: str | Path, device: str = "cpu", dtype: torch.dtype | None = None, *, opened: OpenedArtifact | None = None) -> Model:
     """Load an artifact as a `Model` in eval mode.
 
-    ref: a folder, ``registry/NAME[@tag]`` or ``org/name[@revision]``, see `mgzoo.hub.references`. dtype: of the parameters, default as stored, but float32 for what is stored in bfloat16 where the
+    opened: the artifact, where it was fetched and opened already. ref: a folder, ``registry/NAME[@tag]`` or ``org/name[@revision]``, see `mgzoo.hub.references`. dtype: of the parameters, default as stored, but float32 for what is stored in bfloat16 where the
     device has no instructions for it (`mgzoo.precision`). Every digest is checked before a weight is used. Raises `ArtifactError`
     with every problem, or `MgzooError`.
     """
-    folder, files = fetch(ref, before_weights=check_contract), MappedFiles()
-    manifest = read_manifest(folder)
+    folder, files = opened.folder if opened else fetch(ref, before_weights=check_contract), MappedFiles()
+    manifest = opened.manifest if opened else read_manifest(folder)
     raise_problems(check_files(folder, manifest, digest_of=files.digest) + check_plugins(manifest, folder))
-    model = load_opened(open_artifact(folder, manifest), files, device, dtype)
+    model = load_opened(opened or open_artifact(folder, manifest), files, device, dtype)
     model.artifact, model.loaded_weights = LoadedFrom.of(ref, folder), weights_state(model)
     return model
 

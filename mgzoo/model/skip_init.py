@@ -13,14 +13,16 @@ from torch.overrides import TorchFunctionMode
 _FILLS = frozenset({
     Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_, Tensor.copy_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_
 })  # fmt: skip
+_INIT = frozenset(function for name, function in vars(nn.init).items() if name.endswith("_") and not name.startswith("_"))
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves tensors without memory as they are."""
+    """Leaves tensors without memory as they are: `torch.nn.init` arrives here as a whole, and what it calls no more."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in _FILLS and args[0].is_meta:
-            return args[0]
+        filled = args[0] if args else (kwargs or {}).get("tensor")
+        if (function in _FILLS or function in _INIT) and filled.is_meta:
+            return filled
         return function(*args, **(kwargs or {}))
 
 

@@ -10,12 +10,15 @@ import typing
 from functools import cache
 from typing import Any
 
+from mgzoo.import_guard import run_guarded
 from mgzoo.recipe.yaml_tree import MISSING, Node, node_of
 from mgzoo.spec import Origin
 
 _CONVERTING = threading.Lock()  # what converts values is shared by threads that compose at once
+_USABLE: set[type] = set()
 _CONVERTED: dict[tuple[type, str, str], tuple[bool, Any]] = {}
 MOST_CONVERTED = 10_000
+EXACT = (bool, int, float, str)
 
 
 def plain_value(value: Any) -> Any:
@@ -44,6 +47,16 @@ def holds_dataclasses(hint: Any) -> tuple[str, Any]:
     return "leaf", None
 
 
+def why_unusable(cls: type) -> str | None:
+    """None where OmegaConf can hold values for this config's fields, else why it cannot, in one line."""
+    if cls not in _USABLE:
+        _, reason = run_guarded(lambda: structured_config(cls))
+        if reason is not None:
+            return reason
+        _USABLE.add(cls)
+    return None
+
+
 @cache
 def structured_config(cls: type):
     """An OmegaConf structured config of the leaves of a dataclass, to convert values with."""
@@ -64,7 +77,9 @@ def default_of(cls: type, f: dataclasses.Field, around: Origin) -> Node:
 
 def convert_value(cls: type, name: str, value: Any) -> tuple[bool, Any]:
     """(True, a value as the type of ``cls.name``), or (False, why OmegaConf refuses it). What was converted once is not converted again:
-    the stages of a recipe share nearly all their values."""
+    the stages of a recipe share nearly all their values. A scalar that has its field's very type needs no conversion."""
+    if type(value) is field_hints(cls).get(name) and type(value) in EXACT and not (isinstance(value, str) and "$" in value):
+        return True, value
     key = (cls, name, repr(value))
     if (answer := _CONVERTED.get(key)) is None:
         from omegaconf import OmegaConf

@@ -11,7 +11,7 @@ from typing import Any
 from mgzoo.recipe.yaml_tree import COMMAND_LINE, Node, parse_yaml, yaml_reader
 from mgzoo.spec import Problem
 
-UNWRITABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+UNWRITABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """What no YAML file can hold: control characters, and bytes of a command line that are no UTF-8."""
 
 
@@ -21,7 +21,7 @@ def parse_override_value(text: str, problems: list[Problem]) -> Node:
     A comment, an anchor, a tag, a directive or lines that YAML would fold make it text: nothing that was typed is dropped. Its key
     has the last word (`as_text`).
     """
-    if UNWRITABLE.search(text):
+    if re.search(UNWRITABLE, text):
         problems.append(Problem(what=f"{text[:40]!r} holds what no recipe can: a control character, or bytes that are not UTF-8",
                                 remedy="write it as text", origin=COMMAND_LINE, kind="override"))
         return Node(None, COMMAND_LINE, reported=True)

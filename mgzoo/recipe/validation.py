@@ -16,7 +16,7 @@ from mgzoo.discovery import current_id, discover
 from mgzoo.errors import suggest
 from mgzoo.hub.lookup import find_local
 from mgzoo.import_guard import run_guarded
-from mgzoo.recipe.field_types import convert_value, default_of, field_hints, holds_dataclasses, plain_value, raw_default, structured_config, type_name
+from mgzoo.recipe.field_types import convert_value, default_of, field_hints, holds_dataclasses, plain_value, raw_default, type_name, why_unusable
 from mgzoo.recipe.interpolation import Interpolation
 from mgzoo.recipe.overrides import as_text
 from mgzoo.recipe.schema import SCHEMA, Adapter, PartRef, Schema
@@ -188,7 +188,7 @@ class _Validation:
         else:
             try:
                 cls = self.registry.config_class(component.id)
-                _, reason = run_guarded(lambda: structured_config(cls))
+                reason = why_unusable(cls)
                 if reason is None:
                     node.value["config"] = self.complete_config(cls, name, node, key)
                     return cls

@@ -269,15 +269,30 @@ def test_layers_merge_in_order_lists_replace_and_the_file_itself_is_last(tmp_pat
     assert recipe.policy.licenses == ["apache-2.0", "mit", "cc0"]
 
 
-def test_another_component_drops_the_inherited_config_and_weights(tmp_path):
+def test_another_component_keeps_the_settings_that_it_has_too(tmp_path, caplog):
+    """Weights and adapter go; of the config what both have stays with its origin, and the rest is named."""
     base = os.path.relpath(WHOLE, tmp_path)
     write(tmp_path, f"defaults: [{base}]\nparts: {{backbone: {{weights: nobody/nothing, frozen: true, config: {{depth: 3}}}}}}\n", "base.yaml")
     same = compose(write(tmp_path, "defaults: [base.yaml]\nparts: {backbone: {use: backbones.llama3.v1, config: {heads: 2}}}\n")).parts["backbone"]
     assert (same.config.depth, same.config.heads, same.config.width, same.weights, same.frozen) == (3, 2, 128, "nobody/nothing", True)
-    changed = compose(write(tmp_path, "defaults: [base.yaml]\nparts: {backbone: {use: backbones.dit.v1}}\n")).parts["backbone"]
-    assert changed.config == discover().config_class("backbones.dit.v1")() and changed.weights is None and changed.frozen
+    recipe = compose(write(tmp_path, "defaults: [base.yaml]\nparts: {backbone: {use: backbones.dit.v1}}\n"))
+    changed = recipe.parts["backbone"]
+    assert (changed.config.depth, changed.config.width, changed.weights, changed.frozen) == (3, 128, None, True)
+    assert recipe.origins["parts.backbone.config.depth"][-1].origin.source.endswith("base.yaml")
     override = compose(WHOLE, ["parts.backbone.use=backbones.dit.v1", "parts.backbone.config.depth=5"]).parts["backbone"]
-    assert override.config == discover().config_class("backbones.dit.v1")(depth=5)
+    assert (override.config.depth, override.config.width) == (5, 128)
+    back = compose(WHOLE, ["parts.backbone.use=backbones.dit.v1", "parts.backbone.use=backbones.llama3.v1"])
+    assert back.parts["backbone"].config == compose(WHOLE).parts["backbone"].config and not caplog.records
+    swaps = ["parts.sampler.use=samplers.linear_quadratic.v1", "parts.sampler.config.linear_steps=100", "parts.sampler.config.steps=9", "parts.sampler.use=samplers.euler.v1"]
+    assert compose(WHOLE, swaps).parts["sampler"].config.steps == 9
+    assert [one.message for one in caplog.records] == ["samplers.euler.v1 does not take linear_steps of the component that it replaces: dropped; kept steps"]
+
+
+def test_a_setting_that_the_other_component_cannot_hold_is_dropped(caplog):
+    recipe = compose(WHOLE, ["parts.backbone.config.eps=0.5", "parts.backbone.use=backbones.dit.v1"])
+    assert recipe.parts["backbone"].config.eps == 0.5
+    assert compose(WHOLE, ["parts.backbone.config.width=wide", "parts.backbone.use=backbones.dit.v1"]).parts["backbone"].config.width == 128
+    assert "does not take width" in caplog.text
 
 
 def test_null_takes_a_part_out():

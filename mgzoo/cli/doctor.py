@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from mgzoo import precision, storage
+from mgzoo import machine, precision, storage
 from mgzoo.cli import output
 from mgzoo.cli.plugins import commands
 
@@ -50,7 +50,7 @@ def examine() -> dict:
         "platform": platform.platform(),
         "versions": versions,
         "cpu": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), **_cpu()},
-        "memory": _memory(),
+        "memory": machine.memory(),
         "gpus": gpus,
         "disk": {"folder": str(Path.cwd()), "free": disk.free, "total": disk.total},
         "plugins": [
@@ -136,13 +136,6 @@ def _cpu() -> dict:
         "precision": precision.preferred("cpu"),
         "reason": precision.reason("cpu"),
     }
-
-
-def _memory() -> dict:
-    found = Path("/proc/meminfo")
-    lines = found.read_text().splitlines() if found.is_file() else []
-    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
-    return {"total": values.get("MemTotal"), "available": values.get("MemAvailable")}
 
 
 def _environment() -> dict:

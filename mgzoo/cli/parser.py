@@ -167,6 +167,7 @@ def _train(parser) -> None:
     parser.add_argument("--out", metavar="RUN", type=argument_types.path, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
     parser.add_argument("--accept-changes", action="store_true", help="with --resume: go on although data or weights are not what they were")
+    parser.add_argument("--force", action="store_true", help="train even if the recipe needs more memory than this machine has")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it; LOCAL_RANK says the same
 
 

@@ -46,6 +46,7 @@ def _setting(setting) -> dict:
 def plan(arguments) -> int:
     """`mgzoo plan RECIPE [a.b=value …] [--gpus N]`."""
     from mgzoo import precision
+    from mgzoo.budget import excess
     from mgzoo.plan import plan as planned
     from mgzoo.recipe.compose import compose
 
@@ -55,6 +56,8 @@ def plan(arguments) -> int:
         output.emit_json(answer.to_dict())
     else:
         print(answer.render().rstrip())
+        if device == "cpu" and (found := excess(answer)):
+            print(f"\nnote: {found}")
     return 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgzoo.artifact.manifest import read_manifest, read_part_config
-from mgzoo.discovery import current_id, discover
+from mgzoo.discovery import current_id, discover, say_once
 from mgzoo.errors import suggest
 from mgzoo.hub.lookup import find_local
 from mgzoo.import_guard import run_guarded
@@ -141,7 +141,7 @@ class _Validation:
                 self.invalid_parts.add(f.name)
                 child = default
             children[f.name] = child
-        return Node(children, node.origin)
+        return Node(children, node.origin, replaced_config=node.replaced_config)
 
     def unknown_keys(self, known, node: Node, key: str) -> None:
         for name, child in node.value.items():
@@ -210,6 +210,8 @@ class _Validation:
         known = {f.name for f in dataclasses.fields(cls)}
         children = {name: as_text(child, field_hints(cls).get(name)) for name, child in current_keys(cls, written).value.items()}
         base = Node({f.name: default_of(cls, f, node.origin) for f in dataclasses.fields(cls)}, Origin(source=f"default of {cls.__name__}"))
+        if weights is None and node.replaced_config is not None:
+            children = self.kept_settings(cls, node) | children
         if (size := children.get("size")) is not None:
             self.references.fill(size, f"{key}.size")
         if size is not None and (size.value == "tiny" or "size" not in known):
@@ -229,6 +231,18 @@ class _Validation:
         for child in joined.value.values():
             child.overridden = [(origin, value) for origin, value in child.overridden if value != MISSING]
         return Node({f.name: joined.value[f.name] for f in dataclasses.fields(cls)}, written.origin)
+
+    def kept_settings(self, cls: type, node: Node) -> dict[str, Node]:
+        """What was written for the component that a later layer replaced, where this one has the same setting and can hold the value."""
+        written = current_keys(cls, node.replaced_config)
+        if not written.is_map:
+            return {}
+        known = {f.name for f in dataclasses.fields(cls)} | ({"size"} if hasattr(cls, "tiny") else set())
+        kept = {name: child for name, child in written.value.items() if name in known and (name == "size" or _holds(cls, name, child))}
+        if dropped := [name for name in written.value if name not in kept]:
+            use = node.value["use"].value
+            say_once(f"{use} does not take {', '.join(dropped)} of the component that it replaces: dropped" + (f"; kept {', '.join(kept)}" if kept else ""))
+        return kept
 
     def inherited(self, name: str, node: Node, weights: str) -> Node | None:
         """The config that the weights' artifact was saved with, where it is on this machine and of the same component."""
@@ -324,6 +338,10 @@ class _Validation:
                 if not STAGE_KEY.fullmatch(key):
                     self.problem("a stage cannot set this key", "a stage sets dotted keys under train. and data., and parts.NAME.frozen",
                                  f"stages.{i}.set.{key}", child, "stage")
+
+
+def _holds(cls: type, name: str, node: Node) -> bool:
+    return "${" in str(node.value) or convert_value(cls, name, node.plain())[0]
 
 
 def _key(name: str) -> str:

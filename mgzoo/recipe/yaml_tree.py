@@ -27,6 +27,7 @@ class Node:
     value: dict[str, Node], list[Node] or a scalar. overridden: (origin, value) of what it replaced, oldest first.
     raw: the text of an interpolation that has been filled in. reported: its value is unusable, and its problem has been reported.
     text: of an override, what was typed: the value where its key holds a text. unread: why brackets in an override are no YAML.
+    replaced_config: of a part whose `use` a later layer changed, the config that was written for the component before.
     """
 
     value: Any
@@ -36,6 +37,7 @@ class Node:
     reported: bool = False
     text: str | None = None
     unread: Problem | None = None
+    replaced_config: Node | None = None
 
     @property
     def is_map(self) -> bool:
@@ -173,16 +175,18 @@ def yaml_reader():
 
 
 def merge_trees(base: Node, over: Node) -> Node:
-    """One layer over another: maps merge, everything else replaces. A part whose `use` changes forgets config, weights and adapter."""
+    """One layer over another: maps merge, everything else replaces. A part whose `use` changes loses weights and adapter; its config becomes
+    `Node.replaced_config`, from which validation takes what the new component has too."""
     if not (base.is_map and over.is_map):
         return replace(over, overridden=[*base.overridden, (base.origin, base.plain()), *over.overridden])
-    kept, use = base.value, over.value.get("use")
+    kept, use, replaced = base.value, over.value.get("use"), over.replaced_config or base.replaced_config
     if use is not None and "use" in kept and _other(kept["use"].value, use.value):
+        replaced = merge_trees(base.replaced_config or Node({}, base.origin), kept.get("config") or Node({}, base.origin))
         kept = {key: child for key, child in kept.items() if key not in ("config", "weights", "adapter")}
     joined = dict(kept)
     for key, child in over.value.items():
         joined[key] = merge_trees(kept[key], child) if key in kept else child
-    return Node(joined, over.origin)
+    return Node(joined, over.origin, replaced_config=replaced)
 
 
 def current_keys(cls: type, node: Node) -> Node:
@@ -218,7 +222,7 @@ def assign(root: Node, path: list[str], value: Node) -> Node:
         items[int(head)] = assign(items[int(head)], rest, value) if rest else merge_trees(items[int(head)], value)
         return Node(items, root.origin)
     if rest and root.is_map and head in root.value:
-        return Node({**root.value, head: assign(root.value[head], rest, value)}, root.origin)
+        return replace(root, value={**root.value, head: assign(root.value[head], rest, value)})
     for name in reversed(path):
         value = Node({name: value}, value.origin)
     return merge_trees(root, value)

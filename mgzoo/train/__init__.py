@@ -10,15 +10,15 @@ from types import ModuleType
 
 
 class _Callable(ModuleType):
-    def __call__(self, recipe, out, resume: bool = False, model=None, accept_changes: bool = False):
-        return train(recipe, out, resume=resume, model=model, accept_changes=accept_changes)
+    def __call__(self, recipe, out, resume: bool = False, model=None, accept_changes: bool = False, force: bool = False):
+        return train(recipe, out, resume=resume, model=model, accept_changes=accept_changes, force=force)
 
 
-def train(recipe, out, resume: bool = False, model=None, accept_changes: bool = False):
+def train(recipe, out, resume: bool = False, model=None, accept_changes: bool = False, force: bool = False):
     """Train a recipe into the run folder `out` and return a `Run`; see `mgzoo.train.loop.train`."""
     from mgzoo.train import loop
 
-    return loop.train(recipe, out, resume=resume, model=model, accept_changes=accept_changes)
+    return loop.train(recipe, out, resume=resume, model=model, accept_changes=accept_changes, force=force)
 
 
 def average_checkpoints(folders):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mgzoo import precision, storage
+from mgzoo.budget import require_memory
 from mgzoo.discovery import discover
 from mgzoo.model import build, save
 from mgzoo.model.lora import ranks_too_large
@@ -53,12 +54,12 @@ class Run:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train(recipe, out: str | Path, resume: bool = False, model=None, accept_changes: bool = False) -> Run:
+def train(recipe, out: str | Path, resume: bool = False, model=None, accept_changes: bool = False, force: bool = False) -> Run:
     """Train a composed recipe into the folder `out`.
 
     resume: go on from the latest intact checkpoint in `out`; changes of the recipe since then are printed. model: a model already built
     from the recipe (its weights are the starting point), default ``mgzoo.model.build``. accept_changes: go on with other data and other
-    weights under the same names too, which is refused otherwise. The same call works in a plain process and under `torchrun` or the
+    weights under the same names too, which is refused otherwise. force: train what needs more memory than this machine has, too. The same call works in a plain process and under `torchrun` or the
     `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for user errors. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
@@ -71,6 +72,9 @@ def train(recipe, out: str | Path, resume: bool = False, model=None, accept_chan
     made_with = distributed.on_first_rank(rank_info, lambda: {"lock": lock_recipe(recipe), "recipe": recipe.tree})
     changed = distributed.on_first_rank(rank_info, lambda: resuming.compare_recipes(recipe, made_with, checkpoint, out, accept_changes)) if checkpoint else ([], None)
     registry = discover()
+    if not force and model is None:
+        cuda = rank_info.device.type == "cuda"
+        require_memory(recipe, rank_info.device.type, torch.cuda.get_device_properties(rank_info.device).total_memory if cuda else None)
     if model is None:
         model = build(recipe, device=rank_info.device.type)
 

@@ -13,7 +13,7 @@ class Progress:
 
     def __init__(self, done: int, steps: int, shown: bool):
         self.steps, self.shown, self.bar = steps, shown, None
-        self.begun, self.from_step = time.monotonic(), done
+        self.begun, self.from_step = time.monotonic(), -1
         self.last = self.begun - LINE_SECONDS + 5
         if shown and sys.stderr.isatty():
             from rich.console import Console
@@ -26,14 +26,19 @@ class Progress:
             self.task = self.bar.add_task("training", total=steps, completed=done)
 
     def show(self, step: int, said: str) -> None:
-        """Say where the run is: `step` steps are done."""
+        """Say where the run is: `step` steps are done. What is left is reckoned from the second step on: the first one compiles and fills caches."""
         now = time.monotonic()
+        first = self.from_step < 0
+        if first:
+            self.begun, self.from_step = now, step
         if self.bar is not None:
+            if first:
+                self.bar.reset(self.task, completed=step)
             self.bar.update(self.task, completed=step, description=said)
         elif self.shown and (now - self.last > LINE_SECONDS or step == self.steps):
             self.last = now
             left = (now - self.begun) / max(1, step - self.from_step) * (self.steps - step)
-            self.say(f"step {step}/{self.steps} · {said} · {left / 60:.1f} min left")
+            self.say(f"step {step}/{self.steps} · {said}" + (f" · {left / 60:.1f} min left" if step > self.from_step or step == self.steps else ""))
 
     def say(self, line: str) -> None:
         """One line, whatever the terminal."""

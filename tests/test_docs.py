@@ -165,6 +165,10 @@ def test_what_is_told_to_be_typed_runs(tmp_path):
         expected = [" ".join(words) for language, text in found if language == "bash" for words in commands(text)]
         assert [what for name, what in ran if name == page and what != "python"] == expected, page
         assert ran.count((page, "python")) == sum(language == "python" for language, _ in found)
+    printed = {" ".join(line.split()) for line in done.stdout.splitlines()}
+    for page, found in asked.items():
+        for line in re.findall(r"^#> (.+)$", "\n".join(text for language, text in found if language == "bash"), re.MULTILINE):
+            assert " ".join(line.split()) in printed, f"{page} shows output that no command prints: {line}"
 
 
 # ------------------------------------------------------------------------------------------ hooks, verbs and flags

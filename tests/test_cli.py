@@ -80,7 +80,7 @@ def test_version_is_the_distributions(capsys):
         (
             ["train", "tiny/circle"],
             "mgzoo train: the following arguments are required: --out\n"
-            "    -> usage: mgzoo train --out RUN [--resume] [--accept-changes] [--debug] [-h] RECIPE [a.b=value ...]\n" + SEE.format("train"),
+            "    -> usage: mgzoo train --out RUN [--resume] [--accept-changes] [--force] [--debug] [-h] RECIPE [a.b=value ...]\n" + SEE.format("train"),
         ),
         (
             ["check"],

@@ -1,4 +1,4 @@
-"""Arms of one recipe on equal budgets and several seeds: what each swapped part costs or gains.
+"""Ablations: one recipe with one part swapped, on equal budgets and several seeds.
 
     python benchmarks/ablations.py [--seeds 3] [--prompts 88] [--runs runs/ablations]      about four minutes an arm and seed on one core
 

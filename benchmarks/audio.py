@@ -1,4 +1,4 @@
-"""Does a generated sound hold what its prompt and its picture say, and does a longer one hold together? On held-out notes and animations.
+"""Sound generation on held-out notes and animations: match with prompt and video, and continuity of extended sounds.
 
     python benchmarks/audio.py [MODEL] [--notes 48] [--hits 32] [--ranked 16] [--twin runs/audio-dit/artifact]        (runs/audio)
 

@@ -1,4 +1,4 @@
-"""One transformer block, forward and backward: ours against a plain one and the blocks of five video models (C1).
+"""One transformer block, forward and backward: ours against a plain one and the blocks of five video models.
 
     python benchmarks/backbone.py [--runs 7] [--width 1024] [--heads 16] [--tokens 1024] [--text 128]
 

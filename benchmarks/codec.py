@@ -1,4 +1,4 @@
-"""What the sound autoencoder keeps: SI-SDR and spectral distance on held-out sounds, beside Opus, MDCT codecs and itself untrained.
+"""The sound autoencoder: SI-SDR and spectral distance on held-out sounds, against Opus, MDCT codecs and the untrained network.
 
     python benchmarks/codec.py [--model registry/dacvae-tiny] [--sounds 60]
 

@@ -1,4 +1,4 @@
-"""Decoding a video: time and memory of our temporal autoencoder beside those of diffusers (C2).
+"""Decoding a video: time and memory of our temporal autoencoder against those of diffusers.
 
     python benchmarks/decode.py        [--runs 5] [--frames 17] [--size 128] [--peers cogvideox,hunyuan,wan,ltx]
 

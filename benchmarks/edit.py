@@ -1,4 +1,4 @@
-"""Is the edit that was asked for made, everything else left alone, and the motion kept? On held-out pairs and held-out wordings.
+"""Editing quality: right edits, unchanged rest and motion, on held-out pairs and held-out wordings.
 
     python benchmarks/edit.py MODEL [MODEL …] [--sdedit registry/emoji-t2v] [--items 16] [--steps 20] [--stills data/edits64]
 

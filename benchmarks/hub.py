@@ -1,4 +1,4 @@
-"""Loading, pushing and pulling a large sharded artifact: time and memory, beside diffusers, huggingface_hub and plain reading.
+"""Loading, pushing and pulling a large sharded artifact: time and memory, against diffusers, huggingface_hub and plain reading.
 
     python benchmarks/hub.py [--megabytes 2000] [--shard-megabytes 500] [--runs 5]
 

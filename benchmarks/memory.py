@@ -1,4 +1,4 @@
-"""What `mgzoo plan` says that a rank's memory will hold against what a two-rank training really takes, for ZeRO 1, 2 and 3.
+"""Memory per rank planned by `mgzoo plan` against the measured memory of a two-rank training, for ZeRO 1, 2 and 3.
 
     python benchmarks/memory.py [--width 768] [--depth 8] [--batch 4]
 

@@ -1,4 +1,4 @@
-"""Model FLOP utilisation of a training step, and decoding of long large clips: for a GPU; small sizes on a CPU show that it runs.
+"""Model FLOP utilisation of a training step, and decoding of long, large clips, on a GPU; small sizes on a CPU only test the script.
 
     python benchmarks/mfu.py [--runs 5]                      on CUDA: a 1.1 B llama3 backbone at 4k, 17k and 74k tokens, decoding 256 frames of 768x768
     CUDA_VISIBLE_DEVICES= python benchmarks/mfu.py --runs 1  on a CPU: two layers of width 128, 8 frames of 64x64

@@ -1,4 +1,4 @@
-"""A batch of images and videos of many sizes, packed, against the same batch padded to its longest sample (C8).
+"""A packed batch of images and videos of many sizes against the same batch padded to its longest sample.
 
     python benchmarks/packing.py [--runs 5] [--width 768] [--heads 12] [--depth 4]
 

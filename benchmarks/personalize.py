@@ -1,4 +1,4 @@
-"""Does a personalized clip show the reference's subject, and do what the prompt says?
+"""Personalization: does the clip show the subject of the reference image and the action of the prompt?
 
     python benchmarks/personalize.py [MODEL] [--beside NAME=OTHER …] [--clips 60]    (needs data/persons64: scripts/prepare_persons.py)
 

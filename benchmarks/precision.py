@@ -1,4 +1,4 @@
-"""What choosing the precision by the processor is worth: a training step, a clip, encoding and attention, beside bfloat16 everywhere.
+"""Automatic precision against bfloat16: a training step, a clip, encoding and attention.
 
     python benchmarks/precision.py [--runs 3] [--against OTHER/.venv/bin/python] [--demo] [--tests]
 

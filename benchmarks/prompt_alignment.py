@@ -1,4 +1,4 @@
-"""Does a generated clip show what its prompt says? Retrieval among all 2,109 real clips, skin tone, gender and motion.
+"""Prompt alignment of generated clips: retrieval among all 2,109 real clips, skin tone, gender and motion.
 
     python benchmarks/prompt_alignment.py [MODEL] [--prompts 400] [--guided 44]         (registry/emoji-t2v: about ten minutes on one core)
 

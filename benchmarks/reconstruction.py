@@ -1,4 +1,4 @@
-"""What the temporal autoencoder keeps: decibels and SSIM on held-out clips, beside a principal-component codec of the same rate.
+"""Reconstruction by the temporal autoencoder: PSNR and SSIM on held-out clips, against a principal-component codec of the same rate.
 
     python benchmarks/reconstruction.py [--runs runs/reconstruction] [--film data/film64] [--steps 150]
 

@@ -1,8 +1,8 @@
 """Write docs/figures.md (conclusions), benchmarks/results/NAME.md (all figures) and the figures of the models' cards from the results.
 
-    python benchmarks/report.py          after any of the other benchmarks; prints the names of results that are missing
+    python benchmarks/report.py          after any of the other benchmarks; prints the names of missing results
 
-The first paragraph of notes/NAME.md is the conclusion, the rest is shown with all figures. `summary_tables.py` chooses the small tables.
+The first paragraph of notes/NAME.md is the conclusion; the rest appears on the page with all figures. `summary_tables.py` defines the small tables.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SHIPPED_EDITOR = "registry/edit"
 TOP = """\
 # Figures
 
-What the benchmarks show, with a small table each; the linked pages hold all figures, plots and details. `python benchmarks/report.py` writes these pages from the results. Compare
-ratios within a run; absolute times belong to the machine named on the linked page. The docstring of each script says what is measured and what is left out.
+Conclusions of the benchmarks, each with a small table. The linked pages have all figures, plots and details; `python benchmarks/report.py` writes all of these pages. Compare
+ratios within a run: absolute times depend on the machine named on the linked page. The docstring of each script states what is measured and what is not.
 """
 
 
 def question(name: str) -> str:
-    """The first line of a benchmark's docstring, without importing what it measures."""
+    """The first line of a benchmark's docstring, without importing the benchmark."""
     return (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name).splitlines()[0]
 
 
@@ -40,7 +40,7 @@ def cell(value) -> str:
 
 
 def markdown(rows: list[dict]) -> str:
-    """Rows as tables: a new one wherever the columns change."""
+    """Rows as Markdown tables; a new table begins when the columns change."""
     lines: list[str] = []
     columns: list[str] = []
     for row in rows:
@@ -52,12 +52,12 @@ def markdown(rows: list[dict]) -> str:
 
 
 def commands(result: Mapping) -> str:
-    """The command of a result, or those that its parts were measured with."""
+    """The command of a result, or the commands of its parts."""
     return ", ".join(f"`{one}`" for one in result["command"].split(" · "))
 
 
 def small(summary: Summary, rows: list[dict]) -> str:
-    """The rows and columns that a summary shows; three digits are enough here."""
+    """The rows and columns of a summary, with three digits."""
     rows = [{key.replace("_", " "): value for key, value in row.items()} for row in rows]
     shown = [{heading: brief(row.get(column, "–")) for column, heading in summary.columns.items()} for row in rows if summary.rows(row)]
     return markdown(shown)
@@ -95,7 +95,7 @@ def all_figures(name: str, summary: Summary, note: str) -> str:
 
 
 def evaluations() -> dict[str, list[dict]]:
-    """What the cards of the shipped models quote, by model: scripts/ship.py --evaluation takes such a list."""
+    """Figures for the cards of the shipped models, by model: the input of scripts/ship.py --evaluation."""
     found: dict[str, list[dict]] = {}
     if (path := common.RESULTS / "reconstruction.json").is_file():
         result = json.loads(path.read_text())

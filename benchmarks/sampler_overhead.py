@@ -1,4 +1,4 @@
-"""What a sampler itself costs: host time per step with a model that does nothing.
+"""Overhead of a sampler: host time per step with an empty model.
 
     python benchmarks/sampler_overhead.py [--runs 7] [--steps 50]
 

@@ -1,4 +1,4 @@
-"""How many evaluations does a clip need? Schedules and solvers from the same noise, against 1,000 linear Euler steps.
+"""Number of model evaluations per clip: schedules and solvers from the same noise, against 1,000 linear Euler steps.
 
     python benchmarks/sampling_steps.py [MODEL] [--prompts 16]         (registry/emoji-t2v: about ten minutes on one core)
 

@@ -1,4 +1,4 @@
-"""Which real footage the filters of personalization keep: one face at a time, the same one throughout.
+"""The filters of personalization on real footage: exactly one face, and the same identity throughout.
 
     apt-get download opencv-doc && dpkg-deb -x opencv-doc_*.deb FOLDER             (vtest.avi, Megamind.avi)
     pip download --no-deps --no-binary :all: -d FOLDER face_recognition==1.3.0     (three photographs of one person, one of another; unpack it)

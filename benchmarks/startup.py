@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: whole processes, from start to exit, beside the bare interpreter and three peers' help.
+"""Start-up time of the command line: whole processes, from start to exit, against the bare interpreter and the help of three peers.
 
     python benchmarks/startup.py [--runs 9]
 

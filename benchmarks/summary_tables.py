@@ -1,4 +1,4 @@
-"""The small table of each benchmark in docs/figures.md: its heading, and which rows and columns of the result it shows."""
+"""The small table of each benchmark in docs/figures.md: heading, rows and columns."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ QUALITY = {
                    "film video 64x64: PCA", "film video 64x64: tiny/tae_film"),
     ),
     "prompt_alignment": Summary(
-        title="Text to video: generated clips against their prompts",
+        title="Text to video: prompt alignment",
         columns={"prompts": "prompts (number)", "clips": "clips", "r1": "R@1", "r10": "R@10", "skin tone": "skin tone", "gender": "gender"},
         rows=among("clips", "generated", "real, re-encoded", "chance"),
     ),
     "sampling_steps": Summary(
-        title="Sampling: evaluations per clip",
+        title="Sampling: number of evaluations",
         columns={"sampler": "sampler", "evaluations": "evaluations", "rms to 1000": "RMS to 1,000 Euler steps (pixels, 0 to 1)"},
         rows=lambda row: row["evaluations"] in (10, 20, 50),
     ),
@@ -50,12 +50,12 @@ QUALITY = {
     ),
     "personalize": Summary(
         title="Personalization: held-out people",
-        columns={"set": "set (people)", "clips": "clips", "tone": "skin tone", "gender": "gender", "nearest": "real clip nearest", "pasted": "pasted"},
+        columns={"set": "set (people)", "clips": "clips", "tone": "skin tone", "gender": "gender", "nearest": "real clip is nearest", "pasted": "copied"},
         rows=among("clips", "reference", "another's reference", "no reference"),
     ),
     "screening": Summary(
-        title="Personalization: what the filters of real footage keep",
-        columns={"film": "film", "pieces": "pieces", "a face in every frame": "a face in every frame", "exactly one": "exactly one face"},
+        title="Personalization: filters on real footage",
+        columns={"film": "film", "pieces": "clips", "a face in every frame": "a face in every frame", "exactly one": "exactly one face"},
     ),
     "codec": Summary(
         title="Sound autoencoder: held-out sounds",
@@ -72,13 +72,13 @@ QUALITY = {
 
 SPEED = {
     "startup": Summary(
-        title="Command line: time to answer",
+        title="Command line: start-up time",
         columns={"command": "command", "wall s": "median, s", "x interpreter": "× bare interpreter", "target": "target"},
         rows=among("command", "mgzoo --help", "mgzoo list", "mgzoo check", "mgzoo plan", "llm --help", "hf --help", "diffusers-cli --help"),
     ),
     "precision": Summary(
-        title="Precision chosen by the processor (AVX2 only) against bfloat16 everywhere",
-        columns={"case": "case", "ours s": "chosen, s", "bf16 s": "bfloat16, s", "x": "× faster"},
+        title="Automatic precision on an AVX2-only CPU against bfloat16",
+        columns={"case": "case", "ours s": "automatic, s", "bf16 s": "bfloat16, s", "x": "× faster"},
     ),
     "backbone": Summary(
         title="Transformer block against diffusers' (bfloat16, forward and backward)",
@@ -108,7 +108,7 @@ SPEED = {
         columns={"ZeRO": "ZeRO stage", "device MiB": "planned, MiB", "in use": "in use, MiB", "measured, steps": "resident, MiB", "in use / plan": "in use / plan", "steps / plan": "resident / plan"},
     ),
     "data": Summary(
-        title="Reading clips",
+        title="Reading speed of clips",
         columns={"source": "source", "reader": "reader", "clips/s": "clips per s", "wall / mgzoo": "time / mgzoo (least-most)"},
         rows=among("source", "mp4 256x144", "webp 64x64 in tar"),
     ),

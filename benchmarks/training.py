@@ -1,4 +1,4 @@
-"""mgzoo's training loop against a page of plain PyTorch, and training from the cache against encoding in every step.
+"""mgzoo's training loop against a plain PyTorch loop, and training from cached latents against encoding in every step.
 
     python benchmarks/training.py [--rounds 6] [--block 6] [--batch 32] [--clips 192]
 

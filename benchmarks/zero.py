@@ -1,4 +1,4 @@
-"""ZeRO 1, 2 and 3 as mgzoo sets them up against torch's DistributedDataParallel, on two ranks.
+"""ZeRO 1, 2 and 3 with mgzoo's configuration against PyTorch's DistributedDataParallel, on two ranks.
 
     python benchmarks/zero.py [--rounds 6] [--block 3] [--micro 8]
 

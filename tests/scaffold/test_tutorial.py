@@ -36,7 +36,7 @@ def test_every_command_works(typed):
     assert (folder / "mgzoo-noise" / "disc.mp4").is_file()
     (wheel,) = (folder / "mgzoo-noise" / "dist").iterdir()
     assert wheel.name == "mgzoo_noise-0.1.0-py3-none-any.whl"
-    assert "-> pip install mgzoo-noise (says ./registry/plugins.json" in said and said.endswith("as it should be: the plugin is gone\n")
+    assert "-> pip install mgzoo-noise (says ./registry/plugins.json" in said and said.endswith("expected: the plugin is missing\n")
 
 
 def test_the_folder_is_the_one_that_is_shown(tmp_path):
@@ -62,7 +62,7 @@ def test_the_hooks_that_are_shown_work(tmp_path, monkeypatch):
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith("hum softly\nverb\n  hum  say what the plugin says\n")
+    assert done.stdout.startswith("hum softly\nverb\n  hum  print the given words\n")
     assert re.search(r"^#+ Noise\n+Sampled with `noise\.heun\.v1`\.$", done.stdout, re.MULTILINE)
 
 

@@ -68,10 +68,10 @@ def test_version_is_the_distributions(capsys):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["lits"], "mgzoo: there is no verb 'lits'\n    -> did you mean `mgzoo list`?\n"),
+        (["lits"], "mgzoo: unknown verb 'lits'\n    -> did you mean `mgzoo list`?\n"),
         (
             ["list", "backbnes"],
-            "mgzoo list: argument KIND: there is no kind 'backbnes'; did you mean backbone?\n" + SEE.format("list"),
+            "mgzoo list: argument KIND: unknown kind 'backbnes'; did you mean backbone?\n" + SEE.format("list"),
         ),
         (
             ["check", "tiny/circle", "--jsn"],
@@ -87,15 +87,15 @@ def test_version_is_the_distributions(capsys):
             "mgzoo check: the following arguments are required: RECIPE\n"
             "    -> usage: mgzoo check [--meta] [--json] [--debug] [-h] RECIPE [a.b=value ...]\n" + SEE.format("check"),
         ),
-        (["LIST"], "mgzoo: there is no verb 'LIST'\n    -> did you mean `mgzoo list`?\n"),
+        (["LIST"], "mgzoo: unknown verb 'LIST'\n    -> did you mean `mgzoo list`?\n"),
         (["train", "tiny/circle", "--out", ""], "mgzoo train: argument --out: the path is empty\n" + SEE.format("train")),
         (
             ["plan", "tiny/circle", "--gpus", "²"],
-            "mgzoo plan: argument --gpus: '²' is not a whole number of at least 1\n" + SEE.format("plan"),
+            "mgzoo plan: argument --gpus: '²' is not an integer >= 1\n" + SEE.format("plan"),
         ),
         (
             ["generate", "m", "p", "--seed", str(2**64)],
-            f"mgzoo generate: argument --seed: '{2**64}' is not a whole number from 0 to {2**64 - 1}, nor random\n" + SEE.format("generate"),
+            f"mgzoo generate: argument --seed: '{2**64}' is neither random nor an integer from 0 to {2**64 - 1}\n" + SEE.format("generate"),
         ),
         (
             ["generate", "m", "p", "--size", "64"],
@@ -103,12 +103,12 @@ def test_version_is_the_distributions(capsys):
         ),
         (
             ["generate", "m", "p", "--frames", "0"],
-            "mgzoo generate: argument --frames: '0' is not a whole number of at least 1\n"
+            "mgzoo generate: argument --frames: '0' is not an integer >= 1\n"
             + SEE.format("generate"),
         ),
         (
             ["generate", "m", "p", "--fps", "0"],
-            "mgzoo generate: argument --fps: '0' is not above 0\n" + SEE.format("generate"),
+            "mgzoo generate: argument --fps: '0' is not positive\n" + SEE.format("generate"),
         ),
         (
             ["generate", "m", "p", "--guidance", "nan"],
@@ -131,7 +131,7 @@ def test_wrong_usage_says_what_was_meant(argv, message, capsys):
     [
         (
             ["generate", "registry/x", "  "],
-            'error: the prompt is empty\n    -> say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"\n',
+            'error: the prompt is empty\n    -> describe the output, e.g. mgzoo generate MODEL "a rabbit hopping"\n',
         ),
         (
             ["generate", "registry/x", "a cat", "--out", "cat.avi"],
@@ -140,7 +140,7 @@ def test_wrong_usage_says_what_was_meant(argv, message, capsys):
         (["cp", "tiny/circel", "a.yaml"], "error: there is no recipe 'tiny/circel'\n    -> did you mean tiny/circle"),
         (
             ["show", "samplers.eulr.v1"],
-            "error: 'samplers.eulr.v1' is no component, model, run or file\n    -> did you mean samplers.euler.v1",
+            "error: 'samplers.eulr.v1' is not a component, model, run or file\n    -> did you mean samplers.euler.v1",
         ),
     ],
 )
@@ -353,8 +353,8 @@ def test_doctor_names_what_to_fix(monkeypatch, capsys, tmp_path):
                                    'Requires-Dist: also-none; extra == "test"\nRequires-Dist: torch>=2\n')
     monkeypatch.syspath_prepend(tmp_path)
     numpy, absent = doctor._unmet("mgzoo-greedy")
-    assert numpy.startswith("numpy ") and numpy.endswith("is not what mgzoo-greedy needs: pip install 'numpy>=99'")
-    assert absent == "no-such-thing, which mgzoo-greedy needs, is not installed: pip install 'no-such-thing<2'"
+    assert numpy.startswith("numpy ") and numpy.endswith("does not meet the requirement of mgzoo-greedy: pip install 'numpy>=99'")
+    assert absent == "no-such-thing is required by mgzoo-greedy and not installed: pip install 'no-such-thing<2'"
     assert doctor._unmet("mgzoo") == [] == doctor._unmet("nobody-has-this")
 
     monkeypatch.setenv("MGZOO_HOME", str(Path(__file__) / "cache"))
@@ -362,11 +362,11 @@ def test_doctor_names_what_to_fix(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     disk, cache, compiler = doctor._machine_problems(2**20, 0, "2.13.0+cpu")
-    assert disk == "only 1.0 MiB are free here: make room, or work in a folder on another disk"
-    assert cache.startswith("the cache cannot be written: ") and "apt-get install g++" in compiler
+    assert disk == "only 1.0 MiB free on this disk: free some space, or work on another disk"
+    assert cache.startswith("the cache is not writable: ") and "apt-get install g++" in compiler
     monkeypatch.setenv("MGZOO_HOME", str(tmp_path))
-    assert doctor._machine_problems(2**40, 2, "2.13.0+cpu") == ["there are 2 GPUs, but torch 2.13.0+cpu cannot use them: install a torch built for them"]
-    assert doctor._machine_problems(2**40, 2, "2.13.0") == ["there are 2 GPUs, but DS_ACCELERATOR=cpu keeps DeepSpeed off them: unset it"]
+    assert doctor._machine_problems(2**40, 2, "2.13.0+cpu") == ["2 GPUs found, but torch 2.13.0+cpu is built without CUDA: install a CUDA build of torch"]
+    assert doctor._machine_problems(2**40, 2, "2.13.0") == ["2 GPUs found, but DS_ACCELERATOR=cpu disables them for DeepSpeed: unset it"]
     (tmp_path / "cpu_adam.so").touch()
     assert doctor._machine_problems(2**40, 0, "2.13.0+cpu") == []
 
@@ -512,13 +512,13 @@ def test_two_plugins_with_one_verb_are_both_named_and_neither_wins(tmp_path):
 def test_a_plugin_cannot_take_a_verb_of_ours(tmp_path):
     environment = with_plugins(plugin(tmp_path, "polite", HELLO.format(verb="list", module="polite_zoo")))
     done = python("-m", "mgzoo", "list", **environment)
-    assert done.returncode == 0 and "the verb 'list' is left out: declared by mgzoo and polite-zoo 1.0" in done.stdout
+    assert done.returncode == 0 and "the verb 'list' is disabled: declared by mgzoo and polite-zoo 1.0" in done.stdout
 
 
 def test_a_broken_commands_hook_costs_the_plugin_its_verbs_only(tmp_path):
     environment = with_plugins(plugin(tmp_path, "polite", "@hookimpl\ndef mgzoo_commands():\n    return [('hello', 'greet')]\n"))
     done = python("-m", "mgzoo", "list", **environment)
-    assert done.returncode == 0 and "polite (polite-zoo 1.0): its verbs are left out: " in done.stdout
+    assert done.returncode == 0 and "polite (polite-zoo 1.0): its verbs are disabled: " in done.stdout
     assert "samplers.euler.v1" in done.stdout
 
 

@@ -74,7 +74,7 @@ def test_from_a_file_the_same_file_is_made_again(model, here, capsys, name):
     assert second == name.replace(".", "-2.") and Path(second).read_bytes() == first and err == ""
     assert run(["generate", str(model), "--from", second, "--out", name]) == 0 and Path(name).read_bytes() == first
     assert run(["generate", "--from", name, "--seed", "8"]) == 2
-    assert "--from repeats what the file says: leave out seed" in capsys.readouterr().err
+    assert "--from takes all settings from the file: remove seed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [str(2**53 + 1), str(2**64 - 1), "random"])

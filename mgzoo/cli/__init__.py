@@ -1,6 +1,6 @@
 """The command line: data on stdout, everything else on stderr.
 
-Exit codes: 0 fine, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated. Only what the chosen verb needs is
+Exit codes: 0 success, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated. Only what the chosen verb needs is
 imported, so `mgzoo --help` costs no more than argparse.
 """
 
@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         # What parts and their configs refuse, e.g. `--steps` beyond what a sampler takes.
         if debug:
             raise
-        output.error(MgzooError(str(error), remedy="`--debug` shows where it was refused"), as_json)
+        output.error(MgzooError(str(error), remedy="`--debug` shows the traceback"), as_json)
         return 1
 
 

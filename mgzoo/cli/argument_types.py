@@ -25,7 +25,7 @@ def _one_of(text: str, known: Sequence[str]) -> str:
     if word not in known:
         close = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(known)}"
-        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {hint}")
+        raise argparse.ArgumentTypeError(f"unknown kind {text!r}; {hint}")
     return word
 
 
@@ -44,13 +44,13 @@ def path(text: str) -> str:
 def names(text: str) -> tuple[str, ...]:
     found = tuple(name for name in (one.strip() for one in text.split(",")) if name)
     if not found:
-        raise argparse.ArgumentTypeError("name at least one, separated by commas")
+        raise argparse.ArgumentTypeError("give at least one name, separated by commas")
     return found
 
 
 def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 1")
     return int(text)
 
 
@@ -58,7 +58,7 @@ def seed(text: str) -> int | str:
     if text == "random":
         return text
     if not text.isdecimal() or len(text) > 40 or int(text) >= SEED_LIMIT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {SEED_LIMIT - 1}, nor random")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither random nor an integer from 0 to {SEED_LIMIT - 1}")
     return int(text)
 
 
@@ -75,7 +75,7 @@ def number(text: str) -> float:
 def positive_number(text: str) -> float:
     value = number(text)
     if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not positive")
     return value
 
 

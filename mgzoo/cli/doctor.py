@@ -75,15 +75,15 @@ def _unmet(distribution: str) -> list[str]:
         try:
             wanted = Requirement(text)
         except InvalidRequirement:
-            problems.append(f"{distribution} asks for {text!r}, which is no requirement: upgrade {distribution}")
+            problems.append(f"{distribution} has an invalid requirement {text!r}: upgrade {distribution}")
             continue
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             continue
         found = _version(wanted.name)
         if found is None:
-            problems.append(f"{wanted.name}, which {distribution} needs, is not installed: pip install '{wanted.name}{wanted.specifier}'")
+            problems.append(f"{wanted.name} is required by {distribution} and not installed: pip install '{wanted.name}{wanted.specifier}'")
         elif not wanted.specifier.contains(found, prereleases=True):
-            problems.append(f"{wanted.name} {found} is not what {distribution} needs: pip install '{wanted.name}{wanted.specifier}'")
+            problems.append(f"{wanted.name} {found} does not meet the requirement of {distribution}: pip install '{wanted.name}{wanted.specifier}'")
     return list(dict.fromkeys(problems))
 
 
@@ -91,18 +91,18 @@ def _machine_problems(free: int, gpus: int, torch: str) -> list[str]:
     """What stands in a training's way on this machine, each with what to do."""
     problems = []
     if free < LEAST_DISK:
-        problems.append(f"only {output.size(free)} are free here: make room, or work in a folder on another disk")
+        problems.append(f"only {output.size(free)} free on this disk: free some space, or work on another disk")
     cache = storage.output_cache().absolute()
     above = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        problems.append(f"the cache cannot be written: {above} is no folder that you may write; set MGZOO_HOME to one")
+        problems.append(f"the cache is not writable: {above} is not a writable folder; set MGZOO_HOME to a writable folder")
     extensions = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions")
     if not gpus and not any(shutil.which(name) for name in ("c++", "g++", "clang++")) and not any(extensions.rglob("cpu_adam*.so")):
-        problems.append("there is no C++ compiler, and DeepSpeed compiles its CPU optimiser at the first training: install g++ (apt-get install g++)")
+        problems.append("no C++ compiler found; DeepSpeed compiles its CPU optimizer at the first training: install g++ (apt-get install g++)")
     if gpus and torch.endswith("+cpu"):
-        problems.append(f"there are {gpus} GPUs, but torch {torch} cannot use them: install a torch built for them")
+        problems.append(f"{gpus} GPUs found, but torch {torch} is built without CUDA: install a CUDA build of torch")
     elif gpus and os.environ.get("DS_ACCELERATOR") == "cpu":
-        problems.append(f"there are {gpus} GPUs, but DS_ACCELERATOR=cpu keeps DeepSpeed off them: unset it")
+        problems.append(f"{gpus} GPUs found, but DS_ACCELERATOR=cpu disables them for DeepSpeed: unset it")
     return problems
 
 

@@ -29,7 +29,7 @@ def generate(arguments) -> int:
     if made:
         folder, asked = find_recorded_model(made, arguments.model, origin=arguments.source), dict(made.request)
         for one in version_drift(made, arguments.source):
-            output.note(f"note: {one.what}: the bits may differ")
+            output.note(f"note: {one.what}: the output may not be bit-identical")
         out = out or unused_path(Path(Path(arguments.source).name))
     else:
         folder = fetch(arguments.model, before_weights=check_contract)
@@ -75,13 +75,13 @@ def _request(arguments) -> dict:
     given = {key: value for key, value in asked.items() if value is not None}
     if arguments.source:
         if given:
-            parser("generate").error(f"--from repeats what the file says: leave out {', '.join(given)}")
+            parser("generate").error(f"--from takes all settings from the file: remove {', '.join(given)}")
         return {}
     nothing = arguments.prompt is None and not arguments.more  # a task may do with a file instead
     if lacks := ["MODEL"] * (arguments.model is None) + ["PROMPT"] * nothing:
         parser("generate").error(f"the following arguments are required: {', '.join(lacks)}")
     if not given.get("prompt", "x").strip():
-        raise MgzooError("the prompt is empty", remedy='say what to generate, e.g. mgzoo generate MODEL "a rabbit hopping"')
+        raise MgzooError("the prompt is empty", remedy='describe the output, e.g. mgzoo generate MODEL "a rabbit hopping"')
     if given.get("seed") == "random":
         from mgzoo.generation.request import parse_seed
 

@@ -56,5 +56,5 @@ def _description(path: Path) -> str:
 def _listing(sections: dict[str, list[dict]], set_aside: list[str]) -> str:
     blocks = [f"{kind}\n{output.table((row['id'], row['summary']) for row in rows)}" for kind, rows in sections.items() if rows]
     if set_aside:
-        blocks.append("set aside\n" + "\n".join(f"  {line}" for line in set_aside))
-    return "\n\n".join(blocks) or "nothing is installed: pip install a plugin, e.g. mgzoo-video"
+        blocks.append("disabled plugins\n" + "\n".join(f"  {line}" for line in set_aside))
+    return "\n\n".join(blocks) or "no plugin is installed: pip install one, e.g. mgzoo-video"

@@ -71,12 +71,12 @@ def remedy(failure: OSError) -> str:
     """What to do about a failure of the operating system."""
     return {
         errno.ENOENT: "check the path",
-        errno.ENOSPC: "free some disk space; `mgzoo doctor` shows what is left",
+        errno.ENOSPC: "free some disk space; `mgzoo doctor` shows the free space",
         errno.EACCES: "check the permissions of the path",
-        errno.EROFS: "choose a path that can be written",
-        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EROFS: "choose a writable path",
+        errno.ENOTDIR: "a component of the path is a file, not a folder",
         errno.EISDIR: "the path is a folder; name a file",
-        errno.EEXIST: "a file lies where a folder is needed; choose another path",
+        errno.EEXIST: "a file exists in place of a folder; choose another path",
     }.get(failure.errno, "")
 
 

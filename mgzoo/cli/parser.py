@@ -83,12 +83,12 @@ def help_text() -> str:
         "verbs:",
         *(f"  {name:<10} {verb.help}" for name, verb in COMMANDS.items()),
         "",
-        "`mgzoo VERB --help` shows a verb's options and examples; `mgzoo list verb` the verbs that plugins add.",
-        "--version prints the version; --debug, with any verb, shows the traceback of an error.",
+        "`mgzoo VERB --help` shows the options and examples of a verb; `mgzoo list verb` lists the verbs of plugins.",
+        "--version prints the version; --debug shows the traceback of an error, with any verb.",
         "",
-        "RECIPE is a YAML file or the name of a shipped recipe (`mgzoo list recipe`); a.b=value overrides one of its keys.",
+        "RECIPE is a YAML file or the name of a shipped recipe (`mgzoo list recipe`); a.b=value overrides a recipe key.",
         "MODEL is a folder, registry/NAME, or org/name@revision on a hub.",
-        "Exit codes: 0 fine, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated.",
+        "Exit codes: 0 success, 1 problems found, 2 wrong usage, 130 interrupted, 143 terminated.",
     ]
     return "\n".join(lines)
 
@@ -98,7 +98,7 @@ def unknown_command(word: str, more: Sequence[str] = ()) -> str:
     known = [*COMMANDS, *more]
     close = difflib.get_close_matches(word.lower(), known, n=1)
     hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"
-    return f"mgzoo: there is no verb {word!r}\n    -> {hint}"
+    return f"mgzoo: unknown verb {word!r}\n    -> {hint}"
 
 
 def _json(parser) -> None:
@@ -110,7 +110,7 @@ def _recipe(parser) -> None:
 
 
 def _overrides(parser) -> None:
-    parser.add_argument("overrides", metavar="a.b=value", nargs="*", default=[], help="override a key of the recipe")
+    parser.add_argument("overrides", metavar="a.b=value", nargs="*", default=[], help="override a recipe key")
 
 
 def _composed(parser) -> None:
@@ -120,14 +120,14 @@ def _composed(parser) -> None:
 
 def _list(parser) -> None:
     parser.add_argument("kind", metavar="KIND", nargs="?", type=argument_types.listed_kind, help=f"one of {', '.join(argument_types.LISTED)}")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print names only, one a line")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print names only, one per line")
     _json(parser)
 
 
 def _show(parser) -> None:
     parser.add_argument(
         "thing", metavar="ID|ARTIFACT|RUN|FILE",
-        help="a component id, a model, a run folder, a recipe, or a file that `mgzoo generate` wrote",
+        help="a component id, a model, a run folder, a recipe, or a generated file",
     )
     _json(parser)
 
@@ -147,109 +147,109 @@ def _explain(parser) -> None:
 
 def _plan(parser) -> None:
     _composed(parser)
-    parser.add_argument("--gpus", metavar="N", type=argument_types.count, help="GPUs to plan for, one rank each (default: one rank on this machine, a GPU or its CPU)")
+    parser.add_argument("--gpus", metavar="N", type=argument_types.count, help="number of GPUs, one rank each (default: one rank on this machine, on its GPU or CPU)")
     _json(parser)
 
 
 def _lock(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="FILE", type=argument_types.path, help="where to write (default: NAME.lock.json beside the recipe, or here)")
+    parser.add_argument("--out", metavar="FILE", type=argument_types.path, help="output file (default: NAME.lock.json next to the recipe, or in the current folder)")
     _json(parser)
 
 
 def _cp(parser) -> None:
     parser.add_argument("name", metavar="RECIPE", help="the name of a shipped recipe")
-    parser.add_argument("dest", metavar="FILE", nargs="?", type=argument_types.path, help="where to write (default: the recipe's own name, here)")
+    parser.add_argument("dest", metavar="FILE", nargs="?", type=argument_types.path, help="output file (default: NAME.yaml in the current folder)")
 
 
 def _train(parser) -> None:
     _composed(parser)
-    parser.add_argument("--out", metavar="RUN", type=argument_types.path, required=True, help="the run's folder")
-    parser.add_argument("--resume", action="store_true", help="continue from the run's last good checkpoint")
-    parser.add_argument("--accept-changes", action="store_true", help="with --resume: go on although data or weights are not what they were")
+    parser.add_argument("--out", metavar="RUN", type=argument_types.path, required=True, help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="continue from the latest intact checkpoint of the run")
+    parser.add_argument("--accept-changes", action="store_true", help="with --resume: continue even if data or weights have changed")
     parser.add_argument("--force", action="store_true", help="train even if the recipe needs more memory than this machine has")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it; LOCAL_RANK says the same
 
 
 def _generate(parser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, a run, registry/NAME, or org/name@revision")
-    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to generate")
-    parser.add_argument("--from", metavar="FILE", type=argument_types.path, dest="source", help="repeat what a generated file says made it")
-    parser.add_argument("--task", metavar="ID", help="another task than the model's own: its id, or its plugin's name")
-    parser.add_argument("--seed", metavar="N", type=argument_types.seed, help="of every random draw, 0 to 2^64 - 1, or random: one that is drawn, printed and kept in the file (default 0)")
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="text prompt")
+    parser.add_argument("--from", metavar="FILE", type=argument_types.path, dest="source", help="regenerate a file from the settings embedded in it")
+    parser.add_argument("--task", metavar="ID", help="run another task: component id or plugin name (default: the model's own task)")
+    parser.add_argument("--seed", metavar="N", type=argument_types.seed, help="random seed, 0 to 2^64 - 1, or random: a new one, printed and recorded in the file (default 0)")
     parser.add_argument("--frames", metavar="N", type=argument_types.count, help="frames; 1 is an image (default: the model's)")
     parser.add_argument("--size", metavar="WxH", type=argument_types.size, help="width x height in pixels (default: the model's)")
     parser.add_argument("--fps", metavar="N", type=argument_types.positive_number, help="frames per second (default: the model's)")
     parser.add_argument("--steps", metavar="N", type=argument_types.count, help="sampling steps (default: the recipe's)")
     parser.add_argument("--guidance", metavar="G", type=argument_types.number, help="guidance scale (default: the recipe's)")
     parser.add_argument("--out", metavar="FILE", type=argument_types.path, help=".mp4, .png, .gif, .webp or .wav (default: named after the prompt)")
-    parser.epilog = "What its task asks for besides is written --NAME VALUE (--source clip.mp4); `mgzoo show MODEL` lists it.\n\n" + parser.epilog
+    parser.epilog = "Task options are passed as --NAME VALUE, for example --source clip.mp4; `mgzoo show MODEL` lists them.\n\n" + parser.epilog
 
 
 def _push(parser) -> None:
-    parser.add_argument("folder", metavar="RUN|FOLDER", help="a run's or an artifact's folder")
-    parser.add_argument("ref", metavar="HUB/NAME[@tag]", help="where to: registry/NAME, a hub folder, or org/name")
-    parser.add_argument("--sign", metavar="KEY", type=argument_types.path, help="sign it with this private key, a file of PEM text (needs model-signing)")
+    parser.add_argument("folder", metavar="RUN|FOLDER", help="folder of a run or an artifact")
+    parser.add_argument("ref", metavar="HUB/NAME[@tag]", help="target: registry/NAME, HUB_FOLDER/NAME, or org/name")
+    parser.add_argument("--sign", metavar="KEY", type=argument_types.path, help="sign with this private key, a PEM file (needs model-signing)")
     _json(parser)
 
 
 def _pull(parser) -> None:
-    parser.add_argument("ref", metavar="REF", help="registry/NAME[@tag], a hub folder's, or org/name@revision")
-    parser.add_argument("--licenses", metavar="A,B", type=argument_types.names, default=(), help="refuse an artifact under any other licence (default: all are fine)")
+    parser.add_argument("ref", metavar="REF", help="registry/NAME[@tag], HUB_FOLDER/NAME[@tag], or org/name@revision")
+    parser.add_argument("--licenses", metavar="A,B", type=argument_types.names, default=(), help="reject artifacts under any other licence (default: allow all)")
     _require_signature(parser)
     _json(parser)
 
 
 def _verify(parser) -> None:
-    parser.add_argument("path", metavar="PATH", help="an artifact, a run, a hub's folder, or a file that `mgzoo generate` wrote")
+    parser.add_argument("path", metavar="PATH", help="an artifact, a run, a folder hub, or a generated file")
     _require_signature(parser)
     _json(parser)
 
 
 def _require_signature(parser) -> None:
-    text = "refuse an artifact that is not signed by the holder of this public key, a file of PEM text (needs model-signing)"
+    text = "reject artifacts without a valid signature for this public key, a PEM file (needs model-signing)"
     parser.add_argument("--require-signature", metavar="KEY", type=argument_types.path, help=text)
 
 
 def _new(parser) -> None:
     parser.add_argument("kind", metavar="KIND", type=argument_types.part_kind, help=f"one of {', '.join(KINDS)}")
-    parser.add_argument("name", metavar="NAME", help="the plugin's name, with which its ids begin: a word in lower case")
-    parser.add_argument("--out", metavar="FOLDER", type=argument_types.path, help="where to write (default: mgzoo-NAME, here)")
+    parser.add_argument("name", metavar="NAME", help="plugin name and prefix of its component ids; one lower-case word")
+    parser.add_argument("--out", metavar="FOLDER", type=argument_types.path, help="output folder (default: mgzoo-NAME in the current folder)")
     _json(parser)
 
 
 def _completion(parser) -> None:
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}; a start-up file says, e.g., source <(mgzoo completion bash)")
-    parser.add_argument("--line", metavar="TEXT", help="print what could come next in this command line, as the scripts ask")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}; in ~/.bashrc, for example: source <(mgzoo completion bash)")
+    parser.add_argument("--line", metavar="TEXT", help="print completion candidates for TEXT (used by the scripts)")
 
 
 COMMANDS = {
     "list": Command(
-        help="list components, recipes, and plugins that were set aside",
+        help="list components, recipes and disabled plugins",
         run="mgzoo.cli.listing:list_",
         arguments=_list,
         examples=("mgzoo list", "mgzoo list backbone", "mgzoo list recipe --quiet"),
     ),
     "show": Command(
-        help="show a component's options, or what a model, run or file is made of",
+        help="show a component's options, or the parts and provenance of a model, run or file",
         run="mgzoo.cli.show:show",
         arguments=_show,
         examples=("mgzoo show backbones.llama3.v1", "mgzoo show registry/emoji-t2v", "mgzoo show a-rabbit.mp4 --json"),
     ),
     "check": Command(
-        help="check a recipe and list everything that is wrong with it",
+        help="check a recipe and list all problems",
         run="mgzoo.cli.recipes:check",
         arguments=_check,
         examples=("mgzoo check tiny/emoji_t2v", "mgzoo check my.yaml train.lr=3e-4", "mgzoo check my.yaml --meta"),
     ),
     "explain": Command(
-        help="explain where a recipe's value came from and what it overrode",
+        help="show the origin of a recipe value and the values it overrides",
         run="mgzoo.cli.recipes:explain",
         arguments=_explain,
         examples=("mgzoo explain tiny/emoji_t2v train.lr", "mgzoo explain my.yaml zero.stage zero.stage=3"),
     ),
     "plan": Command(
-        help="plan parameters, FLOPs, memory per rank, downloads and disk",
+        help="estimate parameters, FLOPs, memory per rank, downloads and disk space",
         run="mgzoo.cli.recipes:plan",
         arguments=_plan,
         examples=("mgzoo plan tiny/emoji_t2v", "mgzoo plan movie_gen/t2v_30b --gpus 6144"),
@@ -261,7 +261,7 @@ COMMANDS = {
         examples=("mgzoo lock my.yaml", "mgzoo lock tiny/emoji_t2v --out emoji.lock.json"),
     ),
     "cp": Command(
-        help="copy a shipped recipe to change and keep",
+        help="copy a shipped recipe to edit it",
         run="mgzoo.cli.recipes:cp",
         arguments=_cp,
         examples=("mgzoo cp tiny/emoji_t2v my.yaml",),
@@ -296,25 +296,25 @@ COMMANDS = {
         examples=("mgzoo push runs/first registry/first@v1", "mgzoo push runs/first org/name"),
     ),
     "pull": Command(
-        help="pull a model from a hub and print where it lies",
+        help="download a model from a hub and print its local path",
         run="mgzoo.cli.share:pull",
         arguments=_pull,
         examples=("mgzoo pull registry/emoji-t2v", "mgzoo pull org/name@v1"),
     ),
     "verify": Command(
-        help="compare a model, a run or a generated file with what it should be",
+        help="check the integrity of a model, a run or a generated file",
         run="mgzoo.cli.share:verify",
         arguments=_verify,
         examples=("mgzoo verify registry/emoji-t2v", "mgzoo verify runs/first", "mgzoo verify a-rabbit.mp4"),
     ),
     "new": Command(
-        help="write a plugin with one working part, to change and publish",
+        help="create a plugin with one working component as a template",
         run="mgzoo.cli.new:new",
         arguments=_new,
         examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme"),
     ),
     "completion": Command(
-        help="print the script that completes mgzoo's words in a shell",
+        help="print the shell completion script",
         run="mgzoo.cli.completion:completion",
         arguments=_completion,
         examples=("mgzoo completion bash", "mgzoo completion zsh", "mgzoo completion fish"),

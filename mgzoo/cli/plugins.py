@@ -20,7 +20,7 @@ def commands(registry: Registry) -> tuple[list[PluginCommand], list[DisabledPlug
     for implementation in registry.hook.mgzoo_commands.get_hookimpls():
         answer, reason = run_guarded(lambda call=implementation.function: [_checked(command) for command in call() or ()])
         if reason:
-            left_out.append(_aside(registry, implementation.plugin_name, f"its verbs are left out: {reason}"))
+            left_out.append(_aside(registry, implementation.plugin_name, f"its verbs are disabled: {reason}"))
             continue
         for command in answer:
             claims.setdefault(command[0], []).append((implementation.plugin_name, command))
@@ -31,7 +31,7 @@ def commands(registry: Registry) -> tuple[list[PluginCommand], list[DisabledPlug
             continue
         rivals = ["mgzoo"] * (name in COMMANDS) + [str(registry.providers[plugin]) for plugin, _ in claimed]
         for plugin in sorted({plugin for plugin, _ in claimed}):
-            left_out.append(_aside(registry, plugin, f"the verb {name!r} is left out: declared by {' and '.join(rivals)}"))
+            left_out.append(_aside(registry, plugin, f"the verb {name!r} is disabled: declared by {' and '.join(rivals)}"))
     return usable, left_out
 
 

@@ -18,7 +18,7 @@ def push(arguments) -> int:
     commit = push(arguments.folder, arguments.ref, sign=arguments.sign, report=output.note if sys.stderr.isatty() else None)
     name = f"{target.base}@{commit}"
     if target.is_ambiguous:
-        output.note(f"note: {target.hub} is a folder here, so that this is a hub of this machine; hf://{target.base} is the network hub")
+        output.note(f"note: {target.hub} is a local folder and is used as a folder hub; write hf://{target.base} for the network hub")
     output.emit_json({"ref": name, "commit": commit}) if arguments.json else print(name)
     return 0
 
@@ -40,7 +40,7 @@ def verify(arguments) -> int:
     if not Path(arguments.path).is_file():
         return output.print_verdict(arguments, arguments.path, verify(arguments.path, require_signature=arguments.require_signature))
     if arguments.require_signature:
-        raise MgzooError("signatures are of artifacts", remedy="verify the model that made the file", origin=arguments.path)
+        raise MgzooError("generated files carry no signature", remedy="verify the model that generated the file", origin=arguments.path)
     from mgzoo.generation.record import check_generated_file
 
     made, found = check_generated_file(arguments.path)

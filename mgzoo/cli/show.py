@@ -14,7 +14,16 @@ from mgzoo.errors import suggest
 from mgzoo.generation.request import options_of, output_modalities
 from mgzoo.spec import Component, MgzooError
 
-PROVENANCE = "provenance (part, code, where that was installed from, weights <- what they came from)"
+LABELS = {
+    "autoencoder": {"emits": "latent"},
+    "encoder": {"takes": "input modality", "emits": "condition"},
+    "objective": {"predicts": "prediction type"},
+    "sampler": {"accepts": "prediction types"},
+    "task": {"needs": "required parts", "gives": "modalities", "emits": "conditions", "makes": "outputs", "asks": "request options"},
+    "data": {"gives": "modalities"},
+}
+"""Kind -> key of the contract as JSON has it -> label in the text."""
+PROVENANCE = "provenance (part, code, source of the code, weights <- base weights)"
 
 
 def show(arguments) -> int:
@@ -167,17 +176,18 @@ def _unknown(thing: str) -> MgzooError:
 
     if is_url(thing):
         named = parse_reference(thing).text  # raises where it is no model's
-        return MgzooError(f"{named} is not on this machine", remedy=f"fetch it first: mgzoo pull {named}")
+        return MgzooError(f"{named} is not on this machine", remedy=f"download it: mgzoo pull {named}")
     registry = discover()
     near = suggest(thing, registry.components)
     remedy = "did you mean " + " or ".join(near) + "?" if near else "name a component (`mgzoo list`), a model, a run folder or a file"
-    return MgzooError(f"{addresses.shown(thing)!r} is no component, model, run or file", remedy=remedy)
+    return MgzooError(f"{addresses.shown(thing)!r} is not a component, model, run or file", remedy=remedy)
 
 
 def _component_text(said: dict) -> str:
     head = [(key, said[key]) for key in ("id", "kind", "summary", "provider", "license", "config", "target")]
     head += [("formerly", ", ".join(said["formerly"]))] * bool(said["formerly"])
-    contract = [(key, _words(value)) for key, value in said["contract"].items() if key != "of"]
+    labels = LABELS.get(said["kind"], {})
+    contract = [(labels.get(key, key), _words(value)) for key, value in said["contract"].items() if key != "of"]
     options = [(one["name"], one["type"], _words(one["default"]), one["help"]) for one in said["options"]]
     blocks = [output.table(head, indent=0)]
     if contract:
@@ -194,7 +204,7 @@ def _model_text(said: dict) -> str:
         if said.get(key)
     ]
     parts = [
-        (name, part["use"], "trained here" if part["trained"] else "as it came", _source(part["weights"]))
+        (name, part["use"], "trained" if part["trained"] else "not trained", _source(part["weights"]))
         for name, part in said["parts"].items()
     ]
     contract = [("latent", _words(said["contract"]["latent"]))]
@@ -203,7 +213,7 @@ def _model_text(said: dict) -> str:
     files = [(name, output.size(one["size"]), one["blake3"][:12]) for name, one in said["files"].items()]
     blocks = [output.table(head, indent=0)]
     told = list(said.get("asks", {}).items())
-    for title, rows in (("parts", parts), ("asks (mgzoo generate MODEL --NAME VALUE)", told), (PROVENANCE, _came_from(said)), ("contract", contract), ("requires", requires), ("files", files)):
+    for title, rows in (("parts", parts), ("request options (mgzoo generate MODEL --NAME VALUE)", told), (PROVENANCE, _came_from(said)), ("contract", contract), ("requires", requires), ("files", files)):
         if rows:
             blocks.append(f"{title}\n{output.table(rows)}")
     return "\n\n".join(blocks)
@@ -214,7 +224,7 @@ def _came_from(said: dict) -> list[tuple[str, ...]]:
     rows = []
     for name, one in said["provenance"].items():
         code = (name, f"{one['distribution'] or '?'} {one['version'] or '?'}", one["source"] or "?")
-        places = [f"here at {one['commit']} ({_digest(one)})"] if one["commit"] and not one["repo"] else []
+        places = [f"this artifact at {one['commit']} ({_digest(one)})"] if one["commit"] and not one["repo"] else []
         places += [f"{start['repo'] or '?'}@{start['commit']} ({_digest(start)})" for start in one["from"] or ()]
         joint = ", adapter on " if one["adapter"] else " <- "
         rows.append((*code, joint.join(places[:2]) + "".join(f" <- {place}" for place in places[2:]) or "no weights"))

@@ -18,9 +18,9 @@ class Adapter:
 
     rank: int = option(8, "rank of the update (alpha / rank) B A of each linear layer")
     alpha: float = option(16.0, "scale of the update, divided by rank")
-    targets: list[str] = option([], "linear layers by path, or by the end of one (qkv, ffn.w2); default: all inside numbered blocks")
-    dropout: float = option(0.0, "share of each layer's inputs that its update does not see while training")
-    modules: list[str] = option([], "modules by path that learn whole beside the updates; those with weights that the base lacks must be named")
+    targets: list[str] = option([], "linear layers by path or path suffix (qkv, ffn.w2); default: all inside numbered blocks")
+    dropout: float = option(0.0, "dropout on the inputs of the update during training")
+    modules: list[str] = option([], "modules by path to train in full (PEFT: modules_to_save); modules without weights in the base must be listed")
 
     def __post_init__(self):
         require({
@@ -67,7 +67,7 @@ class PartRef:
     use: str = option("???", "component id, e.g. backbones.llama3.v1")
     config: dict[str, Any] = option({}, "fields of the component's config dataclass; `size: tiny` starts from its tiny()")
     weights: Optional[str] = option(None, "artifact to start from: registry/NAME[@tag], a folder, or org/name@revision")
-    frozen: bool = option(False, "leave this part's weights as they are")
+    frozen: bool = option(False, "do not train this part")
     adapter: Optional[Adapter] = None
 
 
@@ -111,17 +111,17 @@ class Train:
     betas: tuple[float, float] = option((0.9, 0.95), "AdamW betas")
     weight_decay: float = option(0.01, "AdamW weight decay, on matrices only")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0 switches clipping off", formerly=("clip",))
-    precision: Literal["auto", "bf16", "fp32"] = option("auto", "of the forward and backward pass; auto: bf16 where the device has instructions for it, else fp32; master weights are float32")
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "number format of the forward and backward pass; auto: bf16 on devices with bf16 instructions, else fp32; master weights are float32")
     ema: Ema = field(default_factory=Ema)
-    condition_dropout: float = option(0.1, "probability that a sample's conditions are dropped together, for guidance")
+    condition_dropout: float = option(0.1, "probability of dropping all conditions of a sample, for classifier-free guidance")
     validate_every: int = option(0, "steps between validations; 0 for none")
     validation_batch: int = option(32, "samples per validation batch")
-    validation_samples: int = option(128, "held-out samples validated on")
+    validation_samples: int = option(128, "number of held-out samples per validation")
     plateau: int = option(0, "halve the learning rate after this many validations without improvement; 0 never")
     save_every: int = option(0, "steps between checkpoints; 0: only at the end")
-    keep_checkpoints: int = option(2, "latest checkpoints that are kept", formerly=("keep",))
+    keep_checkpoints: int = option(2, "number of latest checkpoints to keep", formerly=("keep",))
     log_every: int = option(10, "steps between lines of metrics.jsonl")
-    debug: bool = option(False, "assert shapes and finiteness at every part's border")
+    debug: bool = option(False, "check shapes and finiteness of every part's inputs and outputs")
 
     def __post_init__(self):
         values, claims = vars(self), {}
@@ -152,11 +152,11 @@ class Stage:
 class Zero:
     """DeepSpeed ZeRO: what is partitioned over the ranks."""
 
-    stage: Literal[0, 1, 2, 3] = option(1, "0 is run as 1 (DeepSpeed's stage 0 is slower and has known faults)")
+    stage: Literal[0, 1, 2, 3] = option(1, "ZeRO stage; 0 runs as 1 (DeepSpeed's stage 0 is slower and has known bugs)")
     offload_optimizer: bool = option(False, "keep optimiser state in host memory")
     offload_parameters: bool = option(False, "keep parameters in host memory (stage 3)")
     reduce_bucket_size: int = option(50_000_000, "elements per communication bucket", formerly=("bucket",))
-    persistence_threshold: int = option(100_000, "stage 3: parameters smaller than this many elements stay whole")
+    persistence_threshold: int = option(100_000, "stage 3: parameters with fewer elements are not partitioned")
 
     def __post_init__(self):
         require({
@@ -182,8 +182,8 @@ class Schema:
     """The top level of a recipe."""
 
     schema: int = option("???", "version of this format: 1")
-    description: str = option("", "what the recipe makes, in a sentence")
-    seed: int = option(0, "of every random draw")
+    description: str = option("", "the model in one sentence")
+    seed: int = option(0, "random seed")
     parts: Parts = field(default_factory=Parts)
     data: Optional[PartRef] = None
     train: Train = field(default_factory=Train)

@@ -14,7 +14,7 @@ from mgzoo.testing.component_under_test import LATENTS, RATE
 class ReferenceVideoAutoencoderConfig:
     """A linear codec of blocks of pixels."""
 
-    tile_frames: int = option(32, "frames per tile; longer videos are taken tile by tile")
+    tile_frames: int = option(32, "frames per tile; longer videos are coded tile by tile")
 
     @classmethod
     def tiny(cls):
@@ -49,7 +49,7 @@ class ReferenceTextEncoderConfig:
     """One token per byte."""
 
     width: int = option(12, "D, width of the tokens")
-    max_len: int = option(32, "longest text in bytes; the rest is cut off")
+    max_len: int = option(32, "maximum length of a text in bytes; longer texts are truncated")
 
     @classmethod
     def tiny(cls):
@@ -69,7 +69,7 @@ class ReferenceTextEncoderConfig:
 class ReferenceImageEncoderConfig:
     """The mean colour of a clip or picture."""
 
-    video: bool = option(False, "take clips, not pictures")
+    video: bool = option(False, "input: clips instead of pictures")
 
     @classmethod
     def tiny(cls):
@@ -90,7 +90,7 @@ class ReferenceBackboneConfig:
     """Every token on its own, with the mean of all, the time and the conditions."""
 
     width: int = option(32, "channels of a token; even")
-    patch: tuple[int, ...] = option((1, 1, 1), "latents per token along each axis: always one")
+    patch: tuple[int, ...] = option((1, 1, 1), "latents per token along each axis: always 1")
 
     @classmethod
     def tiny(cls):
@@ -167,7 +167,7 @@ class ReferenceDataConfig(DataConfig):
 class ReferenceFilterConfig:
     """How much moves from frame to frame."""
 
-    least: float = option(0.5, "mean absolute difference of neighbouring frames, in grey levels, below which a clip is left out")
+    least: float = option(0.5, "minimum mean absolute difference of neighbouring frames, in grey levels")
 
     @classmethod
     def tiny(cls):

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from mgzoo.spec import ConditionSpec, LatentSpec, RequestOption, TaskConfig, option, require
 
-EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 20s, -5s", "the stretch of the sound to fill anew: 2s-3s"
+EXTEND, INFILL = "seconds to add after the sound; negative: before it: 20s, -5s", "the interval of the sound to regenerate: 2s-3s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,22 +16,22 @@ class SoundConfig(TaskConfig):
     says them; window, overlap, loudness, fade and the share of a window that is given as context are our choice."""
 
     rate: int = option(48_000, "samples per second of the codec and the data")
-    seconds: float = option(10.0, "length generated unless the request says otherwise, in seconds")
-    window: float = option(30.0, "longest stretch the backbone sees at once, in seconds; longer sounds are made of overlapping ones")
-    overlap: float = option(10.0, "seconds that neighbouring windows share")
-    merge: Literal["triangle", "uniform"] = option("triangle", "weight of a window along its length where windows are merged at every step")
-    context: float = option(0.25, "share of a window that a given sound may fill when it is extended or filled in")
-    power: float = option(1.0, "the model sees latents raised to this power, their signs kept; below 1 makes few large and many small values more alike")
-    gain: float = option(1.0, "and times this, so that they vary by about 1")
-    full_mask: float = option(0.5, "training: probability that a sound's whole audio context is masked")
-    least_mask: float = option(0.75, "training: otherwise, least share of the context that is masked; uniform from here to 1")
-    drop_each: float = option(0.1, "training: probability that the text, and that the video, is dropped by itself; all together: train.condition_dropout")
-    quality: Optional[float] = option(None, "quality score (1-10) told in the caption unless the request says otherwise; None tells none")
-    picture: int = option(64, "pixels, height and width that frames are squeezed to before a video encoder sees them")
-    loudness: float = option(-16.0, "integrated loudness that new sounds are brought to, in LUFS")
-    peak: float = option(-1.0, "largest true peak of new sounds, in dB below full scale")
-    fade: float = option(0.04, "seconds of a given sound over which it passes into the new one; all else of it is kept as it was")
-    ranking: tuple[str, ...] = option(("audio.sync.v1", "audio.caption.v1"), "metric components whose scores choose among candidates, by the mean of their standardised scores")
+    seconds: float = option(10.0, "default length of a generated sound, in seconds")
+    window: float = option(30.0, "window of the backbone, in seconds; longer sounds are generated in overlapping windows")
+    overlap: float = option(10.0, "overlap of neighbouring windows, in seconds")
+    merge: Literal["triangle", "uniform"] = option("triangle", "blending weight along a window; windows are blended at every step")
+    context: float = option(0.25, "maximum share of a window for the given sound in extension and infilling")
+    power: float = option(1.0, "exponent for the magnitude of latents; below 1: compresses the range")
+    gain: float = option(1.0, "factor after `power`, for a standard deviation of about 1")
+    full_mask: float = option(0.5, "training: probability of masking the whole audio context")
+    least_mask: float = option(0.75, "training: minimum masked share of the context otherwise; uniform up to 1")
+    drop_each: float = option(0.1, "training: probability of dropping the text alone, and the video alone; all together: train.condition_dropout")
+    quality: Optional[float] = option(None, "default quality score (1-10) in the caption; None: no score")
+    picture: int = option(64, "height and width of the frames for a video encoder, in pixels; the aspect ratio is not kept")
+    loudness: float = option(-16.0, "integrated loudness of generated sounds, in LUFS")
+    peak: float = option(-1.0, "maximum true peak of generated sounds, in dBFS")
+    fade: float = option(0.04, "length of the crossfade from the given sound to the new one, in seconds; the rest of the given sound is unchanged")
+    ranking: tuple[str, ...] = option(("audio.sync.v1", "audio.caption.v1"), "metrics for ranking candidates, by the mean of their standardised scores")
 
     def __post_init__(self):
         values = vars(self)
@@ -72,15 +72,15 @@ class SoundConfig(TaskConfig):
     def request_options(self) -> tuple[RequestOption, ...]:
         """What a request may hold besides seed, steps and guidance."""
         return (
-            RequestOption(name="prompt", kind="text", help="what is to be heard; may be left out where there is a video"),
-            RequestOption(name="video", kind="video", help="the clip that the sound is for; its picture is kept"),
-            RequestOption(name="audio", kind="sound", help="the sound to extend or fill in, one or two channels, any rate"),
+            RequestOption(name="prompt", kind="text", help="text prompt; optional with a video"),
+            RequestOption(name="video", kind="video", help="the clip to add sound to; its frames are kept"),
+            RequestOption(name="audio", kind="sound", help="the sound to extend or infill, one or two channels, any rate"),
             RequestOption(name="extend", kind="text", help=EXTEND),
             RequestOption(name="infill", kind="text", help=INFILL),
-            RequestOption(name="seconds", kind="number", help="length of the sound where neither video nor audio gives it, in seconds"),
-            RequestOption(name="music", kind="text", help="the music to be heard, described"),
-            RequestOption(name="quality", kind="number", help="quality score to ask for, 1-10"),
-            RequestOption(name="candidates", kind="integer", help="sounds made, of which the best ranked is kept (default 1)"),
+            RequestOption(name="seconds", kind="number", help="length of the sound without video and audio, in seconds"),
+            RequestOption(name="music", kind="text", help="description of the music"),
+            RequestOption(name="quality", kind="number", help="quality score in the caption, 1-10"),
+            RequestOption(name="candidates", kind="integer", help="number of candidates; the best ranked is kept (default 1)"),
         )
 
     def output_modalities(self) -> tuple[str, ...]:
@@ -92,10 +92,10 @@ class SoundConfig(TaskConfig):
 class FramesConfig:
     """A small encoder of every frame of a clip together with how it differs from its neighbours, trained with the model (our choice)."""
 
-    size: int = option(32, "pixels, height and width that it sees; a multiple of 8")
-    channels: int = option(24, "of the first of three convolutions, doubled by each of the next two")
+    size: int = option(32, "height and width of the input, in pixels; a multiple of 8")
+    channels: int = option(24, "channels of the first of three convolutions; each of the next two doubles them")
     width: int = option(128, "D, width of a frame's features")
-    most: int = option(512, "most frames of a clip at once")
+    most: int = option(512, "maximum number of frames of a clip")
 
     def __post_init__(self):
         claims = {f"{name} must be at least 1, not {getattr(self, name)}": getattr(self, name) >= 1 for name in ("channels", "width", "most")}
@@ -124,7 +124,7 @@ class FramesConfig:
 class SyncConfig:
     """How well a clip's onsets of sound follow its turns of motion."""
 
-    tolerance: float = option(0.08, "seconds that an onset may lie from a turn and still count fully; the weight falls as a Gaussian")
+    tolerance: float = option(0.08, "tolerance between an onset and a motion reversal, in seconds; Gaussian weight")
 
     def __post_init__(self):
         require({f"tolerance must be positive, not {self.tolerance}": self.tolerance > 0})

@@ -24,23 +24,23 @@ class TaeConfig:
     widths: tuple[int, ...] = option((128, 256, 512, 512), "activation channels per level, fine to coarse")
     time_strides: tuple[int, ...] = option((2, 2, 2), "temporal stride between neighbouring levels, 1 or 2 each")
     space_strides: tuple[int, ...] = option((2, 2, 2), "spatial stride between neighbouring levels, 1 or 2 each")
-    patch: int = option(1, "pixels per side folded into channels before the first convolution; the paper has none (1)")
+    patch: int = option(1, "side of the pixel blocks folded into channels before the first convolution; 1: none, as in the paper")
     encoder_blocks: tuple[int, ...] = option((2, 2, 2, 2), "residual blocks per level of the encoder, fine to coarse")
     decoder_blocks: tuple[int, ...] = option((3, 3, 3, 3), "residual blocks per level of the decoder, fine to coarse")
     groups: int = option(32, "groups of GroupNorm; divides every width; 16 or more channels a group are fastest")
     norm: Literal["group", "rms"] = option("group", "GroupNorm over each frame, or RMS norm over the channels of each position")
     attention: bool = option(True, "attention in the middle: spatial, then temporal")
     temporal: Literal["2.5d", "3d", "2d"] = option(
-        "2.5d", "2.5d: a temporal convolution after every spatial one; 3d: full 3x3x3 ones; 2d: nothing temporal, an image autoencoder"
+        "2.5d", "2.5d: a temporal convolution after every spatial one; 3d: full 3x3x3 convolutions; 2d: no temporal layers, an image autoencoder"
     )
-    shortcut: bool = option(False, "parameter-free shortcuts around every down- and upsampling, which then also change the width")
-    linear: bool = option(False, "a linear block transform, started as the DCT, beside the network: training starts from a codec")
+    shortcut: bool = option(False, "parameter-free shortcuts around every down- and upsampling; the resampling layers then also change the width")
+    linear: bool = option(False, "a linear block transform (initialised as the DCT) in parallel to the network: training starts from a codec")
     space: str = option("autoencoders.tae16", "identity of the latent space")
     tile_frames: int = option(32, "frames per tile; longer videos are tiled")
-    tile_overlap: int = option(16, "frames by which the decoder's tiles overlap")
+    tile_overlap: int = option(16, "overlap of the decoder's tiles, in frames")
     tile_height: int = option(0, "pixels per tile; higher frames are encoded and decoded in tiles; 0 never tiles")
     tile_width: int = option(0, "pixels per tile; wider frames are encoded and decoded in tiles; 0 never tiles")
-    tile_space_overlap: int = option(64, "pixels by which tiles overlap in height and width, at least")
+    tile_space_overlap: int = option(64, "minimum overlap of tiles in height and width, in pixels")
 
     def __post_init__(self):
         levels = len(self.widths)
@@ -49,7 +49,7 @@ class TaeConfig:
         wanted = {"time_strides": levels - 1, "space_strides": levels - 1, "encoder_blocks": levels, "decoder_blocks": levels}
         for name, want in wanted.items():
             if len(getattr(self, name)) != want:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries; {levels} widths need {want}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, but {levels} widths need {want}")
         if any(s not in (1, 2) for s in (*self.time_strides, *self.space_strides)):
             raise ValueError("time_strides and space_strides hold 1 or 2 for each step between levels")
         if self.norm == "group" and any(w % self.groups for w in self.widths):
@@ -61,7 +61,7 @@ class TaeConfig:
         if min(self.patch, self.channels, self.in_channels) < 1:
             raise ValueError("patch, channels and in_channels are at least 1")
         if self.linear and self.channels > self.in_channels * math.prod(self.stride):
-            raise ValueError(f"linear=True: channels={self.channels} is more than a block of {self.stride} pixels holds")
+            raise ValueError(f"linear=True: channels={self.channels} exceeds the size of a block of {self.stride} pixels")
         stride, space = self.stride[:2]
         for name in ("tile_height", "tile_width"):
             tile = getattr(self, name)
@@ -182,8 +182,8 @@ class TaeConfig:
 class FramewiseConfig(TaeConfig):
     """The image autoencoder that Movie Gen starts from, applied to every frame on its own: stride (1, 8, 8)."""
 
-    time_strides: tuple[int, ...] = option((1, 1, 1), "1 for each step between levels: frames stay apart")
-    temporal: Literal["2d"] = option("2d", "nothing temporal")
+    time_strides: tuple[int, ...] = option((1, 1, 1), "1 for each step between levels: no temporal compression")
+    temporal: Literal["2d"] = option("2d", "2d: no temporal layers")
     space: str = option("autoencoders.framewise16", "identity of the latent space")
 
     @classmethod
@@ -213,7 +213,7 @@ class ReconstructConfig(TaskConfig):
     opl_r: float = option(3.0, "deviations from the mean beyond which a latent is an outlier")
     adversarial: float = option(0.0, "weight of the adversarial term; 0 builds no discriminator")
     discriminator_width: int = option(64, "channels of the patch discriminator's first layer")
-    image_share: float = option(0.25, "share of steps that train on one random frame of each clip: 1 image batch to 3 of video")
+    image_share: float = option(0.25, "share of steps on one random frame of each clip: 1 image batch to 3 of video")
 
     def __post_init__(self):
         for name in ("l1", "mse", "edges", "perceptual", "kl", "opl", "adversarial"):
@@ -224,7 +224,7 @@ class ReconstructConfig(TaskConfig):
         if self.perceptual and self.perceptual_weights is None:
             raise ValueError("perceptual needs perceptual_weights, a folder with model.safetensors")
         if not (self.l1 or self.mse):
-            raise ValueError("l1 and mse are both 0: nothing ties the reconstruction to the media")
+            raise ValueError("l1 and mse are both 0: the loss has no reconstruction term")
 
     @classmethod
     def tiny(cls) -> ReconstructConfig:

@@ -19,16 +19,16 @@ KERNEL, DILATIONS = 7, (1, 3, 9)  # of the residual units
 class DacVaeConfig:
     """Movie Gen Audio's sound autoencoder (section 6): DAC (Kumar et al. 2023) with a Gaussian bottleneck, in its open configuration."""
 
-    rate: int = option(48_000, "samples per second of the mono sound it codes")
+    rate: int = option(48_000, "samples per second of the mono sound")
     channels: int = option(128, "latent channels C")
     encoder_dim: int = option(64, "activation channels of the encoder's first level; each level doubles them")
     rates: tuple[int, ...] = option((2, 8, 10, 12), "strides of the encoder's levels, in order; the decoder has them reversed")
     latent_dim: int = option(1024, "width between encoder, bottleneck and decoder")
     decoder_dim: int = option(1536, "activation channels of the decoder's first level; each level halves them")
-    patch: int = option(1, "neighbouring samples folded into channels before the first convolution; the published one has none (1)")
-    linear: bool = option(False, "a lapped linear transform (MDCT at first) beside the network: training starts from a codec")
+    patch: int = option(1, "neighbouring samples folded into channels before the first convolution; 1: none, as published")
+    linear: bool = option(False, "a lapped linear transform (initialised as the MDCT) in parallel to the network: training starts from a codec")
     space: str = option("autoencoders.dacvae128", "identity of the latent space")
-    chunk: int = option(50, "latents coded at once; longer sound goes in chunks, whose overlap makes the result that of one piece")
+    chunk: int = option(50, "latents per chunk; longer sounds are coded in overlapping chunks, with the same result as in one piece")
 
     def __post_init__(self):
         if not self.rates or any(r < 2 for r in self.rates):
@@ -38,7 +38,7 @@ class DacVaeConfig:
         if self.decoder_dim % 2 ** len(self.rates):
             raise ValueError(f"decoder_dim={self.decoder_dim} is halved {len(self.rates)} times: make it a multiple of {2 ** len(self.rates)}")
         if self.linear and self.channels > self.hop:
-            raise ValueError(f"linear=True: channels={self.channels} is more than a block of {self.hop} samples holds")
+            raise ValueError(f"linear=True: channels={self.channels} exceeds the size of a block of {self.hop} samples")
 
     @property
     def hop(self) -> int:
@@ -131,7 +131,7 @@ class CodecConfig(TaskConfig):
     stft_sizes: tuple[int, ...] = option((2048, 512, 128), "samples per window of those spectra")
     mel: float = option(0.0, "weight of the distance of log mel spectra")
     kl: float = option(1e-4, "weight of the Kullback-Leibler term: mean over batch and time of the sum over channels, as published")
-    decoder_only: bool = option(False, "leave encoder and latent statistics as the given weights have them: what was trained on its latents stays valid")
+    decoder_only: bool = option(False, "freeze the encoder and the latent statistics: models trained on its latents stay valid")
     adversarial: float = option(0.0, "weight of the adversarial term; 0 builds no discriminators")
     features: float = option(2.0, "weight of the distance of the discriminators' features, times `adversarial`")
     periods: tuple[int, ...] = option((2, 3, 5, 7, 11), "periods of the multi-period discriminators")
@@ -143,7 +143,7 @@ class CodecConfig(TaskConfig):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is a weight: at least 0, not {getattr(self, name)}")
         if not (self.l1 or self.si_sdr or self.stft):
-            raise ValueError("l1, si_sdr and stft are all 0: nothing ties the reconstruction to the sound")
+            raise ValueError("l1, si_sdr and stft are all 0: the loss has no reconstruction term")
         if any(size < 8 for size in (*self.stft_sizes, *self.resolutions)) or any(period < 1 for period in self.periods):
             raise ValueError("stft_sizes and resolutions are at least 8 samples, periods at least 1")
         if self.adversarial and not (self.periods or self.resolutions):
@@ -166,8 +166,8 @@ class CodecConfig(TaskConfig):
 
     def request_options(self) -> tuple[RequestOption, ...]:
         return (
-            RequestOption(name="prompt", kind="text", help="what the sound is called; becomes its caption"),
-            RequestOption(name="audio", kind="sound", help="the sound to pass through, any rate, one or two channels", required=True),
+            RequestOption(name="prompt", kind="text", help="name of the sound, used as its caption"),
+            RequestOption(name="audio", kind="sound", help="the sound to encode and decode, any rate, one or two channels", required=True),
         )
 
     def output_modalities(self) -> tuple[str, ...]:

@@ -67,13 +67,13 @@ def test_tiny_in_3d_of_equal_size():
     ("changes", "message"),
     [
         (dict(widths=()), "widths is empty"),
-        (dict(time_strides=(2, 2)), "time_strides has 2 entries; 4 widths need 3"),
+        (dict(time_strides=(2, 2)), "time_strides has 2 entries, but 4 widths need 3"),
         (dict(space_strides=(2, 3, 2)), "hold 1 or 2"),
         (dict(groups=48), "groups=48 does not divide every width"),
         (dict(temporal="2d"), "set every time_strides to 1"),
         (dict(shortcut=True, widths=(128, 192, 512, 512)), "needs every width to divide its neighbour's"),
         (dict(patch=0), "at least 1"),
-        (dict(linear=True, channels=2000), "more than a block of"),
+        (dict(linear=True, channels=2000), "exceeds the size of a block"),
         (dict(tile_frames=30), "multiples of the temporal stride 8"),
         (dict(tile_overlap=24), "at most half a tile"),
         (dict(tile_height=100), "tile_height=100 and tile_space_overlap=64 are multiples of the spatial stride 8"),
@@ -93,7 +93,7 @@ def test_nonsense_is_refused(changes, message):
         (dict(kl=-1.0), "kl is a weight"),
         (dict(image_share=1.5), "image_share is between 0 and 1"),
         (dict(perceptual=1.0), "perceptual needs perceptual_weights"),
-        (dict(l1=0.0), "nothing ties the reconstruction"),
+        (dict(l1=0.0), "no reconstruction term"),
     ],
 )
 def test_nonsense_of_the_task_is_refused(changes, message):

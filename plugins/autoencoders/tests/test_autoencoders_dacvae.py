@@ -63,7 +63,7 @@ def test_flops_are_counted_in_closed_form(config):
     ("wrong", "said"),
     [
         ({"rates": ()}, "at least 2"), ({"rates": (2, 1)}, "at least 2"), ({"decoder_dim": 1530}, "multiple of 16"), ({"chunk": 0}, "at least 1"),
-        ({"linear": True, "channels": 1921}, "more than a block of 1920"),
+        ({"linear": True, "channels": 1921}, "exceeds the size of a block of 1920"),
     ],
 )  # fmt: skip
 def test_impossible_configs_are_refused(wrong, said):

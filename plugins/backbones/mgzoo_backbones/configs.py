@@ -29,7 +29,7 @@ class TransformerConfig:
     patch: tuple[int, ...] = option((1, 2, 2), "latents per token along each axis: (t, h, w) for video, (t,) for sound")
     max_len: tuple[int, ...] = option((32, 96, 96), "longest extent along each axis, in patches: length of the position tables")
     checkpoint: bool = option(False, "recompute each block's activations in the backward pass")
-    eps: float = option(1e-5, "added to the mean square (or variance) before its root in the norms")
+    eps: float = option(1e-5, "epsilon of the norms, added to the mean square or variance")
     frequency_dim: int = option(256, "channels of the sinusoidal timestep features; even")
 
     def __post_init__(self):
@@ -37,7 +37,7 @@ class TransformerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if len(self.patch) != len(self.max_len) or not self.patch:
-            raise ValueError(f"patch {self.patch} and max_len {self.max_len} must name the same axes")
+            raise ValueError(f"patch {self.patch} and max_len {self.max_len} must have the same axes")
         if min(self.patch) < 1 or min(self.max_len) < 1:
             raise ValueError(f"patch {self.patch} and max_len {self.max_len} must be at least 1 along each axis")
         if self.width % self.heads:
@@ -64,7 +64,7 @@ class TransformerConfig:
         """What does not fit, one sentence each: the latent's rank; sizes (in latents) that do not divide or exceed max_len."""
         rank = len(latent.stride)
         if rank != len(self.patch):
-            return [f"patch {self.patch} has {len(self.patch)} axes, but latents of {latent.space} have {rank}"]
+            return [f"patch {self.patch} has {len(self.patch)} axes, latents of {latent.space} have {rank}"]
         names = [c.name for c in conditions]
         problems = [f"condition {name} is given twice" for name in sorted(set(names)) if names.count(name) > 1]
         if axes is None:
@@ -144,4 +144,4 @@ class DiTConfig(TransformerConfig):
     kept: ClassVar[int] = 15
 
     ffn: int = option(24576, "hidden channels of the feed-forward layer; 4 d, as many parameters as SwiGLU with 16384")
-    eps: float = option(1e-6, "added to the variance before its root in the norms")
+    eps: float = option(1e-6, "epsilon of the norms, added to the variance")

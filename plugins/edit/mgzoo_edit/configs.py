@@ -14,8 +14,8 @@ FED = "source"
 """The name under which guidance drops the source's latents."""
 
 SOURCES = (
-    RequestOption(name="source", kind="video", help="the clip to edit; size, rate, length and sound are kept"),
-    RequestOption(name="picture", kind="image", help="the picture to edit, in place of a source clip"),
+    RequestOption(name="source", kind="video", help="the clip to edit; size, frame rate, length and sound are kept"),
+    RequestOption(name="picture", kind="image", help="the picture to edit, instead of a source clip"),
 )
 
 
@@ -23,12 +23,12 @@ SOURCES = (
 class _EditConfig(TaskConfig):
     """What both heads share."""
 
-    frames: int = option(256, "frames of one window; longer sources are edited in overlapping windows, shorter ones held at their last frame")
-    height: int = option(768, "pixels; a source is scaled to fit inside and its border repeated around it")
+    frames: int = option(256, "frames of a window; longer sources are edited in overlapping windows, shorter ones are padded with their last frame")
+    height: int = option(768, "pixels; a source is scaled to fit and padded with its border")
     width: int = option(768, "pixels")
-    fps: float = option(16.0, "frames per second told to the model for a source that has none, a picture")
-    fps_token: bool = option(True, "put FPS-<rate> before the text, as the text-to-video model was trained with")
-    overlap: float = option(0.5, "share of a window that overlaps the next one, in latent frames rounded down")
+    fps: float = option(16.0, "frames per second passed to the model for a picture")
+    fps_token: bool = option(True, "put FPS-<rate> before the text, as in the training of the text-to-video model")
+    overlap: float = option(0.5, "overlap of neighbouring windows as a share of a window, in latent frames rounded down")
 
     def __post_init__(self):
         require({f"{name} must be positive, not {getattr(self, name)}": getattr(self, name) > 0 for name in ("frames", "height", "width", "fps")})
@@ -49,10 +49,10 @@ class _EditConfig(TaskConfig):
 class InstructConfig(_EditConfig):
     """Instruction-guided editing. Defaults are our choice at the paper's size, except the four tokens."""
 
-    dim: int = option(1024, "width of an edit task's learned vector, and of the tokens and the vector made from it")
-    anywhere: bool = option(True, "give a single frame a random place in time while training (stage one), where the backbone can be told it")
-    text_dropout: float = option(0.05, "probability that a sample's text alone is dropped; both together: train.condition_dropout")
-    source_dropout: float = option(0.05, "probability that a sample's source alone is dropped")
+    dim: int = option(1024, "width of the task embedding, its tokens and its vector")
+    anywhere: bool = option(True, "training: random time offset for single frames (stage one), if the backbone accepts it")
+    text_dropout: float = option(0.05, "probability of dropping the text alone; both together: train.condition_dropout")
+    source_dropout: float = option(0.05, "probability of dropping the source alone")
 
     def __post_init__(self):
         super().__post_init__()
@@ -91,8 +91,8 @@ class InstructConfig(_EditConfig):
         """What a request may hold besides the instruction."""
         return (
             *SOURCES,
-            RequestOption(name="edit", kind="choice", choices=EDITS, help="the kind of edit; guessed from the instruction's words unless given"),
-            RequestOption(name="source_guidance", kind="number", help="guidance by the source; the larger, the closer the result stays to it"),
+            RequestOption(name="edit", kind="choice", choices=EDITS, help="type of the edit (default: guessed from the words of the instruction)"),
+            RequestOption(name="source_guidance", kind="number", help="guidance scale of the source; larger: closer to the source"),
         )
 
 
@@ -100,7 +100,7 @@ class InstructConfig(_EditConfig):
 class SdeditConfig(_EditConfig):
     """SDEdit (Meng et al. 2022) with any text-to-video model that predicts a velocity."""
 
-    strength: float = option(0.6, "share of the way from the source to noise that is gone back, in (0, 1]; 1 forgets the source")
+    strength: float = option(0.6, "strength of the edit, in (0, 1]: start at this noise level; 1: ignore the source")
 
     def __post_init__(self):
         super().__post_init__()
@@ -109,15 +109,15 @@ class SdeditConfig(_EditConfig):
 
     def request_options(self) -> tuple[RequestOption, ...]:
         """What a request may hold besides the text, which says what the result shows."""
-        return (*SOURCES, RequestOption(name="strength", kind="number", help="share of the way to noise, in (0, 1]; the larger, the freer the edit"))
+        return (*SOURCES, RequestOption(name="strength", kind="number", help="strength of the edit, in (0, 1]; larger: further from the source"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionConfig:
     """Whether an edit happened where it should and the rest was kept."""
 
-    enough: float = option(0.06, "mean change inside the edited region, of the range of pixel values, that counts as an edit (1 - 1/e of the way)")
-    least: float = option(0.55, "score below which a pair is left out")
+    enough: float = option(0.06, "mean change inside the edited region, as a share of the pixel range, at a score of 1 - 1/e")
+    least: float = option(0.55, "minimum score of a pair")
 
     def __post_init__(self):
         if self.enough <= 0:

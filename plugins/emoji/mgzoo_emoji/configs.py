@@ -23,30 +23,30 @@ class PairsConfig(DataConfig):
     width: int = option(64, "pixels")
     mix: dict[str, float] = option(
         {"edit": 5.0, "text_to_video": 1.0},
-        f"how often each comes, of {', '.join(MIXED)}; edit: all seven edits alike; animated: the same, a still pair moved by one random affine motion; "
-        "what a recipe writes replaces this map, what a stage sets goes into the recipe's: 0 takes one out",
+        f"relative frequency of {', '.join(MIXED)}; edit: all seven edits equally; animated: the same, a still pair with one random affine motion; "
+        "a recipe replaces this map, a stage merges into the map of the recipe; 0 removes an entry",
     )
-    scenes: int = option(240, "different scenes for each kind of edit; fewer are encoded sooner, and seen more often")
-    texts: int = option(0, "different clips that text_to_video shows; 0 takes all")
-    text_frames: int = option(0, "frames of text_to_video where they are not those of the edits: whole micro-batches of it then alternate with the rest; 0: the same")
-    stills: str = option("", "folder of stills in the styles of several vendors, e.g. data/edits64 (scripts/prepare_edits.py); empty leaves vendors' styles out")
-    back_translated: str = option("", "folder of back-translated pairs with captions.jsonl; needed where mix names back_translated")
-    held_out: tuple[str, ...] = option(("held_out_concepts.txt", "held_out_combinations.txt"), "files in `path` that list clips never trained on")
-    held_out_pairs: str = option("data/edits_held_out.txt", "file that lists held-out edits and wordings; empty for none")
-    keep_mb: int = option(600, "decoded and cut-out clips held in memory, in MB")
-    license: str = option("mit", "licence of the media, lower case, held against policy.licenses")
+    scenes: int = option(240, "number of scenes per type of edit; fewer: faster encoding, more repetitions")
+    texts: int = option(0, "number of text_to_video clips; 0: all")
+    text_frames: int = option(0, "frames of text_to_video clips, in micro-batches of their own; 0: same as the edits")
+    stills: str = option("", "folder of stills in the styles of several vendors, e.g. data/edits64 (scripts/prepare_edits.py); empty: no vendor styles")
+    back_translated: str = option("", "folder of back-translated pairs with captions.jsonl; required if mix contains back_translated")
+    held_out: tuple[str, ...] = option(("held_out_concepts.txt", "held_out_combinations.txt"), "files in `path` with the held-out clips")
+    held_out_pairs: str = option("data/edits_held_out.txt", "file with held-out edits and wordings; empty: none")
+    keep_mb: int = option(600, "memory for decoded and cut-out clips, in MB")
+    license: str = option("mit", "licence of the media, lower case; checked against policy.licenses")
 
     def __post_init__(self):
         require_at_least(self, 1, "frames", "height", "width", "scenes")
         require_at_least(self, 0, "keep_mb", "texts", "text_frames")
         if strange := [name for name in self.mix if name not in MIXED]:
-            raise ValueError(f"mix names {', '.join(map(repr, strange))}; it may name {', '.join(MIXED)}")
+            raise ValueError(f"unknown entries of mix: {', '.join(map(repr, strange))}; known: {', '.join(MIXED)}")
         if any(not 0 <= share < float("inf") for share in self.mix.values()) or not sum(self.mix.values()) > 0:
-            raise ValueError("mix must hold numbers of at least 0, one of them more")
+            raise ValueError("mix must hold numbers of at least 0, at least one of them positive")
         if self.mix.get("animated") and self.frames == 1:
-            raise ValueError("mix names animated, which needs more than one frame: a single still does not move")
+            raise ValueError("mix contains animated: frames must be greater than 1")
         if self.mix.get("back_translated") and not self.back_translated:
-            raise ValueError("mix names back_translated: say in back_translated which folder holds the pairs")
+            raise ValueError("mix contains back_translated: set back_translated to the folder of the pairs")
 
     @classmethod
     def tiny(cls):

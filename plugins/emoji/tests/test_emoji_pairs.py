@@ -191,8 +191,8 @@ def test_back_translated_pairs_come_from_their_folder(folder, tmp_path):
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"mix": {"edits": 1}}, "mix names 'edits'"), ({"mix": {"edit": 0}}, "one of them more"), ({"mix": {"edit": -1}}, "at least 0"),
-    ({"frames": 1, "mix": {"animated": 1}}, "a single still does not move"), ({"mix": {"back_translated": 1}}, "which folder"), ({"scenes": 0}, "scenes must be"),
+    ({"mix": {"edits": 1}}, "unknown entries of mix: 'edits'"), ({"mix": {"edit": 0}}, "one of them positive"), ({"mix": {"edit": -1}}, "at least 0"),
+    ({"frames": 1, "mix": {"animated": 1}}, "frames must be greater than 1"), ({"mix": {"back_translated": 1}}, "the folder of the pairs"), ({"scenes": 0}, "scenes must be"),
 ])  # fmt: skip
 def test_a_config_that_cannot_be_met_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):

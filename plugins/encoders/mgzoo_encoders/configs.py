@@ -12,15 +12,15 @@ from mgzoo.spec import ConditionSpec, option, require, require_at_least
 class BytesConfig:
     """A text encoder without a vocabulary file, small enough to train with the model (our choice)."""
 
-    unit: Literal["word", "byte"] = option("word", "what a token is: a word (hashed with its byte n-grams) or one UTF-8 byte")
+    unit: Literal["word", "byte"] = option("word", "token unit: a word (hashed with its byte n-grams) or one UTF-8 byte")
     width: int = option(256, "D, width of the tokens")
     depth: int = option(2, "transformer layers")
     heads: int = option(4, "attention heads; divides width")
     buckets: int = option(16384, "rows of the hashed embedding (unit: word); row 0 stands for an empty text")
-    ngrams: tuple[int, ...] = option((3, 4, 5), "lengths in bytes of the n-grams added to a word; empty for whole words only")
-    max_len: int = option(128, "longest text in tokens; the rest is cut off")
-    positions: bool = option(True, "learned position embedding; without it a text is a set of tokens")
-    pooled: bool = option(False, "emit one vector, the tokens' mean, which backbones add to the timestep embedding, instead of the tokens")
+    ngrams: tuple[int, ...] = option((3, 4, 5), "lengths in bytes of the n-grams added to a word; empty: whole words only")
+    max_len: int = option(128, "maximum length of a text in tokens; longer texts are truncated")
+    positions: bool = option(True, "learned position embedding; without it the tokens have no order")
+    pooled: bool = option(False, "return the mean of the tokens as one vector (added to the timestep embedding) instead of tokens")
 
     def __post_init__(self):
         require({f"unit must be word or byte, not {self.unit!r}": self.unit in ("word", "byte")})
@@ -71,9 +71,9 @@ class T5Config:
     head_dim: int = option(256, "width of a head")
     hidden: int = option(16384, "width of the feed-forward")
     vocab: int = option(32128, "rows of the token embedding")
-    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-silu", "of the feed-forward; gated ones have a third matrix")
-    max_len: int = option(512, "longest text in tokens; the rest is cut off")
-    quoted_only: bool = option(False, "read only what the prompt has in double quotes")
+    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-silu", "activation of the feed-forward; gated ones have a third matrix")
+    max_len: int = option(512, "maximum length of a text in tokens; longer texts are truncated")
+    quoted_only: bool = option(False, "encode only the text in double quotes")
 
     def __post_init__(self):
         require_at_least(self, 1, "width", "depth", "heads", "head_dim", "hidden", "vocab", "max_len")
@@ -109,9 +109,9 @@ class ByT5Config(T5Config):
     head_dim: int = option(64, "width of a head")
     hidden: int = option(3584, "width of the feed-forward")
     vocab: int = option(384, "rows of the token embedding")
-    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-gelu", "of the feed-forward; gated ones have a third matrix")
-    max_len: int = option(128, "longest text in bytes, one of them the end mark; the rest is cut off")
-    quoted_only: bool = option(True, "read only what the prompt has in double quotes (an empty text where there is nothing)")
+    activation: Literal["relu", "gated-gelu", "gated-silu"] = option("gated-gelu", "activation of the feed-forward; gated ones have a third matrix")
+    max_len: int = option(128, "maximum length of a text in bytes, end mark included; longer texts are truncated")
+    quoted_only: bool = option(True, "encode only the text in double quotes (empty text without quotes)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +128,8 @@ class MetaClipConfig:
     heads: int = option(20, "attention heads; divides width")
     hidden: int = option(5120, "width of the feed-forward")
     vocab: int = option(49408, "rows of the token embedding")
-    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "of the feed-forward")
-    max_len: int = option(256, "positions: longest text in tokens; the rest is cut off")
+    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "activation of the feed-forward")
+    max_len: int = option(256, "positions: maximum length of a text in tokens; longer texts are truncated")
 
     def __post_init__(self):
         require_at_least(self, 1, "width", "depth", "heads", "hidden", "vocab", "max_len")
@@ -163,9 +163,9 @@ class MetaClipVisionConfig:
     depth: int = option(32, "transformer layers")
     heads: int = option(16, "attention heads; divides width")
     hidden: int = option(5120, "width of the feed-forward")
-    patch: int = option(14, "pixels along a patch's side; divides size")
-    size: int = option(224, "pixels along a picture's side; others are scaled and cropped to it")
-    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "of the feed-forward")
+    patch: int = option(14, "side of a patch, in pixels; divides size")
+    size: int = option(224, "side of the input picture, in pixels; other sizes are scaled and cropped")
+    activation: Literal["quick_gelu", "gelu"] = option("quick_gelu", "activation of the feed-forward")
 
     def __post_init__(self):
         require_at_least(self, 1, "width", "projection", "depth", "heads", "hidden", "patch", "size")
@@ -202,7 +202,7 @@ class MetaClipVisionConfig:
 class PatchesConfig:
     """A small vision encoder: convolutions of stride 2 down to patches, then transformer layers (our choice)."""
 
-    size: int = option(64, "pixels along a picture's side; others are scaled and cropped to it")
+    size: int = option(64, "side of the input picture, in pixels; other sizes are scaled and cropped")
     patch: int = option(16, "pixels between two tokens, a power of two that divides size")
     width: int = option(192, "D, width of the tokens")
     depth: int = option(3, "transformer layers")

@@ -14,16 +14,16 @@ SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "whi
 class ReferenceConfig(TaskConfig):
     """Text to video with the subject of a picture. Defaults are Movie Gen's sizes for personalized video."""
 
-    frames: int = option(256, "frames generated unless the request says otherwise")
+    frames: int = option(256, "default number of generated frames")
     height: int = option(768, "pixels")
     width: int = option(768, "pixels")
-    fps: float = option(16.0, "frames per second, told to the model and written to the file")
+    fps: float = option(16.0, "frames per second, passed to the model and written to the file")
     fps_token: bool = option(True, "put FPS-<rate> before the prompt (Movie Gen, section 3)")
     finder: Literal["faces", "paper", "whole"] = option(
-        "faces", "what finds the subject: a face detector (the extra `faces`), what is not white paper, or nothing: the whole picture is taken for it"
+        "faces", "subject detector: faces (a face detector, the extra `faces`), paper (non-white foreground), or whole (the whole picture)"
     )
-    crop: int = option(224, "pixels along a side of the square that the vision encoder is given")
-    smallest: int = option(64, "pixels: a subject whose longer side is less is refused")
+    crop: int = option(224, "side of the square crop for the vision encoder, in pixels")
+    smallest: int = option(64, "minimum longer side of a subject, in pixels")
     text_target_weight: float = option(
         0.0, "weight of text-similarity soft targets in the contrastive loss (0: one-hot identities); used in stages that train only vision encoders",
         formerly=("words",),
@@ -45,7 +45,7 @@ class ReferenceConfig(TaskConfig):
         """The picture, and which of its subjects."""
         return (
             RequestOption(name="reference", kind="image", help=f"picture of the subject, {SHOWN[self.finder]}", required=True),
-            RequestOption(name="subject", kind="integer", help="which of several subjects, counted from the left from 1"),
+            RequestOption(name="subject", kind="integer", help="index of the subject, from the left, starting at 1"),
         )
 
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
@@ -62,26 +62,26 @@ class PairsConfig(DataConfig):
     """Clips of a subject, each with a picture of that subject."""
 
     path: str = option("???", "folder of *.tar shards of clips, KEY.mp4 and KEY.json; relative to the working directory or the repository")
-    references: str = option("", "folder with references.jsonl and the STYLE.tar of stills that it names; empty where cross is 0 and captions come from the shards")
-    frames: int = option(16, "frames of a clip, taken from its start")
+    references: str = option("", "folder with references.jsonl and its STYLE.tar files of stills; empty: cross must be 0, captions come from the shards")
+    frames: int = option(16, "frames of a clip, from its start")
     height: int = option(64, "pixels")
     width: int = option(64, "pixels")
-    crop: int = option(64, "pixels along a side of a reference")
-    cross: float = option(0.0, "share of clips whose reference is another picture of the subject; the others' is a frame of the clip")
-    jitter: float = option(0.0, "training references are zoomed and moved by up to this share of their side, half of them mirrored; 0 for none")
-    moments: int = option(5, "frames of a clip that its references are taken from, spread over all of it (Movie Gen takes 5)")
-    split: Literal["train", "all"] = option("train", "train leaves out what is held out, all does not")
-    held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
-    shuffle: bool = option(True, "a new order each epoch, made from the seed")
-    on_error: Literal["raise", "skip"] = option("raise", "what to do about a clip that cannot be used: stop, or leave it out and say so")
-    license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
+    crop: int = option(64, "side of a reference, in pixels")
+    cross: float = option(0.0, "share of clips with another picture of the subject as reference; the other clips use one of their own frames")
+    jitter: float = option(0.0, "training: maximum random zoom and shift of references as a share of their side, with random mirroring; 0: no augmentation")
+    moments: int = option(5, "number of candidate reference frames, spread over the clip (Movie Gen: 5)")
+    split: Literal["train", "all"] = option("train", "train: without held-out samples; all: with them")
+    held_out: tuple[str, ...] = option((), "files with held-out keys, one per line; in the data folder or relative like `path`")
+    shuffle: bool = option(True, "shuffle in every epoch, seeded")
+    on_error: Literal["raise", "skip"] = option("raise", "unusable clips: stop with an error, or skip with a warning")
+    license: str = option("unknown", "licence of the media, lower case; checked against policy.licenses")
 
     def __post_init__(self):
         require_at_least(self, 1, "frames", "height", "width", "crop", "moments")
         if not 0 <= self.cross <= 1:
-            raise ValueError(f"cross is a share from 0 to 1, got {self.cross}")
+            raise ValueError(f"cross must be in [0, 1], got {self.cross}")
         if not 0 <= self.jitter < 0.5:
-            raise ValueError(f"jitter is a share from 0 to 0.5, got {self.jitter}")
+            raise ValueError(f"jitter must be in [0, 0.5], got {self.jitter}")
         if self.cross and not self.references:
             raise ValueError(f"cross {self.cross} needs references: a folder with references.jsonl")
 
@@ -95,10 +95,10 @@ class PairsConfig(DataConfig):
 class FacesConfig:
     """One frame a second, and how many subjects are in it."""
 
-    finder: Literal["faces", "paper"] = option("faces", "what finds subjects: a face detector (the extra `faces`), or what is not white paper")
-    every: float = option(1.0, "seconds between the frames that are looked at (Movie Gen: 1)")
-    least: float = option(0.02, "share of the picture that the one subject must take in every frame that is looked at")
-    white: int = option(240, "finder paper: the least value of a paper's darkest channel, 0 to 255")
+    finder: Literal["faces", "paper"] = option("faces", "subject detector: faces (a face detector, the extra `faces`), or paper (non-white foreground)")
+    every: float = option(1.0, "interval of the examined frames, in seconds (Movie Gen: 1)")
+    least: float = option(0.02, "minimum area of the subject in every examined frame, as a share of the picture")
+    white: int = option(240, "finder paper: minimum value of the darkest channel of the background, 0 to 255")
 
     def __post_init__(self):
         if self.every <= 0:
@@ -122,8 +122,8 @@ class FacesConfig:
 class OneIdentityConfig(FacesConfig):
     """One subject in every frame that is looked at, and the same one: cosine of neighbouring frames' embeddings."""
 
-    recogniser: Literal["dlib", "pixels"] = option("dlib", "what tells identities apart: dlib's 128 numbers of a face (the extra `faces`), or the crop's pixels")
-    least: float = option(0.9, "least cosine between neighbouring frames (dlib's distance of 0.6; Movie Gen: 0.5, of ArcFace, by which dlib tells nobody apart)")
+    recogniser: Literal["dlib", "pixels"] = option("dlib", "identity embedding: dlib's 128 numbers of a face (the extra `faces`), or the pixels of the crop")
+    least: float = option(0.9, "minimum cosine between neighbouring frames (0.9 is dlib's distance of 0.6; Movie Gen's 0.5 is for ArcFace and separates no identities with dlib)")
 
     @classmethod
     def tiny(cls):

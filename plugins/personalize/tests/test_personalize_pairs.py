@@ -124,7 +124,7 @@ def test_what_is_wrong_with_the_files_is_said(folders, tmp_path):
 
 
 def test_a_share_out_of_range_and_cross_without_stills_are_refused():
-    for settings, message in (({"cross": 1.5, "references": "x"}, "cross is a share from 0 to 1, got 1.5"), ({"cross": 0.5}, "cross 0.5 needs references")):
+    for settings, message in (({"cross": 1.5, "references": "x"}, "cross must be in .0, 1., got 1.5"), ({"cross": 0.5}, "cross 0.5 needs references")):
         with pytest.raises(ValueError, match=message):
             PairsConfig(path="data/emoji64", **settings)
 
@@ -140,7 +140,7 @@ def test_jitter_moves_the_references_of_training_and_no_others(folders):
         assert torch.equal(same.setdefault(one.digest, one.load()), one.load())
     held, unmoved = moved.held_out()[0].extra["reference"], plain.held_out()[0].extra["reference"]
     assert held.digest == unmoved.digest and torch.equal(held.load(), unmoved.load())
-    with pytest.raises(ValueError, match="jitter is a share from 0 to 0.5"):
+    with pytest.raises(ValueError, match=r"jitter must be in \[0, 0.5\]"):
         stream(folders, jitter=0.5)
 
 

@@ -15,8 +15,8 @@ class FlowMatchingConfig:
     """Movie Gen (arXiv 2410.13720): X_t = t X1 + (1 - (1 - sigma_min) t) X0."""
 
     sigma_min: float = option(1e-5, "noise left at t = 1, in units of the latents' standard deviation")
-    t_mean: float = option(0.0, "mean of logit(t) while training; below 0 favours noisy latents")
-    t_std: float = option(1.0, "standard deviation of logit(t) while training")
+    t_mean: float = option(0.0, "mean of logit(t) in training; below 0: more noisy latents")
+    t_std: float = option(1.0, "standard deviation of logit(t) in training")
 
     def __post_init__(self):
         require({
@@ -67,14 +67,14 @@ class SamplerConfig:
         {}, "guidance scale per condition name, nested in this order; replaces `guidance`; unnamed conditions are never dropped",
         formerly=("scales",),
     )  # fmt: skip
-    guidance_from: float = option(0.0, "guide only where t is at least this, in [0, 1]")
-    guidance_to: float = option(1.0, "guide only where t is at most this, in [0, 1]")
-    shift: float = option(1.0, "spend more steps near noise: noise level s becomes shift s / (1 + (shift - 1) s); 1 leaves it")
+    guidance_from: float = option(0.0, "first t with guidance, in [0, 1]")
+    guidance_to: float = option(1.0, "last t with guidance, in [0, 1]")
+    shift: float = option(1.0, "more steps near noise: noise level s becomes shift s / (1 + (shift - 1) s); 1: no shift")
 
     def __post_init__(self):
         require({
             f"steps must be at least 1, not {self.steps}": self.steps >= 1,
-            f"guidance_from and guidance_to must rise within [0, 1], not {self.guidance_from} and {self.guidance_to}": 0 <= self.guidance_from <= self.guidance_to <= 1,
+            f"guidance_from and guidance_to must be in [0, 1] and in order, not {self.guidance_from} and {self.guidance_to}": 0 <= self.guidance_from <= self.guidance_to <= 1,
             f"shift must be positive, not {self.shift}": self.shift > 0,
         })  # fmt: skip
 
@@ -103,9 +103,9 @@ class MidpointConfig(SamplerConfig):
 class LinearQuadraticConfig(SamplerConfig):
     """Movie Gen's inference (arXiv 2410.13720): the first half of the steps linear, the second quadratic."""
 
-    linear_steps: int = option(250, "N: the first steps // 2 steps are those of N linear ones, 1 / N each", formerly=("emulates",))
+    linear_steps: int = option(250, "N: the first steps // 2 steps have length 1 / N, as N linear steps", formerly=("emulates",))
     continuity: Literal["slope", "square"] = option(
-        "slope", "first quadratic step: as long as the linear steps (slope), or starting from zero speed (square); the paper names neither",
+        "slope", "first quadratic step: as long as the linear steps (slope), or from zero speed (square); the paper specifies neither",
         formerly=("join",),
     )  # fmt: skip
 

@@ -308,8 +308,8 @@ def test_a_sampler_says_what_it_integrates(sampler):
     [
         (EulerConfig, {"steps": 0}, "steps must be at least 1, not 0"),
         (EulerConfig, {"shift": 0.0}, "shift must be positive, not 0.0"),
-        (EulerConfig, {"guidance_from": 0.6, "guidance_to": 0.5}, "guidance_from and guidance_to must rise within [0, 1], not 0.6 and 0.5"),
-        (MidpointConfig, {"guidance_to": 1.5}, "guidance_from and guidance_to must rise within [0, 1], not 0.0 and 1.5"),
+        (EulerConfig, {"guidance_from": 0.6, "guidance_to": 0.5}, "guidance_from and guidance_to must be in [0, 1] and in order, not 0.6 and 0.5"),
+        (MidpointConfig, {"guidance_to": 1.5}, "guidance_from and guidance_to must be in [0, 1] and in order, not 0.0 and 1.5"),
         (LinearQuadraticConfig, {"steps": 300}, "linear_steps (250) must be at least steps (300)"),
         (LinearQuadraticConfig, {"continuity": "cubic"}, "continuity must be slope or square, not 'cubic'"),
         (DdimConfig, {"schedule": "linear"}, "schedule must be one of ('scaled_linear', 'cosine'), not 'linear'"),

@@ -16,21 +16,21 @@ class ClipsConfig(DataConfig):
     frames: int = option(16, "frames of a clip; 1 gives images")
     height: int = option(64, "pixels")
     width: int = option(64, "pixels")
-    fps: Optional[float] = option(None, "frames per second to sample at; None takes the clip's own frames")
+    fps: Optional[float] = option(None, "sampling rate in frames per second; None: all frames of the clip")
     sampling: Literal["uniform", "center", "spread", "middle"] = option(
-        "uniform", "of a longer clip: uniform, frames spread evenly over all of it, or center, consecutive frames from its middle; spread and middle are earlier names",
+        "uniform", "frames of a longer clip: uniform (evenly spaced) or center (consecutive, from the middle); spread and middle are old names",
         formerly=("cut",), former_values={"uniform": "spread", "center": "middle"},
     )  # fmt: skip
-    image_frame: Literal["middle", "first", "random"] = option("middle", "which frame of a clip when frames is 1; random: another each epoch")
-    buckets: tuple[str, ...] = option((), "sizes FxHxW, e.g. 16x64x64; replaces frames, height and width, and each clip takes the nearest")
-    mix: bool = option(False, "let one micro-batch hold clips of several buckets")
-    split: Literal["train", "all"] = option("train", "train leaves out the held-out clips, all does not")
-    held_out: tuple[str, ...] = option((), "files that list held-out keys, one a line; in the data's folder or relative like path")
-    caption_key: str = option("caption", "field of a JSON sidecar that holds the caption")
-    shuffle: bool = option(True, "a new order each epoch, made from the seed")
-    on_error: Literal["raise", "skip"] = option("raise", "what to do about a clip that cannot be used: stop, or leave it out and say so")
-    keep_mb: int = option(512, "decoded clips held in memory, in MB; 0 decodes every time")
-    license: str = option("unknown", "licence of the media, lower case, held against policy.licenses")
+    image_frame: Literal["middle", "first", "random"] = option("middle", "frame of a clip if frames is 1; random: another one in each epoch")
+    buckets: tuple[str, ...] = option((), "sizes FxHxW, e.g. 16x64x64, instead of frames, height and width; each clip uses the nearest")
+    mix: bool = option(False, "mix clips of several buckets in one micro-batch")
+    split: Literal["train", "all"] = option("train", "train: without held-out clips; all: with them")
+    held_out: tuple[str, ...] = option((), "files with held-out keys, one per line; in the data folder or relative like `path`")
+    caption_key: str = option("caption", "caption field of JSON sidecars")
+    shuffle: bool = option(True, "shuffle in every epoch, seeded")
+    on_error: Literal["raise", "skip"] = option("raise", "unusable clips: stop with an error, or skip with a warning")
+    keep_mb: int = option(512, "memory for decoded clips, in MB; 0: decode every time")
+    license: str = option("unknown", "licence of the media, lower case; checked against policy.licenses")
 
     def __post_init__(self):
         require_at_least(self, 1, "frames", "height", "width")
@@ -38,11 +38,11 @@ class ClipsConfig(DataConfig):
             raise ValueError(f"fps must be positive, got {self.fps}")
         object.__setattr__(self, "sampling", {"spread": "uniform", "middle": "center"}.get(self.sampling, self.sampling))
         if self.fps is not None and self.sampling == "uniform":
-            raise ValueError(f"fps {self.fps} needs sampling: center, since frames spread over a whole clip have a rate of their own")
+            raise ValueError(f"fps {self.fps} needs sampling: center; frames spread over a whole clip have another rate")
         if self.keep_mb < 0:
             raise ValueError(f"keep_mb must not be negative, got {self.keep_mb}")
         if self.buckets and len(set(self.sizes())) != len(self.buckets):
-            raise ValueError(f"buckets name a size twice: {', '.join(self.buckets)}")
+            raise ValueError(f"duplicate sizes in buckets: {', '.join(self.buckets)}")
         if self.mix and len(self.buckets) < 2:
             raise ValueError("mix needs at least two buckets")
 
@@ -74,8 +74,8 @@ class ShapesConfig(DataConfig):
     width: int = option(64, "pixels")
     fps: float = option(8.0, "frames per second")
     clips: int = option(384, "different clips; every eighth is held out")
-    speed: float = option(0.125, "how far a shape moves in a frame: share of the picture's smaller side")
-    license: str = option("apache-2.0", "licence of the media, held against policy.licenses")
+    speed: float = option(0.125, "movement of a shape per frame, as a share of the smaller side of the picture")
+    license: str = option("apache-2.0", "licence of the media; checked against policy.licenses")
 
     def __post_init__(self):
         require_at_least(self, 1, "frames", "height", "width")
@@ -92,10 +92,10 @@ class ShapesConfig(DataConfig):
 class TextToVideoConfig(TaskConfig):
     """Text to video and, at one frame, text to image. Defaults are Movie Gen Video's largest size."""
 
-    frames: int = option(256, "frames generated unless the request says otherwise")
+    frames: int = option(256, "default number of generated frames")
     height: int = option(768, "pixels")
     width: int = option(768, "pixels")
-    fps: float = option(16.0, "frames per second, told to the model and written to the file")
+    fps: float = option(16.0, "frames per second, passed to the model and written to the file")
     fps_token: bool = option(True, "put FPS-<rate> before the prompt (Movie Gen, section 3)")
 
     def __post_init__(self):

@@ -362,7 +362,7 @@ def test_an_empty_folder_is_said(tmp_path):
         ({"fps": -1.0, "sampling": "center"}, "fps must be positive"),
         ({"fps": 8.0}, "fps 8.0 needs sampling: center"),
         ({"buckets": ("16x64",)}, "bucket '16x64' is not FRAMESxHEIGHTxWIDTH, e.g. 16x64x64"),
-        ({"buckets": ("16x64x64", "016x64x64")}, "buckets name a size twice"),
+        ({"buckets": ("16x64x64", "016x64x64")}, "duplicate sizes in buckets"),
         ({"mix": True}, "mix needs at least two buckets"),
     ],
 )

@@ -16,7 +16,7 @@ class StripesConfig(DataConfig):
     width: int = option(64, "pixels")
     fps: float = option(8.0, "frames per second")
     clips: int = option(256, "different clips; every eighth is held out")
-    license: str = option("mit", "licence of the media, lower case, held against policy.licenses")
+    license: str = option("mit", "licence of the media, lower case; checked against policy.licenses")
 
     def __post_init__(self):
         require_at_least(self, 1, "frames", "height", "width")

@@ -52,7 +52,7 @@ def _check(media: Media, path: Path, suffix: str) -> None:
     wants = "audio" if suffix == ".wav" else "video"
     if getattr(media, wants) is None:
         other = "a video name such as .mp4" if wants == "audio" else "a sound name such as .wav"
-        raise MgzooError(f"there is no {'sound' if wants == 'audio' else 'picture'} to write", remedy=f"use {other}", origin=str(path))
+        raise MgzooError(f"no {'sound' if wants == 'audio' else 'video'} to write", remedy=f"use {other}", origin=str(path))
     frames = height = width = None
     if media.video is not None:
         if media.video.dtype != torch.uint8 or media.video.ndim != 4 or media.video.shape[-1] != 3 or not media.video.numel():
@@ -141,7 +141,7 @@ def _write_pictures(media: Media, path: Path, suffix: str, named: Path) -> None:
         delays = [delay * 1000 // per_second for _, delay in timed]
         moving = {"save_all": True, "duration": delays if len(delays) > 1 else delays[0], "loop": 0}
         if len(chosen) < len(media.video):
-            log.warning("%s: a %s shows at most %d frames per second: %d of %d frames are left out", named, suffix, per_second // least, len(media.video) - len(chosen), len(media.video))
+            log.warning("%s: a %s shows at most %d frames per second: %d of %d frames are dropped", named, suffix, per_second // least, len(media.video) - len(chosen), len(media.video))
     first, *moving["append_images"] = (Image.fromarray(picture) for picture in media.video[chosen].cpu().numpy())
     if suffix == ".png":
         info = PngImagePlugin.PngInfo()

@@ -22,14 +22,14 @@ def can_hold(
     work. What is None is not asked. More than two channels of sound are no matter: they are mixed down."""
     suffix, origin = Path(name).suffix.lower(), str(name)
     if suffix not in WRITTEN:
-        raise MgzooError(f"cannot write {suffix or 'a file without a suffix'}", remedy=f"name the file {', '.join(WRITTEN)}", origin=origin)
+        raise MgzooError(f"cannot write {suffix or 'a file without a suffix'}", remedy=f"use one of {', '.join(WRITTEN)}", origin=origin)
     if suffix == ".png" and frames is not None and frames != 1:
-        raise MgzooError(f"a .png holds one frame, this video has {frames}", remedy="use .mp4, .gif or .webp", origin=origin)
+        raise MgzooError(f"a .png holds one frame, but this video has {frames}", remedy="use .mp4, .gif or .webp", origin=origin)
     if suffix in RATES and fps is not None and frames != 1:
         least, most = RATES[suffix]
         if not least <= fps <= most:
-            raise MgzooError(f"a {suffix} cannot hold {fps:g} frames per second", remedy=f"ask for {least:g} to {most:g}", origin=origin)
+            raise MgzooError(f"a {suffix} cannot hold {fps:g} frames per second", remedy=f"use {least:g} to {most:g}", origin=origin)
     if (side := LARGEST.get(suffix)) and max(height or 0, width or 0) > side:
-        raise MgzooError(f"a {suffix} is at most {side} pixels along a side, not {width} x {height}", remedy="ask for a smaller size", origin=origin)
+        raise MgzooError(f"a {suffix} is at most {side} pixels along a side, not {width} x {height}", remedy="use a smaller size", origin=origin)
     if suffix == ".mp4" and rate is not None and rate not in AAC_RATES:
         raise MgzooError(f"AAC cannot hold {rate} samples per second", remedy="resample to 48000, or write a .wav", origin=origin)

@@ -80,8 +80,8 @@ def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = (
                                 origin=listed.origin, kind="type"))
         listed = Node([], root.origin)
     if listed.value and (path.parent / "mgzoo.json").exists():
-        problems.append(Problem(what="the recipe of an artifact has `defaults`, and would read other files of this machine", key="defaults",
-                                remedy="do not use this artifact; mgzoo saves recipes that are complete", origin=listed.origin, kind="defaults"))
+        problems.append(Problem(what="the recipe of an artifact must not have `defaults`: it would read local files", key="defaults",
+                                remedy="do not use this artifact; saved recipes are always complete", origin=listed.origin, kind="defaults"))
         return root
     base = empty
     for entry in listed.value:
@@ -94,10 +94,10 @@ def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = (
                 problems.append(Problem(what=error.what, remedy=error.remedy, **where))
                 continue
         if Path(name).is_absolute() or not below.is_file():
-            problems.append(Problem(what=f"there is no file {name!r} beside this one", remedy="give a path relative to this file, or a shipped name", **where))
+            problems.append(Problem(what=f"no file {name!r} next to this one", remedy="give a path relative to this file, or a shipped name", **where))
         elif below.resolve() in (*chain, path.resolve()):
             circle = " -> ".join(file.name for file in (*chain, path.resolve(), below.resolve()))
-            problems.append(Problem(what=f"the defaults go round in a circle: {circle}", remedy="take one of them out", **where))
+            problems.append(Problem(what=f"circular defaults: {circle}", remedy="remove one of them", **where))
         else:
             base = merge_trees(base, read_layers(below, problems, (*chain, path.resolve())))
     return merge_trees(base, current_written(root))

@@ -228,6 +228,6 @@ class Sounds(Stream):
             if self._true(index, facts) != self.sources[index]:
                 raise MgzooError(f"it lasts {facts['seconds']:.2f} s, and its sidecar says otherwise", remedy="mend the sidecar", origin=self.sources[index].name)
         except MgzooError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             return False
         return True

@@ -204,7 +204,7 @@ class Sound:
         size = (times * self._hop(model),)
         made = torch.cat([model.autoencoder.decode(latent[None].to(dtype), size)[:, 0].float().cpu() for latent in latents])
         if not made.isfinite().all():
-            raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
+            raise MgzooError("the model output has non-finite values", remedy="reduce the guidance scale, or check the weights with `mgzoo verify`")
         return made
 
     def sampled(self, model, wanted: Sequence[SampleSpec], times: int, *, sampler, on_step=None) -> Tensor:

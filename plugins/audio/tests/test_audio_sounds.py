@@ -104,7 +104,7 @@ def test_held_out_sounds_stay_out(folder):
     assert {key for batch in keys(data, 9) for key in batch} == {"s0", "s2", "s4"}
     assert len(Sounds(config(folder, held_out=("held.txt",), split="all"))) == 5
     (folder / "held.txt").write_text("s9\n")
-    with pytest.raises(MgzooError, match="1 held-out keys are no sound of this data, the first is s9"):
+    with pytest.raises(MgzooError, match="1 held-out keys match no sound of this data, the first is s9"):
         Sounds(config(folder, held_out=("held.txt",)))
 
 
@@ -170,11 +170,11 @@ def test_bad_files_are_named_or_left_out(folder, caplog):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda f: (f / "s1.txt").unlink(), "there is no caption"),
+        (lambda f: (f / "s1.txt").unlink(), "no caption"),
         (lambda f: (f / "s1.txt").write_text("  "), "the caption is empty"),
         (lambda f: (f / "captions.jsonl").write_text("{}\n"), "captions.jsonl:1: this line is not"),
         (lambda f: (f / "captions.jsonl").write_text('{"file": "gone.wav", "caption": "x"}\n'), "the first is gone.wav"),
-        (lambda f: wav(f / "s1.flac", tone(800), 8000, codec="flac"), "two clips are called s1"),
+        (lambda f: wav(f / "s1.flac", tone(800), 8000, codec="flac"), "duplicate key s1"),
     ],
 )
 def test_folders_that_say_too_little_or_too_much(folder, write, said):

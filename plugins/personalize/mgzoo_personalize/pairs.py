@@ -144,7 +144,7 @@ class Pairs(Stream):
             except MgzooError as error:
                 fault = error
             if fault is not None:
-                log.warning("left out: %s", fault)
+                log.warning("skipped: %s", fault)
             self._good[index] = fault is None
         return self._good[index]
 

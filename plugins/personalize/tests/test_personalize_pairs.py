@@ -175,7 +175,7 @@ def with_still(folder, tmp_path, content):
 
 def test_a_bad_still_is_told_before_the_first_step_or_is_no_reference(folders, tmp_path, caplog):
     references = with_still(folders / "stills", tmp_path, b"\x89PNG no more")
-    with pytest.raises(MgzooError, match="bright/a: this is not a readable"):
+    with pytest.raises(MgzooError, match="bright/a: not a readable"):
         next(stream(folders, references=references, cross=1.0).batches(1))
     with caplog.at_level("WARNING"):
         skipping = stream(folders, references=references, cross=1.0, on_error="skip")

@@ -185,14 +185,14 @@ def test_the_picture_changes_what_is_drawn(model):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({}, "the request lacks reference"),
-        ({"reference": Media(video=torch.stack([still(RED)] * 3), fps=4.0)}, "--reference wants a picture, and this is a clip of 3 frames"),
-        ({"reference": Media(audio=torch.zeros(1, 800), rate=8000)}, "--reference wants a picture, and this is a sound"),
+        ({}, "missing in the request: reference"),
+        ({"reference": Media(video=torch.stack([still(RED)] * 3), fps=4.0)}, "--reference expects a picture; this file is a clip of 3 frames"),
+        ({"reference": Media(audio=torch.zeros(1, 800), rate=8000)}, "--reference expects a picture; this file is a sound"),
         ({"reference": Media(video=torch.full((1, 40, 40, 3), 255, dtype=torch.uint8))}, "there is no subject in the reference"),
         ({"reference": Media(video=still(RED, 40, 3)[None])}, "the subject in the reference is 7 pixels, and at least 12 are needed"),
         ({"reference": Media(video=torch.cat([still(RED), still(BLUE)], 1)[None])}, "there are 2 subjects in the reference"),
         ({"reference": Media(video=still(RED)[None]), "subject": 2}, "subject 2 was asked for, and there is 1"),
-        ({"reference": Media(video=still(RED)[None]), "subject": "left"}, "--subject is 'left', not a whole number"),
+        ({"reference": Media(video=still(RED)[None]), "subject": "left"}, "--subject is 'left', not an integer"),
         ({"reference": Media(video=still(RED)[None]), "height": 33}, "height 33 does not divide"),
         ({"reference": Media(video=still(RED)[None]), "prompt": " "}, "the prompt is empty"),
     ],

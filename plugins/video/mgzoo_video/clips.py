@@ -236,6 +236,6 @@ class Clips(Stream):
             if told := data.disagreement(source.facts, found):
                 raise MgzooError(f"its sidecar says {told}", remedy="mend the sidecar, or take these out of it", origin=source.name)
         except MgzooError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             return False
         return True

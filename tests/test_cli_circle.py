@@ -102,7 +102,7 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
             (["--source", "a.mp4"], "video.text_to_video.v1 takes no --source"),
             (["--sedd", "3"], "did you mean --seed?"),
             (["--task", "nothing"], "nothing is no task"),
-            (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder that takes a reference picture"),
+            (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder for a reference picture"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_told_and_leaves_no_file(trained, here, capsys, extra, message):

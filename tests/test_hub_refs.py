@@ -70,7 +70,7 @@ def test_an_address_is_the_model_that_it_names(text, said):
 REFUSED = [
     *((text, "is not an artifact reference", "org/name[@revision]") for text in (HUB, f"{HUB}/", f"{HUB}/name", "hf://", "hf://name", f"{HUB}/org/na me", f"{HUB}/org/..", f"{HUB}/org/name@",
                                                                      f"{HUB}/org/%2e%2e/x", f"{HUB}/org/name/tree/..%2Fx", "hf://models/name")),
-    *((text, "is another hub"[3:], "HF_ENDPOINT=http") for text in ("https://hub.example/org/name@v1", "https://hub.example/org/name/tree/main", "http://localhost:8080/org/name",
+    *((text, "not on the configured hub", "HF_ENDPOINT=http") for text in ("https://hub.example/org/name@v1", "https://hub.example/org/name/tree/main", "http://localhost:8080/org/name",
                                                                        "hub.example/org/name", "localhost:8080/org/name", "https://huggingface.co.evil.example/org/name",
                                                                        "https://127.0.0.1:9/org/name", "https:/hub.example/org/name")),
     *((f"{place}datasets/org/name", "is a data set, not a model", "org/name[@revision]") for place in (f"{HUB}/", "hf://", "")),

@@ -60,8 +60,8 @@ def test_another_version_of_anything_is_drift(recipe):
     del old["plugins"]["mgzoo-encoders"]
     assert drifted(recipe, old) == [
         f"recipe.lock.json: mgzoo: locked to mgzoo 0.0.9, installed: {mgzoo.__version__}\n    -> pip install mgzoo==0.0.9, {AGAIN}",
-        f"recipe.lock.json: plugins.mgzoo-encoders: the lock does not know mgzoo-encoders, which the recipe uses\n    -> revert the change, {AGAIN}",
-        f"recipe.lock.json: plugins.mgzoo-gone: the lock has mgzoo-gone, which the recipe no longer uses\n    -> revert the change, {AGAIN}",
+        f"recipe.lock.json: plugins.mgzoo-encoders: the lock lacks mgzoo-encoders; the recipe uses it\n    -> revert the change, {AGAIN}",
+        f"recipe.lock.json: plugins.mgzoo-gone: the lock has mgzoo-gone; the recipe no longer uses it\n    -> revert the change, {AGAIN}",
         f"recipe.lock.json: plugins.mgzoo-video: locked to mgzoo-video 0.0.1, installed: 0.1.0\n    -> pip install mgzoo-video==0.0.1, {AGAIN}",
     ]
 

@@ -34,7 +34,7 @@ def test_a_plugin_of_the_old_names_is_checked_built_and_generates_with_a_line_fo
     (tmp_path / "old.yaml").write_text(RECIPE)
     done = python("-m", "mgzoo", "check", "old.yaml", "--meta", cwd=tmp_path)
     assert done.stdout == "old.yaml: OK\n", done.stdout + done.stderr
-    said = [line for line in done.stderr.splitlines() if "uses old names, which the next release does not read: rename" in line]
+    said = [line for line in done.stderr.splitlines() if "uses old names; the next release removes them: rename" in line]
     classes = ("MixerConfig", "PatchesConfig", "WordsConfig", "WeightedFlowConfig", "HeunConfig", "BoomerangConfig", "StripesConfig")
     assert all(sum(name in line for line in said) == 1 for name in classes) and len(said) == len(classes), done.stderr
     code = "import mgzoo; print(len(mgzoo.build(mgzoo.compose('old.yaml')).generate('a red ball').video))"

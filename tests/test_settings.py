@@ -83,7 +83,7 @@ def span(start=0, end=100, **train):
 def test_what_the_steps_are_too_few_for_is_said():
     assert setting_notes([span(warmup=10, validate_every=10, plateau=2)]) == []
     (line,) = setting_notes([span(end=8, warmup=10)])
-    assert line.startswith("train.warmup=10 is as long as the 8 steps")
+    assert line.startswith("train.warmup=10 is not shorter than its 8 steps")
     assert len(setting_notes([span(end=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
 
 

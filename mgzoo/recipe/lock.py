@@ -137,7 +137,7 @@ def lock_drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem
     for name in sorted(now["plugins"].keys() | locked["plugins"].keys()):
         old, new = locked["plugins"].get(name), now["plugins"].get(name)
         if old is None or new is None:
-            verb = "does not know" if old is None else "has"
+            verb = "lacks" if old is None else "has"
             differs(f"the lock {verb} {name}; the recipe {'uses it' if old is None else 'no longer uses it'}", f"revert the change, {again}", f"plugins.{name}")
         elif old != new:
             differs(f"locked to {name} {old}, installed: {new}", f"pip install {name}=={old}, {again}", f"plugins.{name}")

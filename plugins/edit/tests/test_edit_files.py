@@ -134,5 +134,5 @@ def test_a_strength_out_of_range_is_said(plain, strength):
 
 
 def test_an_editor_needs_no_sdedit(model):
-    with pytest.raises(MgzooError, match="takes a source itself"):
+    with pytest.raises(MgzooError, match="is an editing model"):
         Sdedit(SdeditConfig(frames=16, height=16, width=16)).generate(model, prompt="a red clip", source=Media(video=torch.from_numpy(shades()), fps=8.0))

@@ -118,7 +118,7 @@ def test_what_is_wrong_with_the_files_is_said(folders, tmp_path):
     assert refused(folders, frames=9).splitlines()[0].endswith("3 clips have fewer than 9 frames, the first a with 4")
     assert "docs/personalize.md" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text('{"key": "a", "caption": "x", "references": ["flat/zzz"]}\n')
-    assert "1 stills are named and not there, the first flat/zzz" in refused(folders, references=str(tmp_path))
+    assert "1 listed stills are missing, the first flat/zzz" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text("nonsense\n")
     assert "references.jsonl:1: this line is not a JSON object with `key` and `caption`" in refused(folders, references=str(tmp_path))
 

@@ -348,7 +348,7 @@ def test_data_that_is_not_there_is_said_at_once():
 
 
 def test_an_empty_folder_is_said(tmp_path):
-    with pytest.raises(MgzooError, match="no clip is left to train on of 0 found"):
+    with pytest.raises(MgzooError, match="no training clips left of 0 found"):
         Clips(config(tmp_path))
 
 

@@ -17,5 +17,5 @@ def __getattr__(name: str):
     if name not in _PLACES:
         raise AttributeError(f"module 'mgzoo.adapters' has no attribute {name!r}")
     new = _PLACES[name]
-    warnings.warn(f"mgzoo.adapters.{name} is {new.__module__}.{new.__name__} now; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+    warnings.warn(f"mgzoo.adapters.{name} is {new.__module__}.{new.__name__} now; the next release removes the old name", DeprecationWarning, stacklevel=2)
     return new

@@ -51,11 +51,11 @@ def adapter_problems(recipe) -> list[Problem]:
             continue
         key = "data" if name == "data" else f"parts.{name}"
         if not part.weights:
-            check.problem("an adapter on a part without weights: there is nothing that it could refer to as its base",
-                          "add `weights`, the artifact that is adapted, or take the adapter out", f"{key}.adapter", "adapter")
+            check.problem("LoRA needs a base model: this part has no `weights`",
+                          "add `weights` (the base artifact), or remove the adapter", f"{key}.adapter", "adapter")
         stages = [stage.set.get(f"{key}.frozen", part.frozen) for stage in recipe.stages] or [part.frozen]
         if all(frozen is True for frozen in stages):
-            check.problem("an adapter on a frozen part is never trained", f"take `frozen` out (the weights of {name} rest anyway), or the adapter",
+            check.problem("the adapter on a frozen part is never trained", f"remove `frozen` (the base weights of {name} stay frozen anyway), or remove the adapter",
                           f"{key}.adapter", "adapter")
     return check.problems
 
@@ -87,8 +87,8 @@ def missing_weights(recipe) -> list[Problem]:
                 if not parsed.is_endpoint:
                     require_local(part.weights)
                 if part.adapter and parsed.repo is None:
-                    check.problem(f"{part.weights} is a folder that only this machine knows, and an adapter refers to its base by name",
-                                  "push the base to registry/NAME or org/name, and write that", f"parts.{name}.weights", "adapter")
+                    check.problem(f"{part.weights} is a local folder, but an adapter needs a base with a name on a hub",
+                                  "push the base to registry/NAME or org/name and use that reference", f"parts.{name}.weights", "adapter")
             except MgzooError as error:
                 check.problem(error.what, error.remedy, f"parts.{name}.weights", "weights")
     return check.problems
@@ -143,7 +143,7 @@ class _Check:
         there = {part.kind for part in parts.values()} | {"encoder" if name == "encoders" else name for name in broken}
         if task is None:
             if "backbone" in parts and "autoencoder" not in there:
-                self.problem("the backbone has no autoencoder, so its latents are unknown", f"add one of {_all('autoencoder')}", "parts", "missing-part")
+                self.problem("the backbone needs an autoencoder: its latents are unknown", f"add one of {_all('autoencoder')}", "parts", "missing-part")
             return
         needs = self.query(task, "required_parts", default=())
         for kind in needs:
@@ -152,7 +152,7 @@ class _Check:
                 self.problem(f"{task.component.id} needs {_a(kind)}", f"add {where}, one of {_all(kind)}", "parts", "missing-part")
         for name, part in parts.items():
             if part.kind not in (*needs, "task"):
-                self.problem(f"{task.component.id} uses no {part.kind}", f"take parts.{name} out", f"parts.{name}", "unused-part")
+                self.problem(f"{task.component.id} uses no {part.kind}", f"remove parts.{name}", f"parts.{name}", "unused-part")
 
     def encoders(self, wires: Contract) -> None:
         task, sources = self.recipe.parts.get("task"), {}
@@ -163,12 +163,12 @@ class _Check:
             takes = self.query(part, "input_modality")
             gives = self.query(task, "modalities") if task and "encoder" in self.query(task, "required_parts", default=()) else None
             if takes is not None and gives is not None and takes not in gives:
-                self.problem(f"{part.component.id} takes {takes}, which {task.component.id} does not give",
-                             f"take it out, or choose an encoder of {' or '.join(gives) or 'another task'}", f"parts.{name}", "unused-encoder")
+                self.problem(f"{part.component.id} needs {takes} input; {task.component.id} provides none",
+                             f"remove it, or choose an encoder of {' or '.join(gives) or 'another task'}", f"parts.{name}", "unused-encoder")
         names = [condition.name for condition in wires.conditions]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             makers = f"{sources[name]} and the task" if name in sources else "two of its parts"
-            self.problem(f"the condition {name!r} is made twice, by {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
+            self.problem(f"duplicate condition {name!r}, from {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
 
     def layout(self, wires: Contract) -> None:
         """A task that makes sound needs an autoencoder of sound."""
@@ -177,15 +177,15 @@ class _Check:
             wanted = self.query(task, "layout")
             if wanted != wires.latent.layout:
                 autoencoder = self.recipe.parts["autoencoder"].component.id
-                self.problem(f"{task.component.id} works on latents of {wanted}, those of {autoencoder} are of {wires.latent.layout}",
-                             f"choose an autoencoder of {wanted}", "parts.autoencoder.use", "layout")
+                self.problem(f"{task.component.id} needs {wanted} latents; those of {autoencoder} are {wires.latent.layout}",
+                             f"choose an autoencoder for {wanted}", "parts.autoencoder.use", "layout")
 
     def objective(self) -> None:
         objective, sampler = self.recipe.parts.get("objective"), self.recipe.parts.get("sampler")
         if objective and sampler:
             predicts, accepts = self.query(objective, "prediction_type"), self.query(sampler, "prediction_types", default=())
             if predicts is not None and predicts not in accepts:
-                self.problem(f"{sampler.component.id} integrates {' or '.join(accepts)}, but {objective.component.id} makes the backbone predict {predicts}",
+                self.problem(f"{sampler.component.id} needs prediction type {' or '.join(accepts)}; {objective.component.id} has {predicts}",
                              f"choose one of {', '.join(_samplers(predicts)) or 'the samplers of another plugin'}", "parts.sampler.use", "prediction")
 
     def weights(self, name: str, part, wires: Contract) -> None:
@@ -213,7 +213,7 @@ class _Check:
             differs += _latents(made.latent, wires.latent)
         theirs, ours = {c.name: c for c in made.conditions}, {c.name: c for c in wires.conditions}
         if name == "backbone":
-            differs += [("condition", f"the condition {c!r}, which the recipe lacks") for c in theirs if c not in ours]
+            differs += [("condition", f"the condition {c!r}, missing in the recipe") for c in theirs if c not in ours]
             widens = getattr(part.config, "can_expand", bool)()  # then what the base lacks is added to it
             differs += [("condition", f"no condition {c!r}") for c in ours if c not in theirs and not widens]
             if made.concat_channels > wires.concat_channels or made.concat_channels < wires.concat_channels and not widens:
@@ -225,7 +225,7 @@ class _Check:
                 differs += [("condition", f"a condition {c!r} of {field} {getattr(theirs[c], field)}, the recipe's has {getattr(ours[c], field)}")
                             for field in ("dim", "kind") if getattr(theirs[c], field) != getattr(ours[c], field)]
         for kind, what in sorted(differs):
-            self.problem(f"{part.weights} was made for {what}", "take the parts that the weights were trained with, or leave `weights` out", key, kind)
+            self.problem(f"{part.weights} was trained with {what}", "use the parts of the training run of these weights, or remove `weights`", key, kind)
 
     def sizes(self, wires: Contract) -> None:
         """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
@@ -242,23 +242,23 @@ class _Check:
         names, said = MEDIA.get(latent.layout), {}
         for size in self.query(part, "sizes", default=()) if names else ():
             if len(size) != len(names):
-                said.setdefault(f"it has {len(size)} sizes, and latents of {latent.layout} want {', '.join(names)}", []).append("x".join(map(str, size)))
+                said.setdefault(f"the size has {len(size)} axes; {latent.layout} latents need {', '.join(names)}", []).append("x".join(map(str, size)))
                 continue
             # Time need not divide: an image is a video of one frame, and the last latent is padded.
-            found = [f"{name} {n} does not divide by the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
+            found = [f"{name} {n} is not a multiple of the autoencoder's stride {s}" for name, n, s in zip(names[1:], size[1:], latent.stride[1:]) if n % s]
             if backbone and not found:
                 found = self.query(backbone, "validate_shapes", latent, wires.conditions, latent.axes(*size), default=())
             for sentence in found:
                 said.setdefault(sentence, []).append("x".join(map(str, size)))
         for sentence, sizes in ((sentence, said[sentence]) for sentence in said if sentence not in reported):
             others = f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""
-            self.problem(f"{sentence} ({label} of {sizes[0]}{others})", f"change the {label}'s sizes, or the stride or patch", key, "size")
+            self.problem(f"{sentence} ({label} of {sizes[0]}{others})", f"change the size of the {label}, the stride or the patch", key, "size")
         return set(said)
 
     def batches(self) -> None:
         batch, micro = self.recipe.train.batch, self.recipe.train.micro_batch
         if micro and batch % micro:
-            self.problem(f"micro-batches of {micro} do not divide a batch of {batch}", "choose a divisor of train.batch", "train.micro_batch", "batch")
+            self.problem(f"a batch of {batch} is not divisible into micro-batches of {micro}", "choose a divisor of train.batch", "train.micro_batch", "batch")
 
     def licenses(self) -> None:
         data = self.recipe.data
@@ -273,7 +273,7 @@ class _Check:
     def license(self, license: str, what: str, key: str) -> None:
         allowed = self.recipe.policy.licenses
         if allowed and license.lower() not in [name.lower() for name in allowed]:
-            self.problem(f"the licence of {what} is {license}, which policy.licenses does not allow", f"choose another, or add {license} to policy.licenses",
+            self.problem(f"the licence of {what} is {license}, not in policy.licenses", f"choose another, or add {license} to policy.licenses",
                          key, "license")
 
 

@@ -69,7 +69,7 @@ class Registry:
         """The component of this id, or the one that had it formerly, which is said in one line; None where there is none."""
         current = self.renamed.get(component_id)
         if current:
-            say_once(f"{component_id} is now called {current}; the old name still works, write the new one")
+            say_once(f"{component_id} was renamed to {current}; the old name still works, but use the new one")
         return self.components.get(current or component_id)
 
     def get(self, component_id: str) -> Component:
@@ -82,10 +82,10 @@ class Registry:
 
     def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
         """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
-        what, namespace = f"no component is called {component_id!r}", component_id.split(".", 1)[0]
+        what, namespace = f"unknown component {component_id!r}", component_id.split(".", 1)[0]
         for bad in self.disabled:
             if bad.name == namespace:
-                return f"{what}: the plugin {bad.name} is set aside", f"repair it ({bad.reason}); see `mgzoo doctor`"
+                return f"{what}: the plugin {bad.name} is disabled", f"repair it ({bad.reason}); see `mgzoo doctor`"
         if namespace not in self.providers and (line := pip_line(namespace)):
             return what, line
         names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
@@ -94,7 +94,7 @@ class Registry:
         near = suggest(component_id, names) or [known for word in suggest(bare, set(names.values()), 1) for known in names if alone and names[known] == word]
         if near:
             return what, "did you mean " + " or ".join(near) + "?"
-        return what, f"install the plugin that declares it; `mgzoo list{' ' + kind if kind else ''}` shows what there is"
+        return what, f"install the plugin with this component; `mgzoo list{' ' + kind if kind else ''}` shows the installed ones"
 
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; a heavy import on the way is an error."""
@@ -122,11 +122,11 @@ class Registry:
             )
             found, reason = run_guarded(lambda call=alone: [p for listed in call(recipe=recipe) for p in listed or ()])
             if reason is None and not all(isinstance(p, Problem) for p in found):
-                reason = "it returned something else than a list of mgzoo.spec.Problem"
+                reason = "it did not return a list of mgzoo.spec.Problem"
             if reason:
                 provider = self.providers[implementation.plugin_name]
                 found = [Problem(what=f"the check of plugin {implementation.plugin_name} failed: {reason}", kind="plugin",
-                                 remedy=f"repair or upgrade {provider.distribution}, or leave it out with MGZOO_PLUGINS")]
+                                 remedy=f"repair or upgrade {provider.distribution}, or exclude it with MGZOO_PLUGINS")]
             problems += found
         return problems
 
@@ -233,11 +233,11 @@ def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path |
     components = [component for listed in alone.hook.mgzoo_components() for component in listed]
     for component in components:
         if not isinstance(component, Component):
-            raise MgzooError(f"mgzoo_components returned {component!r}, which is no Component")
+            raise MgzooError(f"mgzoo_components returned {component!r}, not a Component")
         if not ID.fullmatch(component.id):
             raise MgzooError(f"the id {component.id!r} is not of the form plugin.name.vN")
         if component.kind not in KINDS:
-            raise MgzooError(f"{component.id} is of kind {component.kind!r}, which is none of {', '.join(KINDS)}")
+            raise MgzooError(f"{component.id} has the unknown kind {component.kind!r}; kinds are {', '.join(KINDS)}")
         if not isinstance(component.formerly, tuple):
             raise MgzooError(f"the old ids of {component.id}, {component.formerly!r}, are not a tuple")
         for old in component.formerly:

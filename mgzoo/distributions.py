@@ -90,7 +90,7 @@ def pip_line(namespace: str) -> str | None:
     if name := _listed(data_folder("registry")).get(namespace):
         return f"pip install {name}"
     name = _listed(Path("registry")).get(namespace)
-    return f"pip install {name} (says ./registry/plugins.json; make sure that you trust it)" if name else None
+    return f"pip install {name} (according to ./registry/plugins.json; check that you trust it)" if name else None
 
 
 def _listed(registry: Path) -> dict[str, str]:

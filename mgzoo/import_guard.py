@@ -33,7 +33,7 @@ def run_guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
             if name.partition(".")[0] in {importer.partition(".")[0] for importer, _ in attempts}:
                 del sys.modules[name]
         importer, heavy = attempts[0]
-        return None, f"{importer} imports {heavy}; declaring and configuring must not import {', '.join(HEAVY[:-1])} or {HEAVY[-1]}"
+        return None, f"{importer} imports {heavy}; plugin.py and configs must not import {', '.join(HEAVY[:-1])} or {HEAVY[-1]}"
     return answer, reason
 
 

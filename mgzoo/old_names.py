@@ -42,7 +42,7 @@ def accept_old_names(cls: type, names: dict[str, str], say: Callable[[str], None
             setattr(cls, old, _by_old_name(cls, old, new, say))
     if found:
         renamed = ", ".join(f"{old} -> {new}" for old, new in found.items())
-        say(f"{cls.__module__}.{cls.__qualname__} uses old names, which the next release does not read: rename {renamed}")
+        say(f"{cls.__module__}.{cls.__qualname__} uses old names; the next release removes them: rename {renamed}")
     return cls
 
 
@@ -64,7 +64,7 @@ def _as_bool(old: str) -> Callable[[Any], bool]:
 
 def _by_old_name(cls: type, old: str, new: str, say: Callable[[str], None]) -> Callable[..., Any]:
     def answer(self, *arguments, **named):
-        say(f"{old}() of {cls.__name__} is {new}() now; the next release does not read the old name")
+        say(f"{old}() of {cls.__name__} is now {new}(); the next release removes the old name")
         value = getattr(self, new)(*arguments, **named)
         return ("higher" if value else "lower") if new == "higher_is_better" else value
 

@@ -98,7 +98,7 @@ def has_gpu() -> bool:
 def reason(device: str = "cpu") -> str:
     """Why `preferred` answers as it does, for a person."""
     if os.environ.get(VARIABLE):
-        return f"{VARIABLE} says so"
+        return f"{VARIABLE} is set"
     what = {"cpu": f"this CPU ({cpu_level()})", "cuda": "this GPU"}.get(str(device).partition(":")[0], f"the device {device}")
     return f"{what} {'has' if computes_bf16(device) else 'has no'} bfloat16 instructions"
 

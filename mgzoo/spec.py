@@ -135,7 +135,7 @@ class RequestOption:
     def __post_init__(self):
         if self.kind == "whole":
             object.__setattr__(self, "kind", "integer")
-            warnings.warn(f"the kind of the request option {self.name} is integer now, not whole", DeprecationWarning, stacklevel=3)
+            warnings.warn(f"the kind `whole` of the request option {self.name} is now called `integer`", DeprecationWarning, stacklevel=3)
 
     @property
     def flag(self) -> str:
@@ -247,5 +247,5 @@ _OLD = {"Ask": "RequestOption", "ASKED": "OPTION_KINDS", "FILES": "FILE_KINDS", 
 def __getattr__(name: str):
     if name not in _OLD:
         raise AttributeError(f"module 'mgzoo.spec' has no attribute {name!r}")
-    warnings.warn(f"mgzoo.spec.{name} is {_OLD[name]} now; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+    warnings.warn(f"mgzoo.spec.{name} is {_OLD[name]} now; the next release removes the old name", DeprecationWarning, stacklevel=2)
     return globals()[_OLD[name]]

@@ -36,7 +36,7 @@ def output_cache() -> Path:
     return cache_home() / "cache" if os.environ.get("MGZOO_HOME") else cache_home()
 
 
-def refuse_address(path: str | Path, remedy: str = "name a file or a folder of this machine") -> None:
+def refuse_address(path: str | Path, remedy: str = "give a local path") -> None:
     """Raise `MgzooError` where a path is meant and an address stands: written to, it would become a folder of that name."""
     if found := _ADDRESS.search(os.fspath(path)):
         raise MgzooError(f"'{found[1] or found[2]}://…' is an address, not a path", remedy=remedy)  # what follows may hold a password
@@ -204,9 +204,9 @@ def disk_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            remedy = "free some space and repeat; nothing was changed"
-            raise MgzooError(f"no space left on the disk while {doing}", remedy=remedy) from error
+            remedy = "free some space and try again; nothing was changed"
+            raise MgzooError(f"disk full while {doing}", remedy=remedy) from error
         if error.errno in NO_RIGHT:
-            remedy = "choose a folder that you may write"
-            raise MgzooError(f"{error.filename or 'the folder'} cannot be written while {doing}", remedy=remedy) from error
+            remedy = "choose a writable folder"
+            raise MgzooError(f"{error.filename or 'the folder'} is not writable while {doing}", remedy=remedy) from error
         raise

@@ -147,13 +147,13 @@ parts:
       alpha: -1
 """
     assert refused(text, place) == [
-        "r.yaml:3: parts.autoencoder.adapter: an adapter on a frozen part is never trained\n"
-        "    -> take `frozen` out (the weights of autoencoder rest anyway), or the adapter",
+        "r.yaml:3: parts.autoencoder.adapter: the adapter on a frozen part is never trained\n"
+        "    -> remove `frozen` (the base weights of autoencoder stay frozen anyway), or remove the adapter",
         "r.yaml:5: parts.encoders.text.adapter.rnak: unknown key\n    -> did you mean rank?",
         "r.yaml:5: parts.encoders.text.adapter: rank must be at least 1, not 0\n    -> change it",
         "r.yaml:5: parts.encoders.text.adapter: dropout must be in [0, 1), not 1.0\n    -> change it",
-        "r.yaml:5: parts.encoders.text.adapter: an adapter on a part without weights: there is nothing that it could refer to as its base\n"
-        "    -> add `weights`, the artifact that is adapted, or take the adapter out",
+        "r.yaml:5: parts.encoders.text.adapter: LoRA needs a base model: this part has no `weights`\n"
+        "    -> add `weights` (the base artifact), or remove the adapter",
         "r.yaml:10: parts.backbone.adapter.rank: Value 'many' of type 'str' could not be converted to Integer\n"
         "    -> rank takes int: rank of the update (alpha / rank) B A of each linear layer",
         "r.yaml:11: parts.backbone.adapter: alpha must be positive, not -1.0\n    -> change it",
@@ -167,7 +167,7 @@ def test_a_part_that_a_stage_trains_may_be_adapted_and_one_that_none_trains_may_
         return compose("staged.yaml")
 
     assert stages("true", "false").at_stage(0).parts["backbone"].adapter == Adapter(rank=2, alpha=6)
-    with pytest.raises(RecipeError, match="1 problem\nstaged.yaml:6: parts.backbone.adapter: an adapter on a frozen part is never trained"):
+    with pytest.raises(RecipeError, match="1 problem\nstaged.yaml:6: parts.backbone.adapter: the adapter on a frozen part is never trained"):
         stages("true", "true")
 
 
@@ -175,27 +175,27 @@ def test_a_base_that_no_one_else_can_reach_is_refused_before_anything_is_trained
     shutil.copytree(place / "registry", place / "mine")
     (told,) = refused(ADAPTED.replace("{use: backbones.llama3.v1, weights: registry", "{use: backbones.llama3.v1, weights: ./mine"), place)
     assert told == (
-        "r.yaml:6: parts.backbone.weights: ./mine/base@v1 is a folder that only this machine knows, and an adapter refers to its base by name\n"
-        "    -> push the base to registry/NAME or org/name, and write that"
+        "r.yaml:6: parts.backbone.weights: ./mine/base@v1 is a local folder, but an adapter needs a base with a name on a hub\n"
+        "    -> push the base to registry/NAME or org/name and use that reference"
     )
 
 
 def test_targets_that_are_no_linear_layer_are_told_by_the_meta_check(place):
     text = ADAPTED.replace("alpha: 6}", "alpha: 6, targets: [qvk, blocks.0.ffn.w2, attention, zzz]}")
     assert refused(text, place, meta=True) == [
-        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'qvk'\n    -> did you mean qkv?",
-        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'attention'\n"
-        "    -> they end in 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
-        "r.yaml:6: parts.backbone.adapter.targets: no linear layer of Llama3 is called 'zzz'\n"
-        "    -> they end in 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
+        "r.yaml:6: parts.backbone.adapter.targets: Llama3 has no linear layer 'qvk'\n    -> did you mean qkv?",
+        "r.yaml:6: parts.backbone.adapter.targets: Llama3 has no linear layer 'attention'\n"
+        "    -> layer names: 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
+        "r.yaml:6: parts.backbone.adapter.targets: Llama3 has no linear layer 'zzz'\n"
+        "    -> layer names: 0, 2, embed, kv, modulation, out, output, project, q, qkv, w13, w2",
     ]
     assert refused(ADAPTED, place, meta=True) == []
-    with pytest.raises(MgzooError, match="r.yaml:6: no linear layer of Llama3 is called 'qvk'"):
+    with pytest.raises(MgzooError, match="r.yaml:6: Llama3 has no linear layer 'qvk'"):
         (place / "r.yaml").write_text(text)
         build(compose("r.yaml"))
     unfit = ADAPTED.replace("frozen: true}\n  encoders", "adapter: {}}\n  encoders")
     assert refused(unfit, place, meta=True) == [
-        "r.yaml:3: parts.autoencoder.adapter.targets: Tae has no linear layer to adapt\n    -> take the adapter out, or adapt another part"
+        "r.yaml:3: parts.autoencoder.adapter.targets: Tae has no linear layer to adapt\n    -> remove the adapter, or adapt another part"
     ]
 
 
@@ -270,7 +270,7 @@ def test_any_part_can_be_adapted_without_knowing(targets, adapted):
 def test_attention_that_reads_its_weights_itself_cannot_be_adapted():
     part = Stranger()
     assert "attention.out_proj" in dict(part.named_modules()) and "attention.out_proj" not in linear_layers(part)
-    with pytest.raises(MgzooError, match="no linear layer of Stranger is called 'out_proj'"):
+    with pytest.raises(MgzooError, match="Stranger has no linear layer 'out_proj'"):
         attach_adapter(part, Adapter(targets=["out_proj"]))
 
 
@@ -327,13 +327,13 @@ def test_we_read_peft_s_file_and_answer_the_same(place, tmp_path, targets):
 
 
 @pytest.mark.parametrize("key, value, told", [
-    ("use_dora", True, "asks for use_dora, which only PEFT itself knows"),
-    ("bias", "all", "asks for bias, which only PEFT itself knows"),
-    ("rank_pattern", {"qkv": 4}, "asks for rank_pattern, which only PEFT itself knows"),
-    ("peft_type", "LOHA", "is of type 'LOHA', and only LORA is known here"),
-    ("r", "two", "is no adapter's config: ValueError: invalid literal"),
-    ("r", 0, "is no adapter's config: ValueError: rank must be at least 1, not 0"),
-    ("r", 3, r"backbone.adapter_model.safetensors: blocks.0.attention.out.lora_A.weight has shape \[2, 32\], which is not of rank 3"),
+    ("use_dora", True, "uses use_dora; only PEFT supports this"),
+    ("bias", "all", "uses bias; only PEFT supports this"),
+    ("rank_pattern", {"qkv": 4}, "uses rank_pattern; only PEFT supports this"),
+    ("peft_type", "LOHA", "has the type 'LOHA'; only LORA is supported"),
+    ("r", "two", "is not an adapter config: ValueError: invalid literal"),
+    ("r", 0, "is not an adapter config: ValueError: rank must be at least 1, not 0"),
+    ("r", 3, r"backbone.adapter_model.safetensors: blocks.0.attention.out.lora_A.weight has shape \[2, 32\], not of rank 3"),
 ])  # fmt: skip
 def test_an_adapter_that_means_something_else_is_refused(trained, tmp_path, key, value, told):
     folder = save(trained, tmp_path / "model", golden=False) / "backbone"
@@ -350,7 +350,7 @@ def test_an_adapter_of_another_part_is_refused_and_leaves_no_trace(trained, tmp_
     state = load_file(folder / "adapter_model.safetensors")
     save_file({key: torch.zeros(2, 5) if key.endswith("0.ffn.w2.lora_A.weight") else value for key, value in state.items()}, folder / "adapter_model.safetensors")
     model = build(compose("lora.yaml").with_adapter("backbone", None))
-    with pytest.raises(MgzooError, match="does not fit Llama3: its tensors have other names or shapes"):
+    with pytest.raises(MgzooError, match="does not match Llama3: tensor names or shapes differ"):
         load_adapter(model, "backbone", folder)
     assert not adapted_layers(model.backbone) and model.recipe.parts["backbone"].adapter is None
 
@@ -398,10 +398,10 @@ def test_a_wrong_base_is_refused_wherever_it_is_asked_for(trained, place):
     manifest = read_manifest(folder)
     (folder / "mgzoo.json").write_text(dataclasses.replace(manifest, description="another").to_json())
     for use in (lambda: mgzoo.load(saved), lambda: load_part_weights(saved, "backbone"), lambda: save(trained, place / "other")):
-        with pytest.raises(MgzooError, match="is not the artifact that was used: its mgzoo.json has digest"):
+        with pytest.raises(MgzooError, match="is another artifact than the one used: its mgzoo.json has digest"):
             use()
     assert [(one.kind, one.key) for one in verify(saved)] == [("base", f"parts.{name}") for name in ("autoencoder.weights", "backbone.base", "encoders.text.weights")]
-    with pytest.raises(ArtifactError, match="is not what was used"):
+    with pytest.raises(ArtifactError, match="is another artifact than the one used"):
         pull("./hub/lora@v1", "pulled")
     shutil.rmtree(place / "registry/base")
     with pytest.raises(ArtifactError, match=r"parts.backbone.base: registry/base@\w+ is not on this machine"):
@@ -457,7 +457,7 @@ def test_a_manifest_with_an_adapter_and_no_base_is_refused(trained, place):
 def test_weights_beside_the_adapter_that_are_not_the_base_s_are_not_lost(trained, place):
     with torch.no_grad():
         trained.backbone.blocks[0].attention.qkv.weight[0, 0] += 1
-    with pytest.raises(MgzooError, match=r"the weights of backbone beside its adapter are not those of registry/base@\w+, and an adapter stores no others"):
+    with pytest.raises(MgzooError, match=r"the base weights of backbone differ from registry/base@\w+; an adapter artifact cannot store them"):
         save(trained, place / "model")
     assert not (place / "model").exists()
 

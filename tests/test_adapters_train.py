@@ -195,8 +195,8 @@ def test_the_whole_circle(tmp_path, monkeypatch, capsys):
     with pytest.raises(MgzooError) as caught:
         mgzoo.train(recipe, "again", resume=True)
     assert str(caught.value) == (
-        f"again/recipe.lock.json: registry/base is at {now} now, the run was started with registry/base@{before}\n"
-        "    -> bring that back, start a new run, or go on with what is here: --accept-changes"
+        f"again/recipe.lock.json: registry/base is now at {now}; the run started with registry/base@{before}\n"
+        "    -> restore it, start a new run, or accept the changes: --accept-changes"
     )
 
 

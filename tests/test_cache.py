@@ -58,7 +58,7 @@ def test_a_flipped_bit_is_a_miss_with_a_warning(tmp_path, caplog):
     path.write_bytes(data)
     with caplog.at_level(logging.WARNING, "mgzoo"):
         assert Cache(tmp_path).get("ab" * 32) is None
-    assert f"cache entry {path} is damaged and will be made again" in caplog.text
+    assert f"cache entry {path} is damaged and will be computed again" in caplog.text
     made = Cache(tmp_path)
     made.put("ab" * 32, torch.ones(8))
     assert torch.equal(Cache(tmp_path).get("ab" * 32), torch.ones(8))
@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_costs_the_disk_only(tmp_path, caplog):
     cache = Cache(tmp_path / "file")
     cache.put("ab" * 32, torch.ones(8))
     assert torch.equal(cache.get("ab" * 32), torch.ones(8))
-    assert "going on without it; set MGZOO_HOME" in caplog.text
+    assert "continuing without it; set MGZOO_HOME" in caplog.text
 
 
 def test_a_cache_that_is_cleaned_away_meanwhile_is_gone_on_with(tmp_path, monkeypatch):

@@ -135,9 +135,9 @@ def test_wrong_usage_says_what_was_meant(argv, message, capsys):
         ),
         (
             ["generate", "registry/x", "a cat", "--out", "cat.avi"],
-            "error: cat.avi is no name of a media file\n    -> end it in one of .mp4, .png, .gif, .webp, .wav\n",
+            "error: cat.avi does not have the suffix of a media file\n    -> use one of .mp4, .png, .gif, .webp, .wav\n",
         ),
-        (["cp", "tiny/circel", "a.yaml"], "error: there is no recipe 'tiny/circel'\n    -> did you mean tiny/circle"),
+        (["cp", "tiny/circel", "a.yaml"], "error: unknown recipe 'tiny/circel'\n    -> did you mean tiny/circle"),
         (
             ["show", "samplers.eulr.v1"],
             "error: 'samplers.eulr.v1' is not a component, model, run or file\n    -> did you mean samplers.euler.v1",
@@ -441,7 +441,7 @@ def test_a_terminal_of_ascii_shows_what_it_can():
 
 def test_the_deepspeed_launcher_puts_its_option_before_the_verb():
     done = python("-m", "mgzoo", "--local_rank=1", "train", "no.yaml", "--out", "nowhere")
-    assert (done.returncode, done.stderr) == (1, "error: there is no recipe file no.yaml\n    -> check the path; `mgzoo list recipes` shows the shipped names\n")
+    assert (done.returncode, done.stderr) == (1, "error: no such recipe file: no.yaml\n    -> check the path; `mgzoo list recipes` shows the shipped names\n")
 
 
 def test_module_and_script_are_the_same_verb():

@@ -59,7 +59,7 @@ def said(capsys) -> str:
 def test_training_twice_into_one_folder_is_refused(trained, capsys):
     recipe = str(trained.parent / "tiny.yaml")
     assert run(["train", recipe, f"data.config.path={ROOT / 'data' / 'emoji64'}", "--out", str(trained)]) == 1
-    assert "already holds a run" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
 
 
 def test_show_a_run(trained, capsys):
@@ -95,14 +95,14 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
     "extra, message",
     [
         (["--size", "30x32"], "does not divide"),
-        (["--task", "samplers.euler.v1"], "samplers.euler.v1 is of kind sampler, not task"),
+        (["--task", "samplers.euler.v1"], "samplers.euler.v1 is a component of kind sampler, not a task"),
         (["--task", "video.text_to_vdeo.v1"], "did you mean video.text_to_video.v1"),
-        (["--out", "a.png", "--frames", "2"], "a .png holds one frame, --frames asks for 2"),
-        (["--out", "a.wav"], "video.text_to_video.v1 gives video or image, and a .wav holds none"),
+        (["--out", "a.png", "--frames", "2"], "a .png holds one frame, but --frames is 2"),
+        (["--out", "a.wav"], "video.text_to_video.v1 generates video or image; a .wav file cannot hold that"),
             (["--source", "a.mp4"], "video.text_to_video.v1 takes no --source"),
             (["--sedd", "3"], "did you mean --seed?"),
             (["--task", "nothing"], "nothing is no task"),
-            (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder that takes a reference picture"),
+            (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder for a reference picture"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_told_and_leaves_no_file(trained, here, capsys, extra, message):

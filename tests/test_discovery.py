@@ -18,7 +18,7 @@ from mgzoo.import_guard import HEAVY, HeavyImport, heavy_imports_refused, run_gu
 from mgzoo.spec import MgzooError
 
 BROKEN = Path(__file__).parent / "broken_plugins"
-HEAVY_LINE = "; declaring and configuring must not import torch, numpy, deepspeed, transformers or diffusers"
+HEAVY_LINE = "; plugin.py and configs must not import torch, numpy, deepspeed, transformers or diffusers"
 LINES = {
     "raises": ["raises (mgzoo-raises 1.0): RuntimeError: the licence server is away"],
     "exits": ["exits (mgzoo-exits 1.0): SystemExit: no graphics card"],
@@ -39,11 +39,11 @@ LINES = {
     "unmarked": ["unmarked (mgzoo-unmarked 1.0): mgzoo_components is not marked with @hookimpl"],
     "argument": ["argument (mgzoo-argument 1.0): PluginValidationError: Plugin 'argument' for hook 'mgzoo_check' hookimpl definition: "
                  "mgzoo_check(receipt) Argument(s) {'receipt'} are declared in the hookimpl but can not be found in the hookspec"],
-    "kind": ["kind (mgzoo-kind 1.0): kind.a.v1 is of kind 'scheduler', which is none of autoencoder, encoder, backbone, objective, sampler, "
+    "kind": ["kind (mgzoo-kind 1.0): kind.a.v1 has the unknown kind 'scheduler'; kinds are autoencoder, encoder, backbone, objective, sampler, "
              "task, data, filter, metric"],
     "form": ["form (mgzoo-form 1.0): the id 'form.a' is not of the form plugin.name.vN"],
     "place": ["place (mgzoo-place 1.0): the target of place.a.v1, 'healthy_parts.Healthy', is not of the form module:Class"],
-    "no_component": ["no_component (mgzoo-no-component 1.0): mgzoo_components returned 'no_component.a.v1', which is no Component"],
+    "no_component": ["no_component (mgzoo-no-component 1.0): mgzoo_components returned 'no_component.a.v1', not a Component"],
 }
 
 
@@ -141,7 +141,7 @@ def test_a_check_that_fails_is_one_problem_and_the_others_are_asked(tmp_path, mo
     assert sorted(problem.what for problem in of(monkeypatch, *folders).check("it")) == [
         "saw it",
         "the check of plugin badcheck failed: ZeroDivisionError: division by zero",
-        "the check of plugin oddcheck failed: it returned something else than a list of mgzoo.spec.Problem",
+        "the check of plugin oddcheck failed: it did not return a list of mgzoo.spec.Problem",
     ]
 
 
@@ -204,7 +204,7 @@ def test_an_unknown_id_says_what_to_do(monkeypatch):
         "healthy.sampler.v2": "did you mean healthy.sampler.v1 or healthy.second.v1?",
         "raises.a.v1": "repair it (RuntimeError: the licence server is away); see `mgzoo doctor`",
         "backbones.llama3.v1": "pip install mgzoo-backbones",
-        "zzz.qqq.v1": "install the plugin that declares it; `mgzoo list` shows what there is",
+        "zzz.qqq.v1": "install the plugin with this component; `mgzoo list` shows the installed ones",
     }.items():
         with pytest.raises(MgzooError) as error:
             registry.get(wanted)

@@ -98,7 +98,7 @@ def test_seeds_from_python_are_whole_numbers_of_64_bits_or_random(model):
     last, first = asked.generate(["x", "x"], frames=1, steps=1, seed=2**64 - 1)  # after the last comes 0
     assert (last.meta["seed"], first.meta["seed"]) == (2**64 - 1, 0) and torch.equal(first.video, asked.generate("x", frames=1, steps=1, seed=0).video)
     for wrong in (-1, 2**64, 1.0, "7", True):
-        with pytest.raises(MgzooError, match="the seed is .*\n    -> give a whole number from 0 to 18446744073709551615, or random"):
+        with pytest.raises(MgzooError, match="the seed is .*\n    -> give an integer from 0 to 18446744073709551615, or random"):
             asked.generate("x", frames=1, steps=1, seed=wrong)
 
 
@@ -122,7 +122,7 @@ def test_another_head_from_python_in_one_call_is_recorded_and_the_own_one_comes_
     assert record.request["task"] == "edit.sdedit.v1" and record.request["source"]["file"] == "in.mp4"
     assert run(["generate", str(model), "--from", "a.mp4", "--out", "b.mp4"]) == 0
     assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
-    with pytest.raises(MgzooError, match="has learned weights of its own|needs"):
+    with pytest.raises(MgzooError, match="has trained weights|needs"):
         loaded.generate("x", task="edit.instruct.v1", source="in.mp4")
     assert loaded.task is own
 
@@ -142,7 +142,7 @@ def test_a_source_that_was_no_file_is_recorded_as_such(model, here, capsys):
     video = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
     load(model).generate("x", task="sdedit", source=Media(video=video, fps=8.0), steps=2).save("a.mp4")
     assert run(["generate", str(model), "--from", "a.mp4"]) == 1
-    assert "the source was given in memory, not as a file\n    -> name a file of the same content: --source FILE.mp4" in capsys.readouterr().err
+    assert "the source was passed in memory, not as a file\n    -> give a file with the same content: --source FILE.mp4" in capsys.readouterr().err
 
 
 def test_a_recipe_of_any_seed_is_built_and_locked(tmp_path):
@@ -170,12 +170,12 @@ def test_a_model_that_is_not_here_or_is_another_is_told(model, here, capsys):
     capsys.readouterr()
     assert run(["generate", "--from", "a.png"]) == 1
     assert capsys.readouterr().err == (
-        f"error: a.png: it was made with run at commit {commit}, which is not on this machine\n    -> name its folder: mgzoo generate FOLDER --from a.png\n"
+        f"error: a.png: the file was generated with run at commit {commit}; this model is not on this machine\n    -> give its folder: mgzoo generate FOLDER --from a.png\n"
     )
     shutil.copytree(model, "run")
     describe(here / "run", metrics={"minutes": 1})
     assert run(["generate", "run", "--from", "a.png"]) == 1
-    assert f"run is at commit {commit_of('run')}, the file was made with run at {commit}" in capsys.readouterr().err
+    assert f"run is at commit {commit_of('run')}, but the file was generated with run at {commit}" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["a.png", "run"]
 
 
@@ -194,7 +194,7 @@ def test_verify_a_generated_file(model, here, capsys, monkeypatch):
     assert run(["verify", "a.mp4", "--json"]) == 1
     found = json.loads(said(capsys))
     assert [one["kind"] for one in found["problems"]] == ["content", "model", "plugin"] and found["made"]["model"] == "run"
-    assert found["problems"][2]["what"] == "made with mgzoo-video 0.1.0, installed is 9.9"
+    assert found["problems"][2]["what"] == "made with mgzoo-video 0.1.0, installed: 9.9"
     Path("b.txt").write_text("hello")
     assert run(["verify", "b.txt"]) == 1
 
@@ -250,7 +250,7 @@ def test_what_a_strangers_file_says_is_checked(here, change, what):
 
 def test_a_file_that_says_nothing_of_its_making_is_told(here):
     Media(video=torch.zeros(1, 4, 4, 3, dtype=torch.uint8), meta={"model": "run"}).save("a.png")
-    with pytest.raises(MgzooError, match="a.png: the file does not say what made it"):
+    with pytest.raises(MgzooError, match="a.png: the file has no generation record"):
         read_record("a.png")
 
 
@@ -276,5 +276,5 @@ def test_a_sound_is_made_again_bit_for_bit_from_the_file_that_it_was_made_from(h
     assert "--audio FILE.wav" in capsys.readouterr().err
     assert run(["generate", str(model), "--from", "a.wav", "--audio", str(given), "--out", "b.wav"]) == 0 and Path("b.wav").read_bytes() == first
     other = given.with_name("tone-64.flac")
-    assert run(["generate", str(model), "--from", "a.wav", "--audio", str(other), "--out", "c.wav"]) == 1 and "its bytes differ" in capsys.readouterr().err
-    assert run(["generate", str(model), "--audio", str(given), "--out", "a.mp4"]) == 1 and "gives sound, and a .mp4 holds none" in capsys.readouterr().err
+    assert run(["generate", str(model), "--from", "a.wav", "--audio", str(other), "--out", "c.wav"]) == 1 and "the content differs" in capsys.readouterr().err
+    assert run(["generate", str(model), "--audio", str(given), "--out", "a.mp4"]) == 1 and "generates sound; a .mp4 file cannot hold that" in capsys.readouterr().err

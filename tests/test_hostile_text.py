@@ -86,7 +86,7 @@ def test_references_that_multiply_are_stopped(tmp_path):
     """Thirty lines that each name the next one twice would be a text of ten gigabytes."""
     stages = "".join(f"  - {{name: '${{stages.{i + 1}.name}}${{stages.{i + 1}.name}}', steps: 1}}\n" for i in range(30))
     (tmp_path / "bomb.yaml").write_text(f"schema: 1\nstages:\n{stages}  - {{name: xxxxxxxxxx, steps: 1}}\n")
-    with pytest.raises(RecipeError, match="the references of this recipe, filled in, would make it too large") as caught:
+    with pytest.raises(RecipeError, match="the recipe is too large after interpolation") as caught:
         compose(tmp_path / "bomb.yaml")
     assert len(str(caught.value)) < 10_000
 
@@ -103,7 +103,7 @@ def test_the_recipe_of_an_artifact_reads_no_other_file(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mgzoo.json").write_text("{}")
     (tmp_path / "model" / "recipe.yaml").write_text("schema: 1\ndefaults: [../secret.yaml]\n")
-    with pytest.raises(RecipeError, match="the recipe of an artifact has `defaults`") as caught:
+    with pytest.raises(RecipeError, match="the recipe of an artifact must not have `defaults`") as caught:
         compose(tmp_path / "model" / "recipe.yaml")
     assert "hunter2" not in str(caught.value)
 

@@ -119,8 +119,8 @@ def test_a_model_is_pushed_pulled_and_loaded_by_the_address_of_its_page(loopback
 def test_a_tag_stays_where_it_is(loopback, model, repo):
     first = push(model, f"{repo}@v1", probe=False)
     other = described(model, Path("other"), "newer")
-    for ref, said in ((f"{repo}@v1", f"{repo} already has a tag 'v1', at {first}\n    -> tags do not move: choose another"),
-                      (f"{repo}@main", "'main' cannot be a tag\n    -> use letters, digits, '.', '_' and '-'; main always names the newest")):
+    for ref, said in ((f"{repo}@v1", f"{repo} already has a tag 'v1', at {first}\n    -> tags cannot be moved: choose another tag"),
+                      (f"{repo}@main", "'main' is not a valid tag\n    -> use letters, digits, '.', '_' and '-'; main is reserved for the newest commit")):
         with pytest.raises(MgzooError) as caught:
             push(other, ref, probe=False)
         assert str(caught.value) == said
@@ -133,7 +133,7 @@ def test_a_push_on_another_parent_is_refused_before_anything_is_sent(loopback, m
     loopback.log()
     with pytest.raises(MgzooError) as caught:
         push(model, repo, parent=first, probe=False)
-    assert caught.value.what == f"{repo} has moved: main is {second}, this push was made on {first}"
+    assert caught.value.what == f"{repo} has changed: main is {second}, this push is based on {first}"
     assert not [line for line in loopback.lines() if not line.startswith("GET")]
 
 
@@ -144,7 +144,7 @@ def test_a_repository_that_holds_something_else_is_left_alone(loopback, model, r
     HfApi().upload_file(path_or_fileobj=b"years of work", path_in_repo="thesis.txt", repo_id=repo)
     with pytest.raises(MgzooError) as caught:
         push(model, repo, probe=False)
-    assert str(caught.value) == f"{repo} holds something else than an artifact: 2 files\n    -> choose another name"
+    assert str(caught.value) == f"{repo} is not an artifact repository: it has 2 other files\n    -> choose another name"
     assert on_hub(repo) == [".gitattributes", "thesis.txt"]
 
 
@@ -198,7 +198,7 @@ def test_hf_hub_offline_uses_what_is_here_and_says_what_is_not(loopback, model, 
         (mgzoo.load, f"{repo}@v1", f"{repo}@v1 is not complete on this machine: it lacks {SHARDS[0]} and 1 more files\n{remedy} {repo}@v1"),
         (pull, f"{repo}@v1", f"{repo}@v1 is not complete on this machine: it lacks {SHARDS[0]} and 1 more files\n{remedy} {repo}@v1"),
         (pull, repo, f"{repo} is not on this machine\n{remedy} {repo}"),
-        (lambda ref: push(model, ref, probe=False), repo, f"{repo} cannot be reached: HF_HUB_OFFLINE is set\n    -> unset HF_HUB_OFFLINE and repeat"),
+        (lambda ref: push(model, ref, probe=False), repo, f"{repo} is not reachable: HF_HUB_OFFLINE is set\n    -> unset HF_HUB_OFFLINE and try again"),
     ):
         with pytest.raises(MgzooError) as caught:
             do(ref)
@@ -232,7 +232,7 @@ def run(*words, **variables):
 def test_the_verbs_and_the_variables_of_the_client(loopback, model, repo):
     at = {"HF_ENDPOINT": loopback.url, "HF_HUB_DISABLE_XET": "1"}
     refused = run("push", "model", f"{repo}@v1", HF_TOKEN=READER, **at)
-    assert refused.returncode == 1 and "your token may not do that: make one that may, then hf auth login" in refused.stderr
+    assert refused.returncode == 1 and "your token lacks the permission: create one with it, then hf auth login" in refused.stderr
     pushed = run("push", "model", f"{repo}@v1", **at)
     commit = re.search(r"[0-9a-f]{40}", pushed.stdout)[0]
     assert (pushed.returncode, pushed.stderr) == (0, "")
@@ -243,5 +243,5 @@ def test_the_verbs_and_the_variables_of_the_client(loopback, model, repo):
     assert (again.returncode, again.stdout, again.stderr) == (0, f"{folder}\n", "")
     nothing = run("pull", "org/nothing-there", **at)
     assert nothing.returncode == 1
-    assert "there is no org/nothing-there, or you may not see it" in nothing.stderr and "Traceback" not in nothing.stderr
+    assert "org/nothing-there does not exist or is private" in nothing.stderr and "Traceback" not in nothing.stderr
     assert json.loads((folder / "mgzoo.json").read_text())["description"] == "a tiny autoencoder"

@@ -25,7 +25,7 @@ from mgzoo.share.verify import verify
 from mgzoo.spec import MgzooError
 
 SHARDS = [f"autoencoder/model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
-LATER = "repeat later; what arrived is not sent twice"
+LATER = "try again later; completed transfers are kept"
 
 
 def on_hub(repo, revision=None):
@@ -75,14 +75,14 @@ def nothing_arrived(tmp_path):
 
 PUSHES = {
     "no token": ({}, "", "the hub refused {repo} with 401: Invalid username or password.\n    -> log in: hf auth login"),
-    "reader": ({}, READER, "the hub refused {repo} with 403: You don't have the rights to write to {repo}\n    -> your token may not do that: make one that may, then hf auth login"),
+    "reader": ({}, READER, "the hub refused {repo} with 403: You don't have the rights to write to {repo}\n    -> your token lacks the permission: create one with it, then hf auth login"),
     "bad token": ({}, "nonsense", "the hub refused {repo} with 401: Invalid credentials in Authorization header\n    -> log in: hf auth login"),
-    "busy": ({"on": "POST .*/preupload/", "do": "status", "status": 429}, None, "the hub refused {repo} with 429: switched on by a test\n    -> wait a while and repeat; what arrived is not sent twice"),
+    "busy": ({"on": "POST .*/preupload/", "do": "status", "status": 429}, None, "the hub refused {repo} with 429: switched on by a test\n    -> wait a while and try again; completed transfers are kept"),
     "broken": ({"on": "PUT /-/lfs/", "do": "status", "status": 500, "message": "no \x1b[31mdisk"}, None, "the hub refused {repo} with 500: no [31mdisk\n    -> " + LATER),
     "no commit": ({"on": "POST .*/commit/", "do": "status", "status": 503}, None, "the hub refused {repo} with 503: switched on by a test\n    -> " + LATER),
-    "no card": ({"on": "POST /api/validate-yaml", "do": "status", "status": 400}, None, "moving {repo} failed: Invalid metadata in README.md."),
-    "dropped": ({"on": "PUT /-/lfs/", "do": "drop", "after": 60_000}, None, "the hub cannot be reached: "),
-    "dropped commit": ({"on": "POST .*/commit/", "do": "drop", "after": 100}, None, "the hub cannot be reached: Server disconnected without sending a response.\n    -> check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice"),
+    "no card": ({"on": "POST /api/validate-yaml", "do": "status", "status": 400}, None, "the transfer of {repo} failed: Invalid metadata in README.md."),
+    "dropped": ({"on": "PUT /-/lfs/", "do": "drop", "after": 60_000}, None, "the hub is not reachable: "),
+    "dropped commit": ({"on": "POST .*/commit/", "do": "drop", "after": 100}, None, "the hub is not reachable: Server disconnected without sending a response.\n    -> check the network and HF_ENDPOINT, then try again; completed transfers are kept"),
 }  # fmt: skip
 
 
@@ -112,18 +112,18 @@ def changed(model, dest="other"):
 
 
 PULLS = {
-    "no repository": ("org/nothing", {}, "there is no org/nothing, or you may not see it\n    -> check the name; for a private one log in: hf auth login"),
+    "no repository": ("org/nothing", {}, "org/nothing does not exist or is private\n    -> check the name; for a private one log in: hf auth login"),
     "no revision": ("{repo}@v9", {}, "{repo} has no revision 'v9'\n    -> check the tag or commit after the '@'"),
     "no artifact": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "status", "status": 404, "code": "EntryNotFound"}, "{repo} lacks a file: mgzoo.json\n    -> if it is mgzoo.json: it is not an artifact of mgzoo"),
-    "busy": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "status", "status": 429}, "the hub refused {repo} with 429: switched on by a test\n    -> wait a while and repeat; what arrived is not sent twice"),
+    "busy": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "status", "status": 429}, "the hub refused {repo} with 429: switched on by a test\n    -> wait a while and try again; completed transfers are kept"),
     "broken": ("{repo}", {"on": "GET .*/tree/", "do": "status", "status": 502}, "the hub refused {repo} with 502: switched on by a test\n    -> " + LATER),
     "broken storage": ("{repo}", {"on": "GET /-/objects/", "do": "status", "status": 503}, "the hub refused {repo} with 503: switched on by a test\n    -> " + LATER),
     "broken later": ("{repo}", {"on": "HEAD .*safetensors", "do": "status", "status": 500}, "the hub refused {repo} with 500: switched on by a test\n    -> " + LATER),
-    "dropped": ("{repo}", {"on": "GET /-/objects/", "do": "drop", "after": 0}, "the hub cannot be reached: peer closed connection without sending complete message body"),
-    "cut": ("{repo}", {"on": "GET /-/objects/", "do": "cut", "after": 1000}, "moving {repo} failed: Consistency check failed: file should be of size"),
-    "no commit named": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "headers", "headers": {"X-Repo-Commit": "../../.."}}, "the hub does not say what {repo}/mgzoo.json is: a commit, a size and an ETag were expected\n    -> look at HF_ENDPOINT: it must speak the Hugging Face protocol"),
-    "an ETag that is a path": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "headers", "headers": {"ETag": '"../../../evil"'}}, "the hub does not say what {repo}/mgzoo.json is"),
-    "nonsense": ("{repo}", {"on": "GET .*/tree/", "do": "body", "body": '[{"type": "file"}]'}, "moving {repo} failed: 'path'\n    -> repeat; if it stays, look at HF_ENDPOINT"),
+    "dropped": ("{repo}", {"on": "GET /-/objects/", "do": "drop", "after": 0}, "the hub is not reachable: peer closed connection without sending complete message body"),
+    "cut": ("{repo}", {"on": "GET /-/objects/", "do": "cut", "after": 1000}, "the transfer of {repo} failed: Consistency check failed: file should be of size"),
+    "no commit named": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "headers", "headers": {"X-Repo-Commit": "../../.."}}, "incomplete answer of the hub for {repo}/mgzoo.json: expected a commit, a size and an ETag\n    -> check HF_ENDPOINT: it must support the Hugging Face protocol"),
+    "an ETag that is a path": ("{repo}", {"on": "HEAD .*/mgzoo.json", "do": "headers", "headers": {"ETag": '"../../../evil"'}}, "incomplete answer of the hub for {repo}/mgzoo.json"),
+    "nonsense": ("{repo}", {"on": "GET .*/tree/", "do": "body", "body": '[{"type": "file"}]'}, "the transfer of {repo} failed: 'path'\n    -> try again; if the error persists, check HF_ENDPOINT"),
 }  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_a_pull_that_fails_leaves_nothing_half_there_and_the_next_one_succeeds(l
 
 
 @pytest.mark.parametrize("name, said", [
-    ("private-{}", "there is no {repo}, or you may not see it\n    -> check the name; for a private one log in: hf auth login"),
+    ("private-{}", "{repo} does not exist or is private\n    -> check the name; for a private one log in: hf auth login"),
     ("gated-{}", "{repo} is gated\n    -> ask for access on its page, then log in: hf auth login")])  # fmt: skip
 def test_private_and_gated_artifacts_want_a_login(loopback, model, repo, name, said, monkeypatch):
     repo = "org/" + name.format(repo[4:])
@@ -155,7 +155,7 @@ def test_private_and_gated_artifacts_want_a_login(loopback, model, repo, name, s
 
 def test_a_push_goes_on_where_it_broke_and_sends_no_shard_twice(loopback, model, repo):
     loopback.faults({"on": "PUT /-/lfs/", "do": "drop", "after": 100, "skip": 3})
-    assert "the hub cannot be reached" in refused(push, model, repo, probe=False)
+    assert "the hub is not reachable" in refused(push, model, repo, probe=False)
     assert on_hub(repo) == [".gitattributes"]
     loopback.faults()
     sent = [line for line in loopback.lines() if line.startswith("PUT") and line.endswith(" 200")]
@@ -192,7 +192,7 @@ def test_a_tag_that_could_not_be_made_is_said_and_made_by_the_next_push(loopback
     said = refused(push, model, f"{repo}@v1", probe=False)
     commit = re.search(r"[0-9a-f]{40}", said)[0]
     assert said == (f"{repo} is published as {commit}, but not tagged 'v1': the hub refused {repo} with 500: switched on by a test"
-                    "\n    -> push again: only the tag is missing")
+                    "\n    -> push again to add the missing tag")
     loopback.faults()
     assert push(model, f"{repo}@v1", probe=False) == commit and tags(repo) == {"v1": commit}
 
@@ -205,8 +205,8 @@ def test_a_push_that_another_overtook_is_refused_whole(loopback, model, repo):
     loopback.faults({"on": "POST .*/commit/", "do": "race", "times": 1})
     said = refused(push, changed(model), f"{repo}@v2", probe=False)
     now = hub_main(repo)
-    assert said == (f"{repo} has moved: main is {now}, this push was made on {first}"
-                    "\n    -> look at what was pushed meanwhile, then push again")
+    assert said == (f"{repo} has changed: main is {now}, this push is based on {first}"
+                    "\n    -> check the new commits, then push again")
     assert now != first and tags(repo) == {} and on_hub(repo) == sorted([*on_hub(repo, first), "rival.txt"])
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_changes_while_it_is_pushed_is_not_published(loopback, model
         return upload(self, *words, **options)
 
     monkeypatch.setattr(HfApi, "preupload_lfs_files", touched)
-    assert refused(push, model, repo, probe=False) == "model changed while it was pushed\n    -> repeat when nothing writes to it"
+    assert refused(push, model, repo, probe=False) == "model changed while it was pushed\n    -> try again without concurrent writes"
     assert on_hub(repo) == [".gitattributes"]
 
 
@@ -281,10 +281,10 @@ def entry(name):
 
 
 HOSTILE = {
-    "oversized": (lambda m: (m / "mgzoo.json").write_text(" " * 2_000_000), "{repo}: mgzoo.json has 2,000,000 bytes, more than 1,000,000\n    -> an honest manifest is small; do not use this artifact"),
-    "up": (lambda m: rewritten(m, entry("../../evil")), "files.../../evil: not a file that an artifact may hold\n    -> do not use this artifact"),
-    "absolute": (lambda m: rewritten(m, entry("/etc/cron.d/evil")), "not a file that an artifact may hold"),
-    "code": (lambda m: rewritten(m, entry("setup.py")), "not a file that an artifact may hold"),
+    "oversized": (lambda m: (m / "mgzoo.json").write_text(" " * 2_000_000), "{repo}: mgzoo.json has 2,000,000 bytes, more than 1,000,000\n    -> valid manifests are small; do not use this artifact"),
+    "up": (lambda m: rewritten(m, entry("../../evil")), "files.../../evil: not an allowed file name in an artifact\n    -> do not use this artifact"),
+    "absolute": (lambda m: rewritten(m, entry("/etc/cron.d/evil")), "not an allowed file name in an artifact"),
+    "code": (lambda m: rewritten(m, entry("setup.py")), "not an allowed file name in an artifact"),
     "option": (lambda m: rewritten(m, lambda c: c["requires"].append({"distribution": "--index-url=http://evil", "version": "1"})), "is not the name of a distribution"),
     "url": (lambda m: rewritten(m, lambda c: c["requires"].append({"distribution": "git+https://evil/x", "version": "1"})), "is not the name of a distribution"),
     "version": (lambda m: rewritten(m, lambda c: c["requires"].append({"distribution": "acme", "version": "1 --pre"})), "requires."),
@@ -320,7 +320,7 @@ def test_everything_that_is_wrong_is_said_together(loopback, model, repo):
         pull(repo, licenses=["apache-2.0"])
     assert sorted(one.kind for one in caught.value.problems) == ["disk", "license", "plugin", "size"]
     plugin = next(str(one) for one in caught.value.problems if one.kind == "plugin")
-    assert "acme-zoo" in plugin and "find out which plugin that is and whether you trust it" in plugin and "pip install" not in plugin
+    assert "acme-zoo" in plugin and "identify the plugin and check that you trust it" in plugin and "pip install" not in plugin
     assert f"{repo}@{commit}" in str(caught.value)
 
 
@@ -331,11 +331,11 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused(loopback, model, repo
     listing.append({"type": "file", "path": name, "size": 4, "oid": "0" * 40})
     loopback.faults({"on": "GET .*/tree/", "do": "body", "body": json.dumps(listing)})
     assert refused(pull, repo, "pulled") == (
-        f"1 problem\n{repo}@{commit}: the hub lists {name!r}, a name that leaves the folder\n    -> do not use this artifact")
+        f"1 problem\n{repo}@{commit}: the hub lists {name!r}, a path outside the folder\n    -> do not use this artifact")
     assert nothing_arrived(tmp_path)
 
 
-@pytest.mark.parametrize("key, told", [("../../evil", "is no name of a tensor"), ("/etc/passwd", "is no name of a tensor"), ("__class__", "belongs to nothing")])
+@pytest.mark.parametrize("key, told", [("../../evil", "is not a tensor name"), ("/etc/passwd", "is not a tensor name"), ("__class__", "unexpected tensor")])
 def test_a_tensor_that_the_model_does_not_have_is_refused_and_its_name_never_used(loopback, model, repo, key, told):
     path = model / SHARDS[0]
     save_file(load_file(path) | {key: torch.zeros(2)}, path)
@@ -353,6 +353,6 @@ def test_a_push_through_a_broken_xet_publishes_nothing(loopback, model, repo, on
     loopback.faults({"on": on, "do": "status", "status": 403, "message": "no"})
     said = refused(push, other, repo, probe=False)
     assert said.startswith(f"the storage behind the hub refused {repo}: Network error: Request error: HTTP status client error (403 Forbidden)")
-    assert said.endswith("\n    -> check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice")
+    assert said.endswith("\n    -> check the network and HF_ENDPOINT, then try again; completed transfers are kept")
     loopback.faults()
     assert on_hub(repo) == [".gitattributes"]

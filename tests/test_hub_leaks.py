@@ -74,7 +74,7 @@ def push(model):
 def test_every_kind_of_secret_is_named_with_file_and_line_and_not_repeated(model, kind):
     (model / "README.md").write_text(f"# A model\n\nlogin with {SECRETS[kind]}\n")
     (found,) = push(model)
-    assert str(found) == f"model/README.md:3: the line looks like {kind}\n    -> take it out, save again, and revoke it: whoever saw it can use it"
+    assert str(found) == f"model/README.md:3: the line seems to contain {kind}\n    -> remove it, save again, and revoke it: anybody with a copy can use it"
     assert SECRETS[kind][-8:] not in str(found)
 
 
@@ -82,7 +82,7 @@ def test_every_kind_of_secret_is_named_with_file_and_line_and_not_repeated(model
 def test_a_home_folder_is_found_and_its_owner_is_not_named(model, text):
     (model / "README.md").write_text(f"trained on {text}\n")
     (found,) = push(model)
-    assert str(found) == "model/README.md:1: the line names a home folder\n    -> write a relative path instead, and save again"
+    assert str(found) == "model/README.md:1: the line contains the path of a home folder\n    -> use a relative path, and save again"
 
 
 def test_all_leaks_of_all_texts_are_told_at_once(model):
@@ -126,7 +126,7 @@ def test_a_recipe_that_names_a_home_folder_can_be_mended_without_training_again(
     (model / "recipe.lock.json").write_text(json.dumps(pinned))
     found = push(model)
     assert {Path(one.origin.source).name for one in found} == {"recipe.yaml", "recipe.lock.json"}
-    assert found[0].remedy == "write a relative path over it: mgzoo.share.describe.describe(FOLDER, overrides=['data.config.path=PATH'])"
+    assert found[0].remedy == "replace it by a relative path: mgzoo.share.describe.describe(FOLDER, overrides=['data.config.path=PATH'])"
     weights = (model / "autoencoder/model.safetensors").read_bytes()
     describe("model", overrides=["data.config.path=clips"])
     assert compose(model / "recipe.yaml").data.config.path == "clips"

@@ -99,7 +99,7 @@ def test_two_shards_with_one_name_are_refused(tmp_path):
             read([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 
-@pytest.mark.parametrize("name, told", [("trailing bytes", "model.safetensors is damaged"), ("NaN", "a holds values that are not finite")])
+@pytest.mark.parametrize("name, told", [("trailing bytes", "model.safetensors is damaged"), ("NaN", "a has non-finite values")])
 def test_pulling_malformed_weights_leaves_nothing(folder, tmp_path, monkeypatch, name, told):
     monkeypatch.chdir(tmp_path)
     (folder / WEIGHTS).write_bytes(malformed.FILES[name])

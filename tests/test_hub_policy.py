@@ -56,7 +56,7 @@ def test_a_licence_that_is_not_allowed_stops_a_pull_before_any_weight(loopback, 
     assert [one.kind for one in caught.value.problems] == ["license"] and weights_fetched(loopback) == []
     assert find_local(noncommercial) is None
     assert run(["pull", noncommercial, "--licenses", "apache-2.0, mit"]) == 1
-    assert "its licence 'cc-by-nc-4.0' is not allowed" in capsys.readouterr().err and weights_fetched(loopback) == []
+    assert "the licence 'cc-by-nc-4.0' is not allowed" in capsys.readouterr().err and weights_fetched(loopback) == []
     assert run(["pull", noncommercial, "--licenses", "CC-BY-NC-4.0"]) == 0 and weights_fetched(loopback)
 
 
@@ -181,8 +181,8 @@ def test_a_signature_travels_over_the_network_and_is_held_before_any_weight(loop
 def test_requirements_are_those_of_the_parts_and_no_others_may_leave(loopback, model):
     manifest = read_manifest(model)
     evil = Requirement(distribution="evil-package", version="6.6.6")
-    for requires, said in (((*manifest.requires, evil), "evil-package is required and supplies no part"),
-                           ((), "mgzoo-autoencoders supplies a part and is not required")):
+    for requires, said in (((*manifest.requires, evil), "evil-package is required, but supplies no part"),
+                           ((), "mgzoo-autoencoders supplies a part, but is not required")):
         write_manifest(dataclasses.replace(manifest, requires=requires), model)
         with pytest.raises(ArtifactError, match=said):
             push(model, "./hub/tae", probe=False)

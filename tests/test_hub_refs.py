@@ -68,21 +68,21 @@ def test_an_address_is_the_model_that_it_names(text, said):
 
 
 REFUSED = [
-    *((text, "names no artifact", "org/name[@revision]") for text in (HUB, f"{HUB}/", f"{HUB}/name", "hf://", "hf://name", f"{HUB}/org/na me", f"{HUB}/org/..", f"{HUB}/org/name@",
+    *((text, "is not an artifact reference", "org/name[@revision]") for text in (HUB, f"{HUB}/", f"{HUB}/name", "hf://", "hf://name", f"{HUB}/org/na me", f"{HUB}/org/..", f"{HUB}/org/name@",
                                                                      f"{HUB}/org/%2e%2e/x", f"{HUB}/org/name/tree/..%2Fx", "hf://models/name")),
-    *((text, "is another hub"[3:], "HF_ENDPOINT=http") for text in ("https://hub.example/org/name@v1", "https://hub.example/org/name/tree/main", "http://localhost:8080/org/name",
+    *((text, "not on the configured hub", "HF_ENDPOINT=http") for text in ("https://hub.example/org/name@v1", "https://hub.example/org/name/tree/main", "http://localhost:8080/org/name",
                                                                        "hub.example/org/name", "localhost:8080/org/name", "https://huggingface.co.evil.example/org/name",
                                                                        "https://127.0.0.1:9/org/name", "https:/hub.example/org/name")),
     *((f"{place}datasets/org/name", "is a data set, not a model", "org/name[@revision]") for place in (f"{HUB}/", "hf://", "")),
     *((f"{place}spaces/org/name", "is a space, not a model", "org/name[@revision]") for place in (f"{HUB}/", "hf://", "")),
-    (f"{HUB}/papers/1234.5678", "is a paper", "org/name"), (f"{HUB}/docs/hub/models", "is a page of the documentation", "org/name"),
-    (f"{HUB}/api/models/org/name", "is a route of the hub's own", "org/name"),
+    (f"{HUB}/papers/1234.5678", "is a paper", "org/name"), (f"{HUB}/docs/hub/models", "is a documentation page", "org/name"),
+    (f"{HUB}/api/models/org/name", "is a hub route", "org/name"),
     (f"{HUB}/org/name/discussions/3", "is a page of org/name, not the model", "write org/name[@revision]"), (f"{HUB}/org/name/settings", "is a page of", "write org/name"),
-    (f"{HUB}/org/name/tree/main/backbone", "is a folder inside of org/name", "write org/name@main"), (f"{HUB}/org/name/tree", "names no revision", "write org/name"),
-    (f"{HUB}/org/name@v1/tree/v2", "names two revisions", "write org/name[@revision]"),
+    (f"{HUB}/org/name/tree/main/backbone", "is a folder inside org/name", "write org/name@main"), (f"{HUB}/org/name/tree", "has no revision", "write org/name"),
+    (f"{HUB}/org/name@v1/tree/v2", "has two revisions", "write org/name[@revision]"),
     *((text, "another protocol", "") for text in ("s3://bucket/name", "file:///data/hub/name", "ftp://hub.example/org/name", "git@hf.co:org/name", "ssh://git@hf.co/org/name", "gs:bucket/name")),
-    *((text, "is a path of Windows", "/mnt/c") for text in (r"C:\models\name", "C:/models/name", r"hub\models/name", r"\\server\share/name")),
-    ("~nobody-of-this-name/hub/name", "names no folder", "write the path itself"),
+    *((text, "is a Windows path", "/mnt/c") for text in (r"C:\models\name", "C:/models/name", r"hub\models/name", r"\\server\share/name")),
+    ("~nobody-of-this-name/hub/name", "is not a folder", "write the full path"),
 ]
 
 
@@ -124,7 +124,7 @@ def test_a_folder_wins_where_it_is_spelled_as_a_path_and_where_it_is_there():
     Path("hub").mkdir()
     with pytest.raises(MgzooError) as caught:
         require_local("hub/name")
-    assert "hub is a folder here: hf://hub/name is the model on the network hub" in caught.value.remedy
+    assert "hub is a local folder; write hf://hub/name for the model on the network hub" in caught.value.remedy
     assert parse_reference("hf://hub/name").is_endpoint
 
 
@@ -133,7 +133,7 @@ def test_the_hub_that_is_set_is_the_one_whose_pages_are_understood(monkeypatch):
     assert parse_reference("http://127.0.0.1:8080/mirror/org/name/tree/v1").text == "org/name@v1"
     assert parse_reference("127.0.0.1:8080/mirror/org/name").text == "org/name"
     for text in (f"{HUB}/org/name", "http://127.0.0.1:8080/org/name", "http://127.0.0.1:8081/mirror/org/name"):
-        with pytest.raises(MgzooError, match="is on another hub than http://127.0.0.1:8080/mirror, the one that is set"):
+        with pytest.raises(MgzooError, match="is not on the configured hub http://127.0.0.1:8080/mirror"):
             parse_reference(text)
 
 
@@ -164,7 +164,7 @@ def test_nothing_is_read_from_an_address_as_if_it_were_a_path(capsys):
 
 def test_weights_of_a_recipe_are_understood_or_a_problem_like_every_reference():
     text = "schema: 1\nparts:\n  autoencoder: {use: autoencoders.tae.v1, config: {size: tiny}, weights: 'WHERE'}\n"
-    for where, said in (("https://hub.example/org/name", "is on another hub"), ("datasets/org/name", "is a data set"), (r"C:\x\y", "Windows")):
+    for where, said in (("https://hub.example/org/name", "is not on the configured hub"), ("datasets/org/name", "is a data set"), (r"C:\x\y", "Windows")):
         Path("r.yaml").write_text(text.replace("WHERE", where))
         with pytest.raises(RecipeError, match=said):
             mgzoo.compose("r.yaml")
@@ -194,7 +194,7 @@ def test_of_two_registries_the_nearer_counts_that_has_the_revision(tmp_path, mon
     (far / "tae" / "refs.json").write_text(json.dumps({"main": commits["b"]}))
     assert registry_folder("tae") == registry_folder("tae") == near
     (record,) = caplog.records
-    assert record.getMessage() == f"registry/tae is {tmp_path}/registry/tae, not {far}/tae, which holds another model"
+    assert record.getMessage() == f"registry/tae is {tmp_path}/registry/tae, not the different model {far}/tae"
 
 
 @given(st.text(st.sampled_from("abz09./:@~\\?#%- _\n\x00é"), max_size=24), st.sampled_from(["", "hf://", f"{HUB}/", "https://", "models/", "org/name/tree/"]))

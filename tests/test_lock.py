@@ -59,10 +59,10 @@ def test_another_version_of_anything_is_drift(recipe):
     old = {**locked, "mgzoo": "0.0.9", "plugins": {**locked["plugins"], "mgzoo-video": "0.0.1", "mgzoo-gone": "1.0"}}
     del old["plugins"]["mgzoo-encoders"]
     assert drifted(recipe, old) == [
-        f"recipe.lock.json: mgzoo: locked to mgzoo 0.0.9, this is {mgzoo.__version__}\n    -> pip install mgzoo==0.0.9, {AGAIN}",
-        f"recipe.lock.json: plugins.mgzoo-encoders: the lock does not know mgzoo-encoders, which the recipe uses\n    -> take the change back, {AGAIN}",
-        f"recipe.lock.json: plugins.mgzoo-gone: the lock has mgzoo-gone, which the recipe no longer uses\n    -> take the change back, {AGAIN}",
-        f"recipe.lock.json: plugins.mgzoo-video: locked to mgzoo-video 0.0.1, installed is 0.1.0\n    -> pip install mgzoo-video==0.0.1, {AGAIN}",
+        f"recipe.lock.json: mgzoo: locked to mgzoo 0.0.9, installed: {mgzoo.__version__}\n    -> pip install mgzoo==0.0.9, {AGAIN}",
+        f"recipe.lock.json: plugins.mgzoo-encoders: the lock lacks mgzoo-encoders; the recipe uses it\n    -> revert the change, {AGAIN}",
+        f"recipe.lock.json: plugins.mgzoo-gone: the lock has mgzoo-gone; the recipe no longer uses it\n    -> revert the change, {AGAIN}",
+        f"recipe.lock.json: plugins.mgzoo-video: locked to mgzoo-video 0.0.1, installed: 0.1.0\n    -> pip install mgzoo-video==0.0.1, {AGAIN}",
     ]
 
 
@@ -84,7 +84,7 @@ def test_data_that_changed_is_drift(recipe, tmp_path, change):
         (tmp_path / "clips" / "new.txt").write_text("")
     now = lock_recipe(recipe)["data"]["clips"]["digest"][:12]
     assert drifted(recipe, locked) == [
-        f"recipe.lock.json: data.clips: locked to data {locked['data']['clips']['digest'][:12]}, here is {now}\n    -> bring back what was locked, {AGAIN}"]
+        f"recipe.lock.json: data.clips: locked to data {locked['data']['clips']['digest'][:12]}, found {now}\n    -> restore the locked version, {AGAIN}"]
 
 
 def test_data_and_weights_that_went_away_are_drift(recipe, tmp_path):
@@ -93,7 +93,7 @@ def test_data_and_weights_that_went_away_are_drift(recipe, tmp_path):
     (tmp_path / "base").rename(tmp_path / "away")
     assert drifted(recipe, locked) == [
         f"recipe.lock.json: weights.base: the locked weights are not on this machine\n    -> mgzoo pull base, {AGAIN}",
-        f"recipe.lock.json: data.clips: the locked data are not on this machine\n    -> bring them back, {AGAIN}"]
+        f"recipe.lock.json: data.clips: the locked data are not on this machine\n    -> restore them, {AGAIN}"]
 
 
 def test_weights_that_changed_are_drift(recipe, tmp_path):
@@ -102,7 +102,7 @@ def test_weights_that_changed_are_drift(recipe, tmp_path):
     old, content = commit_of("base"), json.loads(path.read_text())
     path.write_text(json.dumps({**content, "description": "another"}))
     assert drifted(recipe, locked) == [
-        f"recipe.lock.json: weights.base: locked to weights {old}, here is {commit_of('base')}\n    -> bring back what was locked, {AGAIN}"]
+        f"recipe.lock.json: weights.base: locked to weights {old}, found {commit_of('base')}\n    -> restore the locked version, {AGAIN}"]
 
 
 def test_large_data_is_pinned_by_names_and_sizes(recipe, tmp_path, monkeypatch):
@@ -119,9 +119,9 @@ def test_large_data_is_pinned_by_names_and_sizes(recipe, tmp_path, monkeypatch):
 def test_a_file_that_is_no_lock_is_refused(tmp_path, text):
     path = tmp_path / "x.lock.json"
     path.write_text(text)
-    with pytest.raises(MgzooError, match="is no lock"):
+    with pytest.raises(MgzooError, match="is not a lock"):
         read_lock(path)
-    with pytest.raises(MgzooError, match="there is no lock .*\n    -> write one: mgzoo lock RECIPE"):
+    with pytest.raises(MgzooError, match="no such lock file: .*\n    -> create it: mgzoo lock RECIPE"):
         read_lock(tmp_path / "nothing.json")
 
 

@@ -75,12 +75,12 @@ def test_cut_pads_with_silence_on_either_side():
 @pytest.mark.parametrize(
     ("audio", "said"),
     [
-        (None, "there is no sound"),
+        (None, "the file has no sound"),
         (torch.zeros(1, 0), "empty"),
         (torch.zeros(1, 9), "silent"),
-        (torch.tensor([[0.1, math.nan]]), "not finite"),
-        (torch.tensor([[0.1, math.inf]]), "not finite"),
-        (torch.tensor([[0.1, 3.0]]), "reaches 3"),
+        (torch.tensor([[0.1, math.nan]]), "non-finite"),
+        (torch.tensor([[0.1, math.inf]]), "non-finite"),
+        (torch.tensor([[0.1, 3.0]]), "a peak of 3"),
     ],
 )
 def test_sound_that_no_model_may_take(audio, said):

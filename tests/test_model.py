@@ -189,7 +189,7 @@ def test_a_request_that_the_task_cannot_answer_names_what_it_takes(tmp_path):
     tae = "{use: autoencoders.tae.v1, config: {widths: [16, 16, 16, 16], groups: 8, attention: false}}"
     file.write_text(f"schema: 1\nparts: {{autoencoder: {tae}, task: {{use: autoencoders.reconstruct.v1}}}}\n")
     model = build(mgzoo.compose(file))
-    with pytest.raises(MgzooError, match="the task Reconstruct needs video and takes no steps, prompt\n    -> ask for what it takes: video, fps"):
+    with pytest.raises(MgzooError, match="the task Reconstruct needs video and does not support steps, prompt\n    -> supported: video, fps"):
         model.generate("a cat", steps=2, on_step=lambda done, total: None)
     video = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     assert model.generate(video=video, on_step=lambda done, total: None).video.shape == video.shape
@@ -211,16 +211,16 @@ def test_a_prompt_that_is_not_read_to_its_end_is_said_once_for_each_text(model, 
     """With how much is read, and what is not, on every way to an encoder; a text from the cache was cut as well."""
     asked = model()
     media = [asked.generate(text, frames=1, height=32, width=32, steps=1, fps=8) for text in (LONG, LONG, LONG + " again")]
-    said = "a text is longer than encoders.text reads (64 of 98 words); not read: 'rabbit hopping a rabbit hopping a rabbit hopping a rabbit ho…'"
+    said = "text truncated by encoders.text (64 of 98 words); ignored: 'rabbit hopping a rabbit hopping a rabbit hopping a rabbit ho…'"
     assert warnings(caplog) == [said, said.replace("98", "99")]  # three of them tell the frame rate
     assert torch.equal(media[0].video, media[2].video)
     assert asked.generate("a rabbit", frames=1, height=32, width=32, steps=1) and not warnings(caplog)
     asked.encode_texts("text", ["word " * 64 + "end", "word " * 64])
-    assert warnings(caplog) == ["a text is longer than encoders.text reads (64 of 65 words); not read: 'end'"]
+    assert warnings(caplog) == ["text truncated by encoders.text (64 of 65 words); ignored: 'end'"]
     kept = model()
     kept.cache = asked.cache
     kept.encode_texts("text", ["word " * 64 + "end"])
-    assert warnings(caplog) == ["a text is longer than encoders.text reads (64 of 65 words); not read: 'end'"]
+    assert warnings(caplog) == ["text truncated by encoders.text (64 of 65 words); ignored: 'end'"]
 
 
 def test_a_quoted_end_cannot_forge_a_line(model, caplog):

@@ -34,7 +34,7 @@ def test_a_plugin_of_the_old_names_is_checked_built_and_generates_with_a_line_fo
     (tmp_path / "old.yaml").write_text(RECIPE)
     done = python("-m", "mgzoo", "check", "old.yaml", "--meta", cwd=tmp_path)
     assert done.stdout == "old.yaml: OK\n", done.stdout + done.stderr
-    said = [line for line in done.stderr.splitlines() if "uses old names, which the next release does not read: rename" in line]
+    said = [line for line in done.stderr.splitlines() if "uses old names; the next release removes them: rename" in line]
     classes = ("MixerConfig", "PatchesConfig", "WordsConfig", "WeightedFlowConfig", "HeunConfig", "BoomerangConfig", "StripesConfig")
     assert all(sum(name in line for line in said) == 1 for name in classes) and len(said) == len(classes), done.stderr
     code = "import mgzoo; print(len(mgzoo.build(mgzoo.compose('old.yaml')).generate('a red ball').video))"
@@ -69,7 +69,7 @@ def test_the_name_of_now_wins_over_the_old_one():
     assert accept_old_names(Base, QUESTIONS["autoencoder"], said.append)().latent_spec() == "now" and len(said) == 1
     assert not hasattr(accept_old_names(Old, QUESTIONS["autoencoder"], said.append), "latent_spec")  # a value is no method
     assert accept_old_names(Old, QUESTIONS["metric"], said.append)().higher_is_better() is False
-    assert said[-1].endswith("Old uses old names, which the next release does not read: rename better -> higher_is_better")
+    assert said[-1].endswith("Old uses old names; the next release removes them: rename better -> higher_is_better")
 
 
 def test_a_config_of_now_answers_by_the_old_names_and_its_subclasses_are_of_now():

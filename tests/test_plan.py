@@ -156,7 +156,7 @@ def test_closed_forms_equal_the_build_of_every_shipped_recipe(name):
     import torch
 
     recipe = compose(name)
-    if not any(part.adapter for part in recipe.parts.values()):  # what is adapted was made for the weights of all
+    if not any(part.adapter for part in recipe.parts.values()):  # what is adapted was trained with the weights of all
         made_for = [f"parts.{role}.weights=null" for role, part in recipe.parts.items() if part.weights]
         recipe = compose(name, made_for)
     wires, registry = contract_of(recipe), discover()

@@ -27,7 +27,7 @@ parts:
   sampler: {use: samplers.euler.v1, config: {steps: 2}}
   task: {use: video.text_to_video.v1, config: {frames: 8, height: 16, width: 16}}
 """
-LINE = "ren.mixer.v1 is now called ren.blender.v1; the old name still works, write the new one\n"
+LINE = "ren.mixer.v1 was renamed to ren.blender.v1; the old name still works, but use the new one\n"
 
 
 def plugin(folder: Path, name: str, components: str, version: str = "1.0") -> Path:
@@ -95,7 +95,7 @@ def test_an_artifact_saved_under_the_old_id_loads_verifies_and_is_pulled(world):
     )
     done = python(code, world / "new", world)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "ren.blender.v1 True" in done.stdout and done.stderr.count("is now called") == 1
+    assert "ren.blender.v1 True" in done.stdout and done.stderr.count("was renamed to") == 1
     again = json.loads((world / "again" / "mgzoo.json").read_text())
     assert again["parts"]["backbone"]["use"] == "ren.blender.v1"
     before = python("from mgzoo.cli import run; print(run(['verify', 'again']))", world / "old", world)
@@ -148,7 +148,7 @@ def test_old_keys_of_training_are_the_new_ones(tmp_path):
     assert [old.at_stage(i).train.max_grad_norm for i in (0, 1)] == [2.0, 1.5]
     assert old.tree == new.tree and old.digest() == new.digest() and old.to_yaml() == new.to_yaml()
     assert explain(old, "train.clip") == explain(old, "train.max_grad_norm") and explain(old, "train.clip").startswith("train.max_grad_norm = 3.0\n")
-    with pytest.raises(MgzooError, match="sections.yaml:11: train.micro_batch: micro-batches of 3 do not divide"):
+    with pytest.raises(MgzooError, match="sections.yaml:11: train.micro_batch: a batch of 8 is not divisible"):
         sections(tmp_path, OLD.replace("micro: 4", "micro: 3"))
 
 

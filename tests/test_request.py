@@ -44,9 +44,9 @@ def test_words_become_a_request():
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--sorce", "a"], "x.y.v1 takes no --sorce\n    -> did you mean --source?"),
-    (["--sedd", "3"], "x.y.v1 takes no --sedd\n    -> did you mean --seed?"),
-    (["--source", "a", "--source=b"], "--source is given twice\n    -> give it once"),
+    (["--sorce", "a"], "x.y.v1 has no option --sorce\n    -> did you mean --source?"),
+    (["--sedd", "3"], "x.y.v1 has no option --sedd\n    -> did you mean --seed?"),
+    (["--source", "a", "--source=b"], "--source is given twice\n    -> give it only once"),
     (["--edit"], "--edit has no value\n    -> write --edit add|remove: what to do"),
 ])
 def test_words_that_are_none_of_a_task_are_refused(words, message):
@@ -67,17 +67,17 @@ def test_files_are_read_and_numbers_made_of_texts(files):
 
 
 @pytest.mark.parametrize("request_, message", [
-    ({}, "the request lacks source\n    -> add --source FILE.mp4: the clip to change"),
-    ({"source": "face.png"}, "face.png: --source wants a clip, and this is a picture: one frame\n    -> name a clip of two frames or more"),
-    ({"source": "music.wav"}, "music.wav: --source wants a clip, and this is a sound without a picture\n    -> name another file"),
-    ({"source": "clip.mp4", "face_picture": "clip.mp4"}, "clip.mp4: --face-picture wants a picture, and this is a clip of 4 frames\n    -> take a frame of it"),
+    ({}, "missing in the request: source\n    -> add --source FILE.mp4: the clip to change"),
+    ({"source": "face.png"}, "face.png: --source expects a clip; this file is a single image\n    -> give a clip of two frames or more"),
+    ({"source": "music.wav"}, "music.wav: --source expects a clip; this file is a sound without video\n    -> give another file"),
+    ({"source": "clip.mp4", "face_picture": "clip.mp4"}, "clip.mp4: --face-picture expects a picture; this file is a clip of 4 frames\n    -> extract a frame"),
     ({"source": "clip.mp4", "music": "silent.mp4"},
-     "silent.mp4: --music wants a file with sound, and there is no sound in this one\n    -> name a .wav, or a clip with a sound track"),
-    ({"source": "nothing.mp4"}, "nothing.mp4: there is no such file\n    -> check the path"),
+     "silent.mp4: --music expects a file with sound; this file has no sound\n    -> give a .wav, or a clip with a sound track"),
+    ({"source": "nothing.mp4"}, "nothing.mp4: no such file\n    -> check the path"),
     ({"source": 5}, "source is a int\n    -> give the path of a file, or a mgzoo.media.Media"),
     ({"source": "clip.mp4", "strength": "much"}, "--strength is 'much', not a number\n    -> write --strength X: how much, 0 to 1"),
     ({"source": "clip.mp4", "strength": "nan"}, "--strength is 'nan', not a number\n    -> write --strength X: how much, 0 to 1"),
-    ({"source": "clip.mp4", "subject": 1.5}, "--subject is '1.5', not a whole number\n    -> write --subject N: which one"),
+    ({"source": "clip.mp4", "subject": 1.5}, "--subject is '1.5', not an integer\n    -> write --subject N: which one"),
     ({"source": "clip.mp4", "edit": "remov"},
      "--edit is 'remov', not one of add, remove; did you mean remove?\n    -> write --edit add|remove: what to do"),
 ])
@@ -95,11 +95,11 @@ def test_a_generated_file_tells_names_and_digests_and_finds_the_very_files_again
     assert str(locate_inputs(ASKED, told, {}, tmp_path)["source"]) == "clip.mp4"
     assert locate_inputs(ASKED, told, {"source": str(files / "clip.mp4")}, tmp_path)["source"] == files / "clip.mp4"
     monkeypatch.chdir(tmp_path)
-    for given, message in (({}, "the source that was used, clip.mp4, is not here"), ({"source": str(files / "silent.mp4")}, "its bytes differ")):
+    for given, message in (({}, "the recorded source clip.mp4 was not found"), ({"source": str(files / "silent.mp4")}, "the content differs")):
         with pytest.raises(MgzooError, match=message):
             locate_inputs(ASKED, told, given, tmp_path)
     for strange in ({**told, "on_step": "print"}, {**told, "source": "/etc/passwd"}):  # what a stranger's file might say
-        with pytest.raises(MgzooError, match="do not use what it says"):
+        with pytest.raises(MgzooError, match="do not use this record"):
             locate_inputs(ASKED, strange, {}, files)
 
 

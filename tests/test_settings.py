@@ -13,12 +13,12 @@ from mgzoo.train.stages import StagePlan
 
 BASE = "tiny/emoji_t2v"
 IDLE = {
-    "train.validate_every=5": ("data.config.held_out=[]", "train.validate_every", "validation was asked for, and the data holds nothing out"),
-    "train.plateau=2": ("train.validate_every=0", "train.plateau", "a plateau is one of held-out measures, and there is no validation"),
+    "train.validate_every=5": ("data.config.held_out=[]", "train.validate_every", "validation is on, but the data has no held-out samples"),
+    "train.plateau=2": ("train.validate_every=0", "train.plateau", "a plateau needs validation, but there is none"),
     "train.ema.every=4": ("train.ema.decay=0", "train.ema.every", "with train.ema.decay 0 there is no average"),
-    "train.min_lr_ratio=0.2": ("train.schedule=constant", "train.min_lr_ratio", "a constant schedule has no end that it falls to"),
+    "train.min_lr_ratio=0.2": ("train.schedule=constant", "train.min_lr_ratio", "a constant schedule ignores the final learning rate"),
     "train.steps=7": ("seed=1", "train.steps", "the stages have steps of their own"),
-    "zero.persistence_threshold=9": ("zero.stage=2", "zero.persistence_threshold", "only ZeRO stage 3 cuts weights up"),
+    "zero.persistence_threshold=9": ("zero.stage=2", "zero.persistence_threshold", "only ZeRO stage 3 partitions weights"),
 }
 ACTIVE = {"train.ema.every=4": "train.ema.decay=0.9", "train.min_lr_ratio=0.2": "train.schedule=cosine", "train.steps=7": "stages=[]", "zero.persistence_threshold=9": "zero.stage=3",
           "train.plateau=2": "train.validate_every=9", "train.validate_every=5": "seed=1"}  # fmt: skip
@@ -72,7 +72,7 @@ def test_no_shipped_recipe_asks_for_what_cannot_be():
 
 def test_check_says_it(capsys):
     assert run(["check", BASE, "data.config.held_out=[]", "train.validate_every=5", "train.plateau=1"]) == 1
-    assert "validation was asked for, and the data holds nothing out" in capsys.readouterr().out
+    assert "validation is on, but the data has no held-out samples" in capsys.readouterr().out
 
 
 def span(start=0, end=100, **train):
@@ -82,7 +82,7 @@ def span(start=0, end=100, **train):
 def test_what_the_steps_are_too_few_for_is_said():
     assert setting_notes([span(warmup=10, validate_every=10, plateau=2)]) == []
     (line,) = setting_notes([span(end=8, warmup=10)])
-    assert line.startswith("train.warmup=10 is as long as the 8 steps")
+    assert line.startswith("train.warmup=10 is not shorter than its 8 steps")
     assert len(setting_notes([span(end=50, warmup=1, ema=Ema(every=60), validate_every=20, plateau=2)])) == 2
 
 
@@ -93,7 +93,7 @@ def test_a_rank_above_the_width_of_a_layer():
     layers = {"blocks.0.wide": (64, 64), "blocks.0.low": (8, 64), "blocks.1.low": (64, 4), "head": (2, 64)}
     assert Adapter(rank=4).too_wide(layers) == []
     assert Adapter(rank=16).too_wide(layers) == [
-        ("rank 16 is above the width of blocks.1.low, 64 x 4 and 1 more", "set adapter.rank to 4 or less, or leave narrow layers out with adapter.targets")
+        ("rank 16 is above the width of blocks.1.low, 64 x 4 and 1 more", "set adapter.rank to 4 or less, or exclude narrow layers with adapter.targets")
     ]
     assert Adapter(rank=16, targets=["wide"]).too_wide(layers) == []
 

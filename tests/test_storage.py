@@ -125,7 +125,7 @@ def test_many_writers_of_one_file_leave_one_of_theirs(tmp_path):
 
 
 def test_a_full_disk_is_said_in_words():
-    with pytest.raises(MgzooError, match="no space left on the disk while saving x\n    -> free some space"), storage.disk_errors("saving x"):
+    with pytest.raises(MgzooError, match="disk full while saving x\n    -> free some space"), storage.disk_errors("saving x"):
         raise OSError(errno.EDQUOT, "quota")
     assert storage.disk_full(RuntimeError("[enforce fail at inline_container.cc:595]")) and not storage.disk_full(ValueError("x"))
     with pytest.raises(OSError), storage.disk_errors("saving x"):

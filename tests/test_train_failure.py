@@ -54,7 +54,7 @@ def test_a_bad_clip_in_the_middle_of_a_run_costs_no_step(tmp_path, stage):
     plan = {"steps": 8, "micro_batch": 4, "stage": stage, "every": 2}
     with pytest.raises(MgzooError) as caught:
         toy.job(tmp_path / "run", stream=Bad, **plan)
-    assert str(caught.value) == "clips/36.mp4: clip 36 cannot be decoded\n    -> mend it; step-000004 is saved: --resume goes on from there"
+    assert str(caught.value) == "clips/36.mp4: clip 36 cannot be decoded\n    -> mend it; step-000004 is saved: continue with --resume"
     assert saved(tmp_path / "run") == ["latest", "step-000004"]
     toy.job(tmp_path / "run", resume=True, **plan)
     toy.job(tmp_path / "whole", **plan)
@@ -63,9 +63,9 @@ def test_a_bad_clip_in_the_middle_of_a_run_costs_no_step(tmp_path, stage):
 
 
 def test_what_is_saved_already_is_named_and_not_saved_again(tmp_path):
-    with pytest.raises(MgzooError, match="step-000004 is saved: --resume goes on from there"):
+    with pytest.raises(MgzooError, match="step-000004 is saved: continue with --resume"):
         toy.job(tmp_path / "run", stream=Bad, steps=8, micro_batch=4, save_every=4)
-    with pytest.raises(MgzooError, match="step-000004 is saved: --resume goes on from there"):
+    with pytest.raises(MgzooError, match="step-000004 is saved: continue with --resume"):
         toy.job(tmp_path / "run", stream=Bad, steps=8, micro_batch=4, save_every=4, resume=True)
     assert saved(tmp_path / "run") == ["latest", "step-000004"]
 
@@ -73,7 +73,7 @@ def test_what_is_saved_already_is_named_and_not_saved_again(tmp_path):
 def test_a_run_without_a_step_saves_nothing_and_says_so(tmp_path, capsys):
     with pytest.raises(OSError):
         toy.job(tmp_path / "run", interrupt={"0": "raise 0"}, task={"still": True}, steps=2, model=Startless())
-    assert "! the run ends after step 0 (OSError); no step was saved: start again without --resume\n" in capsys.readouterr().err
+    assert "! the run ends after step 0 (OSError); no checkpoint was saved: start again without --resume\n" in capsys.readouterr().err
     assert saved(tmp_path / "run") == []
     toy.job(tmp_path / "run", steps=2)
 
@@ -110,7 +110,7 @@ def test_an_error_of_the_task_and_of_validation_saves_too(tmp_path, capsys):
 
     with pytest.raises(RuntimeError, match="out of something"):
         job("run", fails=True)
-    assert "! the run ends after step 3 (RuntimeError); step-000003 is saved: --resume goes on from there\n" in capsys.readouterr().err
+    assert "! the run ends after step 3 (RuntimeError); step-000003 is saved: continue with --resume\n" in capsys.readouterr().err
     job("run", resume=True)
     job("whole")
     assert artifact(tmp_path / "run") == artifact(tmp_path / "whole")
@@ -130,7 +130,7 @@ def test_data_that_is_not_there_for_the_second_stage_ends_the_run_with_the_first
     plan = {"settings": [{}, {"batch": 16}], "steps": 3}
     with pytest.raises(MgzooError) as caught:
         loop.run(toy.Model(), toy.spans(**plan), data, tmp_path / "run", rank_info=distributed.init_distributed(), seed=3, write=toy.save)
-    assert str(caught.value) == "there is no data at more\n    -> set data.config.path; step-000003 is saved: --resume goes on from there"
+    assert str(caught.value) == "there is no data at more\n    -> set data.config.path; step-000003 is saved: continue with --resume"
     toy.job(tmp_path / "run", resume=True, **plan)
     toy.job(tmp_path / "whole", **plan)
     assert artifact(tmp_path / "run") == artifact(tmp_path / "whole")
@@ -152,7 +152,7 @@ def test_no_state_with_a_number_that_is_none_is_saved(tmp_path):
     loops, real = [], loop.Loop.__init__
     try:
         loop.Loop.__init__ = lambda self, *a, **k: (loops.append(self), real(self, *a, **k))[1]
-        with pytest.raises(MgzooError, match="no step was saved"):
+        with pytest.raises(MgzooError, match="no checkpoint was saved"):
             toy.job(tmp_path / "run", stream=Spoils, steps=9)
     finally:
         loop.Loop.__init__ = real
@@ -164,7 +164,7 @@ def test_data_that_ends_is_named(tmp_path):
         def batches(self, size):
             return (clips for _, clips in zip(range(5), super().batches(size)))
 
-    with pytest.raises(MgzooError, match="the data ended\n    -> `batches` of a data part is endless.*; step-000005 is saved"):
+    with pytest.raises(MgzooError, match="the data stream ended\n    -> `batches` of a data part must be endless.*; step-000005 is saved"):
         toy.job(tmp_path / "run", stream=Short, steps=9)
 
 
@@ -185,7 +185,7 @@ def test_where_one_rank_cannot_go_on_both_save_and_go_on_later(tmp_path):
 
     (first, code), (second, other) = both(run={**common, "interrupt": {"7": "raise 1"}})
     assert code and other, first + second
-    assert "another rank could not go on" in first and "step-000003 is saved: --resume goes on from there" in first, first
+    assert "another rank failed" in first and "step-000003 is saved: continue with --resume" in first, first
     assert "the disk went away: 'clip15.mp4'" in second, second
     assert saved(tmp_path / "run") == ["latest", "step-000003"]
     assert [code for _, code in both(run={**common, "resume": True}, whole=common)] == [0, 0]
@@ -220,6 +220,6 @@ def test_validation_that_cannot_be_is_said(tmp_path, capsys):
             return []
 
     toy.job(tmp_path / "run", stream=Nothing, steps=2, validate_every=1, plateau=1)
-    assert "! train.validate_every=1: the data holds nothing out, so there is no validation, and train.plateau=1 never lowers the rate\n" in capsys.readouterr().err
+    assert "! train.validate_every=1: no held-out data, so no validation, and train.plateau=1 has no effect\n" in capsys.readouterr().err
     toy.job(tmp_path / "fine", steps=2, validate_every=1)
     assert "holds nothing out" not in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_a_stage_that_trains_nothing_is_refused(tmp_path):
     with pytest.raises(MgzooError) as caught:
         toy.job(tmp_path / "run", settings=[{}, {}], frozen=[(), ("backbone", "encoders.shift")], steps=2)
     assert str(caught.value) == (
-        "stage stage1 trains nothing: all that the task trains is frozen\n    -> leave one of these unfrozen: backbone, encoders.shift"
+        "stage stage1 trains nothing: all trainable parts of the task are frozen\n    -> unfreeze one of backbone, encoders.shift"
     )
     assert not (tmp_path / "run").exists()
 
@@ -188,11 +188,11 @@ def test_a_gradient_that_is_not_finite_stops_the_run_though_its_loss_is(tmp_path
 
 
 def test_debug_names_the_part_that_went_wrong(tmp_path):
-    with pytest.raises(MgzooError, match=r"the prepared batch holds values that are not finite \(shape \(8, 8\)\)"):
+    with pytest.raises(MgzooError, match=r"the prepared batch non-finite values \(shape \(8, 8\)\)"):
         toy.job(tmp_path / "data", task={"poison": 8}, debug=True)
     model = toy.Model()
     model.encoders["shift"].shift.data[3] = float("inf")
-    with pytest.raises(MgzooError, match=r"^encoders.shift gave values that are not finite \(shape \(8, 8\)\)"):
+    with pytest.raises(MgzooError, match=r"^encoders.shift returned non-finite values \(shape \(8, 8\)\)"):
         toy.job(tmp_path / "part", model=model, debug=True)
     toy.job(tmp_path / "fine", debug=True, steps=2)
 
@@ -201,7 +201,7 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path):
     toy.job(tmp_path / "run", steps=1)
     with pytest.raises(MgzooError) as caught:
         toy.job(tmp_path / "run", steps=1)
-    assert str(caught.value) == f"{tmp_path}/run: this folder already holds a run\n    -> go on with --resume, or choose another --out"
+    assert str(caught.value) == f"{tmp_path}/run: the folder already contains a run\n    -> continue with --resume, or choose another --out"
 
 
 def test_resuming_what_is_done_makes_the_artifact_again(tmp_path):
@@ -227,9 +227,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     capsys.readouterr()
     toy.job(tmp_path / "run", save_every=5, keep_checkpoints=9, resume=True)
     assert capsys.readouterr().err.splitlines()[:4] == [
-        f"! checkpoint step-000020 is damaged (engine/{engine.name} does not match its digest): using the one before it",
-        "! checkpoint step-000015 is damaged (average.safetensors is missing): using the one before it",
-        f"! checkpoint step-000010 is damaged (loop.json has 1 bytes instead of {checkpoint_size(folder, 'loop.json')}): using the one before it",
+        f"! checkpoint step-000020 is damaged (engine/{engine.name} does not match its digest): using the previous one",
+        "! checkpoint step-000015 is damaged (average.safetensors is missing): using the previous one",
+        f"! checkpoint step-000010 is damaged (loop.json has 1 bytes instead of {checkpoint_size(folder, 'loop.json')}): using the previous one",
         "resuming from step-000005",
     ]
     assert (tmp_path / "run/artifact/toy.safetensors").read_bytes() == whole
@@ -244,7 +244,7 @@ def checkpoint_size(folder: Path, name: str) -> int:
 def test_no_whole_checkpoint_is_a_fresh_start(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     toy.job(tmp_path / "run", steps=1, resume=True)
-    assert capsys.readouterr().err.splitlines()[0] == f"! no whole checkpoint in {tmp_path}/run: starting from step 0"
+    assert capsys.readouterr().err.splitlines()[0] == f"! no intact checkpoint in {tmp_path}/run: starting from step 0"
 
 
 def test_zero_3_and_1_do_not_resume_each_other(tmp_path):
@@ -271,7 +271,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, name):
         toy.job(tmp_path / "run", save_every=3, steps=9, stream=Full)
     assert str(caught.value) == (
         f"{tmp_path}/run/checkpoints: the disk is full: the checkpoint of step 6 was not saved\n"
-        "    -> free some space and run again with --resume; step-000003 is intact"
+        "    -> free some space and continue with --resume; step-000003 is intact"
     )
     assert names(tmp_path / "run") == ["latest", "step-000003"]
     toy.job(tmp_path / "run", save_every=3, steps=9, resume=True)
@@ -334,7 +334,7 @@ def test_auto_is_what_the_device_computes_and_a_run_goes_on_as_it_was_begun(tmp_
     assert json.loads((tmp_path / "run/checkpoints/step-000002/loop.json").read_text())["precision"] == here
     monkeypatch.setenv("MGZOO_PRECISION", other)
     toy.job(tmp_path / "run", steps=4, precision="auto", resume=True)
-    assert f"precision: {here} (as the run was begun" in capsys.readouterr().err
+    assert f"precision: {here} (as at the start of the run" in capsys.readouterr().err
     monkeypatch.setenv("MGZOO_PRECISION", here)
     toy.job(tmp_path / "straight", steps=4, precision="auto")
     assert all(torch.equal(value, weights(tmp_path / "run")[key]) for key, value in weights(tmp_path / "straight").items())

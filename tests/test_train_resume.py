@@ -141,10 +141,10 @@ def test_a_precision_that_is_another_is_said_and_gone_on_with(six, tmp_path, cap
     """As where a run goes on on another machine: there and back, no weight is rounded where no step is done."""
     shutil.copytree(six / f"zero{stage}", tmp_path / "run")
     toy.job(tmp_path / "run", steps=7, ema=0.0, stage=stage, precision="bf16", resume=True)
-    assert "! computed in fp32 until step-000006, in bf16 from here on" in capsys.readouterr().err
+    assert "! precision fp32 until step-000006, bf16 from here on" in capsys.readouterr().err
     kept = weights(tmp_path / "run")
     toy.job(tmp_path / "run", steps=7, ema=0.0, stage=stage, resume=True)
-    assert "! computed in bf16 until step-000007, in fp32 from here on" in capsys.readouterr().err
+    assert "! precision bf16 until step-000007, fp32 from here on" in capsys.readouterr().err
     for key, value in weights(tmp_path / "run").items():
         assert torch.equal(value, kept[key]) or "seen" in key, key
     shutil.copytree(six / f"zero{stage}", tmp_path / "plain")
@@ -160,8 +160,8 @@ def test_other_weights_that_learn_are_refused_before_anything_is_written(six, tm
     with pytest.raises(MgzooError) as caught:
         toy.job(tmp_path / "run", steps=8, ema=0.9, frozen=[("encoders.shift",)], resume=True)
     assert str(caught.value) == (
-        f"{tmp_path}/run/checkpoints/step-000006: other weights are trained than in step-000006: encoders:shift.shift was trained and is not now\n"
-        "    -> resume with the recipe the run was started with (its recipe.yaml), or start a new run from the trained weights"
+        f"{tmp_path}/run/checkpoints/step-000006: the trained weights differ from step-000006: encoders:shift.shift was trained, but is not now\n"
+        "    -> resume with the original recipe (recipe.yaml of the run), or start a new run from the trained weights"
     )
     model = toy.Model()
     model.backbone.spare = torch.nn.Linear(4, 5)
@@ -172,7 +172,7 @@ def test_other_weights_that_learn_are_refused_before_anything_is_written(six, tm
 
 @pytest.mark.parametrize("left", ["a file", "a damaged checkpoint", "a run that was never saved"])
 def test_a_folder_without_a_checkpoint_is_not_trained_in_from_the_start(six, tmp_path, left, capsys):
-    run, remedy = tmp_path / "run", "start without --resume, or name the folder of a run with --out"
+    run, remedy = tmp_path / "run", "start without --resume, or set --out to the folder of a run"
     if left == "a file":
         run.mkdir()
         (run / "notes.txt").write_text("mine")
@@ -180,12 +180,12 @@ def test_a_folder_without_a_checkpoint_is_not_trained_in_from_the_start(six, tmp
         shutil.copytree(six / "averaged", run)
         if left == "a damaged checkpoint":
             next((run / "checkpoints").glob("step-*/loop.json")).write_text("{")
-            remedy = "start anew in another --out"
+            remedy = "start a new run in another --out"
         else:
             shutil.rmtree(run / "checkpoints")
     with pytest.raises(MgzooError) as caught:
         toy.job(run, steps=6, resume=True)
-    assert str(caught.value) == f"{run}: there is no whole checkpoint to resume from\n    -> {remedy}"
+    assert str(caught.value) == f"{run}: no intact checkpoint to resume from\n    -> {remedy}"
 
 
 # the plateau
@@ -237,18 +237,18 @@ def test_data_that_changed_since_the_checkpoint_is_refused_and_the_lock_stays(tr
         mgzoo.train(mgzoo.compose("r.yaml"), "run", resume=True)
     then, now = json.loads(lock)["data"]["pictures"], lock_recipe(mgzoo.compose("r.yaml"))["data"]["pictures"]
     assert str(caught.value) == (
-        "run/recipe.lock.json: the data pictures are not what the run was started with: "
+        "run/recipe.lock.json: the data pictures have changed since the start of the run: "
         f"8 files, {then['bytes']} bytes, digest {then['digest'][:12]} then, 7 files, {now['bytes']} bytes, digest {now['digest'][:12]} now\n"
-        "    -> bring that back, start a new run, or go on with what is here: --accept-changes"
+        "    -> restore it, start a new run, or accept the changes: --accept-changes"
     )
     assert (trained / "run/recipe.lock.json").read_text() == lock and (trained / "run/recipe.yaml").read_text() == saved
     assert not (trained / "run/changes.jsonl").exists()
     capsys.readouterr()
     assert cli.run(["train", "r.yaml", "stages.1.steps=3", "train.lr=0.01", "--out", "run", "--resume", "--accept-changes"]) == 0
     said = capsys.readouterr().err
-    assert "! changed since then: the data pictures are not what the run was started with" in said
-    assert "! changed since then: train.lr 0.001 -> 0.01    (command line)\n" in said
-    assert "! changed since then: stages.1.steps 2 -> 3    (command line)\n" in said
+    assert "! changed since the checkpoint: the data pictures have changed since the start of the run" in said
+    assert "! changed since the checkpoint: train.lr 0.001 -> 0.01    (command line)\n" in said
+    assert "! changed since the checkpoint: stages.1.steps 2 -> 3    (command line)\n" in said
     assert json.loads((trained / "run/recipe.lock.json").read_text())["data"]["pictures"] == now
     (noted,) = metrics_log.read_log(trained / "run/changes.jsonl")
     assert noted["step"] == 3 and noted["lock"]["data"]["pictures"] == then and len(noted["changed"]) == 3
@@ -261,13 +261,13 @@ def test_what_a_desktop_leaves_and_settings_that_are_wanted_refuse_nothing(train
     (trained / "pictures/Thumbs.db").write_text("x")
     (trained / "r.yaml").write_text(RECIPE.replace("warmup: 0", "warmup: 1"))
     mgzoo.train(mgzoo.compose("r.yaml"), "run", resume=True)
-    assert [line for line in capsys.readouterr().err.splitlines() if "changed" in line] == ["! changed since then: train.warmup 0 -> 1    (r.yaml:7)"]
+    assert [line for line in capsys.readouterr().err.splitlines() if "changed" in line] == ["! changed since the checkpoint: train.warmup 0 -> 1    (r.yaml:7)"]
 
 
 def test_a_crash_before_the_first_step_leaves_the_lock_and_the_log(trained, monkeypatch):
     """What is broken only shows when the checkpoint is loaded: the recipe of another model."""
     kept = {name: (trained / "run" / name).read_bytes() for name in ("recipe.lock.json", "recipe.yaml", "metrics.jsonl", "deepspeed.json")}
-    with pytest.raises(MgzooError, match="other weights are trained than in step-000003"):
+    with pytest.raises(MgzooError, match="the trained weights differ from step-000003"):
         mgzoo.train(mgzoo.compose("r.yaml", ["parts.autoencoder.config.widths=[16, 16, 16, 32]", "train.max_grad_norm=3"]), "run", resume=True)
     assert kept == {name: (trained / "run" / name).read_bytes() for name in kept}
 

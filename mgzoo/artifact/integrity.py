@@ -48,7 +48,7 @@ def check_file(
     if not path.is_file():
         return [problem("missing-file", "the file is missing", remedy, path)]
     if not any(path.resolve().is_relative_to(place) for place in _holding(folder.resolve())):
-        return [problem("link", "the file is a link that leads out of the artifact", "do not use this artifact", path)]
+        return [problem("link", "the file is a link to a place outside the artifact", "do not use this artifact", path)]
     actual = path.stat().st_size
     if actual != size:
         return [problem("size", f"the file has {actual:,} bytes, expected {size:,}", remedy, path)]
@@ -77,7 +77,7 @@ def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
             # The manifest may name any distribution: its word alone is no reason to tell a person to install it.
             named = ", ".join(requirement.distribution for requirement in manifest.requires)
             what = f"no installed plugin declares {part.use!r}"
-            remedy = f"find out which plugin that is and whether you trust it; the artifact was made with {named or 'none named'}"
+            remedy = f"identify the plugin and check that you trust it; distributions in the manifest: {named or 'none'}"
         problems[part.use] = problem("plugin", what, remedy, Path(folder) / MANIFEST_NAME, f"parts.{name}.use")
     return list(problems.values())
 
@@ -86,8 +86,8 @@ def check_license(manifest: Manifest, licenses: Sequence[str], origin: str) -> l
     """A licence that the policy does not allow; an empty policy allows all."""
     if not licenses or manifest.license.lower() in {name.lower() for name in licenses}:
         return []
-    remedy = f"allow it in policy.licenses, which has {', '.join(licenses)}, or choose another artifact"
-    return [problem("license", f"its licence {manifest.license!r} is not allowed", remedy, origin, "license")]
+    remedy = f"add it to policy.licenses ({', '.join(licenses)}), or choose another artifact"
+    return [problem("license", f"the licence {manifest.license!r} is not allowed", remedy, origin, "license")]
 
 
 def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
@@ -98,7 +98,7 @@ def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
             relative = (Path(root) / name).relative_to(folder).as_posix()
             if relative not in (MANIFEST_NAME, SIGNATURE_NAME) and relative not in manifest.files:
                 what = f"the file is not listed in {MANIFEST_NAME}"
-                problems.append(problem("unlisted", what, "move it away; it is never pushed", folder / relative))
+                problems.append(problem("unlisted", what, "move it out of the folder; it is never pushed", folder / relative))
     return problems
 
 
@@ -111,5 +111,5 @@ def copy_artifact(source: Path, dest: Path, manifest: Manifest) -> None:
     """Copy the artifact and check that what arrived is what is listed."""
     storage.copy_files(source, dest, [MANIFEST_NAME, *manifest.files, *signature_files(source)])
     if read_manifest(dest) != manifest:
-        raise MgzooError(f"{source} changed while it was copied", remedy="repeat when nothing writes to it")
+        raise MgzooError(f"{source} changed while it was copied", remedy="try again without concurrent writes")
     raise_problems(check_files(dest, manifest))

@@ -161,7 +161,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         with open(path, "rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise MgzooError(f"{folder} is not an artifact: it has no {MANIFEST_NAME}", remedy="name a folder that mgzoo saved") from None
+        raise MgzooError(f"{folder} is not an artifact: it has no {MANIFEST_NAME}", remedy="give the folder of a saved model") from None
     return _parsed_manifest(data, str(path))
 
 
@@ -216,7 +216,7 @@ def parse_manifest(data: bytes, source: str = MANIFEST_NAME) -> Manifest:
     check = _Checker(source)
     manifest = None
     if len(data) > MAX_MANIFEST_BYTES:
-        check.problem("", f"larger than {MAX_MANIFEST_BYTES:,} bytes", "an honest manifest is small; do not use this artifact")
+        check.problem("", f"larger than {MAX_MANIFEST_BYTES:,} bytes", "valid manifests are small; do not use this artifact")
     else:
         try:
             content = parse_strict_json(data)
@@ -259,7 +259,7 @@ class _Checker(JsonChecker):
         for name, entry in value.items():
             key = f"files.{shorten(name)}"
             if not is_allowed_file(name) or name == MANIFEST_NAME:
-                self.problem(key, "not a file that an artifact may hold", "do not use this artifact", kind="unsafe-name")
+                self.problem(key, "not an allowed file name in an artifact", "do not use this artifact", kind="unsafe-name")
                 continue
             entry = self.mapping(entry, key, ("size", "blake3"))
             size = self.integer(entry.get("size"), f"{key}.size", 0)
@@ -323,7 +323,7 @@ class _Checker(JsonChecker):
             entry = self.mapping(value["latent"], key, ("space", "channels", "stride", "layout"))
             stride = entry.get("stride")
             if not isinstance(stride, list) or not 1 <= len(stride) <= 4:
-                self.problem(f"{key}.stride", "must be a list of one to four whole numbers")
+                self.problem(f"{key}.stride", "must be a list of one to four integers")
                 stride = [1]
             latent = LatentSpec(
                 space=self.text(entry.get("space"), f"{key}.space", limit=200),

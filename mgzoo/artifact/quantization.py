@@ -39,8 +39,8 @@ def dequantize_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         scale = tensors.get(key + SCALE_SUFFIX)
         if scale is not None and (value.dtype != torch.int8 or scale.shape != value.shape[:1] or not scale.is_floating_point()):
-            raise MgzooError(f"{key + SCALE_SUFFIX} is not a scale for each row of {key}", remedy="pull or save the artifact again")
+            raise MgzooError(f"{key + SCALE_SUFFIX} does not match the rows of {key}", remedy="pull or save the artifact again")
         found[key] = value if scale is None else (value.float() * scale.view(-1, *[1] * (value.ndim - 1))).bfloat16()
     if lost := [key for key in tensors if key.endswith(SCALE_SUFFIX) and key.removesuffix(SCALE_SUFFIX) not in found]:
-        raise MgzooError(f"{lost[0]} is the scale of nothing", remedy="pull or save the artifact again")
+        raise MgzooError(f"{lost[0]} has no quantized tensor", remedy="pull or save the artifact again")
     return found

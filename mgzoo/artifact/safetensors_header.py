@@ -68,7 +68,7 @@ def file_errors(path: str | Path) -> Iterator[None]:
 def _length(start: bytes, size: int) -> int:
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
-        raise ValueError("it ends inside its header")
+        raise ValueError("the file ends within its header")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
     return length
@@ -86,25 +86,25 @@ def _checked(text: bytes, size: int) -> tuple[dict[str, str], dict[str, dict]]:
     for name, entry in sorted(((name, _entry(name, entry)) for name, entry in header.items()), key=lambda one: one[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         if start != end:
-            raise ValueError(f"{name} begins at {start:,}, where the tensor before it ends at {end:,}")
+            raise ValueError(f"{name} begins at {start:,}, but the previous tensor ends at {end:,}")
         end = stop
     if end != size:
-        raise ValueError(f"its tensors have {end:,} bytes, {size:,} follow the header")
+        raise ValueError(f"the tensors have {end:,} bytes, but {size:,} follow the header")
     return said, header
 
 
 def _entry(name: str, entry) -> dict:
     if not _TENSOR_NAME.fullmatch(name) or ".." in name:
-        raise ValueError(f"{json.dumps(name)[:80]} is no name of a tensor")
+        raise ValueError(f"{json.dumps(name)[:80]} is not a tensor name")
     if not isinstance(entry, dict) or set(entry) != _ENTRY:
-        raise ValueError(f"the entry of {name} is not dtype, shape and data_offsets")
+        raise ValueError(f"the entry of {name} does not have dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not isinstance(entry["dtype"], str) or not (_is_sizes(shape) and _is_sizes(offsets)) or len(offsets) != 2:
-        raise ValueError(f"the entry of {name} holds other things than a dtype and whole numbers of at least 0")
+        raise ValueError(f"the entry of {name} must hold a dtype and non-negative integers")
     if entry["dtype"] not in DTYPE_BYTES:
-        raise ValueError(f"{name} is of type {shorten(entry['dtype'])!r}, which is not known")
+        raise ValueError(f"{name} has the unknown dtype {shorten(entry['dtype'])!r}")
     if math.prod(shape) * DTYPE_BYTES[entry["dtype"]] != offsets[1] - offsets[0]:
-        raise ValueError(f"the shape of {name} is not that of its {offsets[1] - offsets[0]:,} bytes")
+        raise ValueError(f"the shape of {name} does not match its {offsets[1] - offsets[0]:,} bytes")
     return entry
 
 

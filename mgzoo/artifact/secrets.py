@@ -13,7 +13,7 @@ from mgzoo.artifact.manifest import MANIFEST_NAME, Manifest
 from mgzoo.artifact.strict_json import problem
 from mgzoo.spec import Problem
 
-_REVOKE = "take it out, save again, and revoke it: whoever saw it can use it"
+_REVOKE = "remove it, save again, and revoke it: anybody with a copy can use it"
 _NAME = rb"(api[_-]?key|secret|token|passw(or)?d|secret[_-]?access[_-]?key|client[_-]?secret|auth[_-]?token)"
 SECRETS = (
     ("a Hugging Face token", re.compile(rb"\b(hf|api_org)_[A-Za-z0-9]{20,}")),
@@ -41,16 +41,16 @@ def find_secrets(folder: Path, manifest: Manifest) -> list[Problem]:
     for name in [MANIFEST_NAME, *(name for name in manifest.files if (folder / name).is_file())]:
         for number, line in _lines(folder / name):
             where = {"where": folder / name, "line": number}
-            problems += [problem("secret", f"the line looks like {what}", _REVOKE, **where) for what, pattern in SECRETS if pattern.search(line)]
+            problems += [problem("secret", f"the line seems to contain {what}", _REVOKE, **where) for what, pattern in SECRETS if pattern.search(line)]
             if _HOME.search(line):
-                problems.append(problem("home-path", "the line names a home folder", _home_remedy(name), **where))
+                problems.append(problem("home-path", "the line contains the path of a home folder", _home_remedy(name), **where))
     return problems
 
 
 def _home_remedy(name: str) -> str:
     if name in ("recipe.yaml", "recipe.lock.json"):
-        return "write a relative path over it: mgzoo.share.describe.describe(FOLDER, overrides=['data.config.path=PATH'])"
-    return "write a relative path instead, and save again"
+        return "replace it by a relative path: mgzoo.share.describe.describe(FOLDER, overrides=['data.config.path=PATH'])"
+    return "use a relative path, and save again"
 
 
 def _lines(path: Path) -> Iterator[tuple[int | None, bytes]]:

@@ -29,7 +29,7 @@ def sign_artifact(folder: Path, key: str | Path) -> Path:
         signer = library.signing.Config().use_elliptic_key_signer(private_key=_key(key))
     except errors as error:
         made = "openssl ecparam -genkey -name prime256v1 -noout -out key.pem"
-        raise MgzooError(f"{key} is no private key to sign with: {_said(error)}", remedy=f"make one: {made}") from None
+        raise MgzooError(f"{key} is not a private key for signing: {_said(error)}", remedy=f"create one: {made}") from None
     with storage.atomic_path(folder / SIGNATURE_NAME) as aside, _plain(folder) as path:
         signer.sign(path, aside)
     return folder / SIGNATURE_NAME
@@ -43,17 +43,17 @@ def check_signature(folder: Path, key: str | Path, origin: Path | str = "") -> l
         verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=_key(key))
     except errors as error:
         made = "openssl ec -in key.pem -pubout -out key.pub"
-        raise MgzooError(f"{key} is no public key: {_said(error)}", remedy=f"of a private one it is made by: {made}") from None
+        raise MgzooError(f"{key} is not a public key: {_said(error)}", remedy=f"derive it from the private key: {made}") from None
     if not path.is_file():
-        return [problem("signature", "the artifact is not signed", "ask its author for a signed one, or do not require a signature", where)]
+        return [problem("signature", "the artifact is not signed", "ask the author for a signed artifact, or do not require a signature", where)]
     try:
         if path.stat().st_size > MAX_SIGNATURE_BYTES:
-            raise ValueError(f"it has more than {MAX_SIGNATURE_BYTES:,} bytes")
+            raise ValueError(f"larger than {MAX_SIGNATURE_BYTES:,} bytes")
         with _plain(folder) as signed, contextlib.redirect_stdout(sys.stderr):  # the library prints its warnings
             verifier.verify(signed, path)
     except errors as error:
-        what = f"the signature does not hold: {_said(error)}"
-        return [problem("signature", what, "do not use this artifact, or ask its author which key is right", where)]
+        what = f"invalid signature: {_said(error)}"
+        return [problem("signature", what, "do not use this artifact, or ask the author for the right key", where)]
     return []
 
 
@@ -67,7 +67,7 @@ def _plain(folder: Path) -> Iterator[Path]:
 def _key(key: str | Path) -> Path:
     path = Path(key).expanduser()
     if not path.is_file():
-        raise MgzooError(f"there is no key {key}", remedy="give a file of PEM text")
+        raise MgzooError(f"no such key file: {key}", remedy="give a PEM file")
     return path
 
 
@@ -76,7 +76,7 @@ def _library():
         import model_signing.signing
         import model_signing.verifying
     except ImportError as error:
-        what = f"signatures need the package model-signing, which cannot be imported: {error}"
+        what = f"signatures need the package model-signing; its import failed: {error}"
         raise MgzooError(what, remedy="pip install model-signing pyopenssl") from None  # the second it imports and does not ask for
     return model_signing
 

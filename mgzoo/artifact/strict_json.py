@@ -22,7 +22,7 @@ def parse_strict_json(data: bytes):
         if len(found) < len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-            raise ValueError(f"key {shorten(twice)!r} is given twice")
+            raise ValueError(f"duplicate key {shorten(twice)!r}")
         return found
 
     def constant(text):
@@ -67,7 +67,7 @@ class JsonChecker:
         elif len(value) > limit or (pattern is not None and not pattern.fullmatch(value)):
             self.problem(key, f"{shorten(value)!r} is not {hint or 'allowed here'}")
         elif CONTROL_CHARACTERS.search(value):
-            self.problem(key, "holds control characters, which could forge what a terminal shows")
+            self.problem(key, "contains control characters (a risk for terminals)")
         else:
             return value
         return ""
@@ -75,7 +75,7 @@ class JsonChecker:
     def integer(self, value, key: str, low: int, high: int = 2**62) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             if not (value is None and any(found.key == key for found in self.problems)):
-                self.problem(key, f"must be a whole number of at least {low}, not {shorten(repr(value))}")
+                self.problem(key, f"must be an integer >= {low}, not {shorten(repr(value))}")
             return low
         return value
 

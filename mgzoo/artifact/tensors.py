@@ -51,8 +51,8 @@ def require_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise MgzooError(
-                f"{folder.name}: {name} holds values that are not finite",
-                remedy="go back to a checkpoint before the loss became NaN or infinite",
+                f"{folder.name}: {name} has non-finite values",
+                remedy="use a checkpoint from before the loss became NaN or infinite",
             )
 
 
@@ -64,13 +64,13 @@ def write_tensor_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mappi
     try:
         save_file(whole, str(path), metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
-        raise MgzooError(f"{path} could not be written: {error}", remedy="check the disk's free space and repeat") from None
+        raise MgzooError(f"{path} could not be written: {error}", remedy="check the free disk space and try again") from None
     os.chmod(path, 0o644)  # safetensors writes a private temporary file and renames it
     storage.fsync(path)
     back = read_tensors([path])
     for key, tensor in whole.items():
         if key not in back or back[key].dtype != tensor.dtype or not torch.equal(back[key], tensor):
-            raise MgzooError(f"{path}: {key} does not read back as it was written", remedy="the disk is faulty; use another")
+            raise MgzooError(f"{path}: {key} reads back with other values than written", remedy="the disk is faulty; use another one")
 
 
 class MappedFiles:
@@ -98,7 +98,7 @@ class MappedFiles:
             for key, entry in entries.items():
                 found[key] = _tensor(data, start, entry)
                 if finite and not is_finite(found[key]):
-                    raise MgzooError(f"{path}: {key} holds values that are not finite", remedy="go back to an earlier commit")
+                    raise MgzooError(f"{path}: {key} has non-finite values", remedy="go back to an earlier commit")
         return found
 
     def _mapped(self, path: Path) -> torch.UntypedStorage:
@@ -151,7 +151,7 @@ def check_values(folder: Path, manifest: Manifest) -> list[Problem]:
     for path in (folder / name for names in own for name in names):
         for key, value in read_tensors([path], finite=False).items():
             if not is_finite(value):
-                problems.append(problem("not-finite", f"{key} holds values that are not finite", "go back to an earlier commit", path))
+                problems.append(problem("not-finite", f"{key} has non-finite values", "go back to an earlier commit", path))
     return problems
 
 

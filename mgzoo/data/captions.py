@@ -35,7 +35,7 @@ def decode_text(data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise NotText(f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8") from None
     if "\0" in text:
-        raise NotText("it holds zero bytes, as UTF-16 and binary files do")
+        raise NotText("it contains zero bytes, like UTF-16 and binary files")
     return text.replace("\r\n", "\n")
 
 
@@ -82,7 +82,7 @@ def read_table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if path.suffix.lower() == ".csv":
         for number, fields in _csv_rows(path):
             if not fields.get(field):
-                raise MgzooError(f"this line has no {field}", remedy=f"write a first line that names the columns, {field} and caption among them", origin=f"{path}:{number}")
+                raise MgzooError(f"this line has no {field}", remedy=f"add a header line with the columns {field} and caption", origin=f"{path}:{number}")
             yield fields.pop(field), f"{path}:{number}", fields
         return
     for number, fields in read_jsonl(path, (field,), json.dumps({field: "rabbit.mp4", "caption": "…"}, ensure_ascii=False)):
@@ -96,10 +96,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         for row in rows:
             if row.pop(None, None):
-                raise MgzooError("this line has more cells than the first names columns", remedy='put text with commas in it between quotes: "red, big"', origin=f"{path}:{rows.line_num}")
+                raise MgzooError("this line has more cells than the header", remedy='quote text with commas: "red, big"', origin=f"{path}:{rows.line_num}")
             yield rows.line_num, {name: value for name, value in row.items() if name and value is not None}
     except csv.Error as error:
-        raise MgzooError(f"this line is no CSV: {error}", remedy="write it with a program that writes CSV, or write metadata.jsonl", origin=f"{path}:{rows.line_num + 1}") from None
+        raise MgzooError(f"invalid CSV: {error}", remedy="write it with a CSV library, or use metadata.jsonl", origin=f"{path}:{rows.line_num + 1}") from None
 
 
 def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -110,7 +110,7 @@ def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") ->
     while len(words) > len(names) and not words[-1].strip():
         words.pop()
     if len(names) != len(words):
-        raise MgzooError(f"{media.name} has {len(names)} lines and {prompts.name} has {len(words)}", remedy="give each medium its line in both", origin=str(media.parent))
+        raise MgzooError(f"{media.name} has {len(names)} lines and {prompts.name} has {len(words)}", remedy="both files need one line per media file", origin=str(media.parent))
     for number, (name, text) in enumerate(zip(names, words, strict=True), 1):
         if name.strip():
             yield name.strip(), f"{prompts}:{number}", {caption_key: text}
@@ -131,7 +131,7 @@ def caption_of(fields: Mapping[str, Any], text: str | None, caption_key: str) ->
     ``caption``. None where there is none; null is none. Raises ValueError where the field holds no text."""
     if fields.get(caption_key) is not None:
         if not isinstance(fields[caption_key], str):
-            raise ValueError(f"{caption_key} holds no text")
+            raise ValueError(f"{caption_key} is not text")
         return fields[caption_key].strip(), repr(caption_key)
     if text is not None:
         return text.strip(), ".txt"

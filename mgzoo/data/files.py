@@ -61,7 +61,7 @@ class LeftOut:
     def tell(self, root: Path) -> None:
         """One line of the log for each reason: how many, of which suffixes, and the first by name."""
         for reason, names in self.names.items():
-            suffixes = sorted({suffix_of(name) for name in names} - {""}) if reason == "files are no media that this data reads" else []
+            suffixes = sorted({suffix_of(name) for name in names} - {""}) if reason == "files of unsupported types" else []
             what = f"{len(names)} {reason}" + (f" ({', '.join(suffixes[:8])})" if suffixes else "")
             log.log(logging.INFO if reason in QUIET else logging.WARNING, "%s: %s: %s%s", root, what, min(names), " …" if len(names) > 1 else "")
 
@@ -95,7 +95,7 @@ def walk(root: Path, left_out: LeftOut) -> list[Entry]:
         prefix, folder = waiting.pop() if waiting else linked.pop(0)
         if not waiting and prefix and folder.is_symlink():  # folders themselves come before the links to them
             if (here := _identity(folder)) in seen:
-                left_out.add("links lead to a folder that is read already", prefix)
+                left_out.add("links to a folder already read", prefix)
                 continue
             seen.add(here)
         for each in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -111,7 +111,7 @@ def walk(root: Path, left_out: LeftOut) -> list[Entry]:
             elif each.is_file():
                 found.append(Entry.of(name, each.path, Path(each.path), 0, each.stat().st_size))
             elif each.is_symlink():
-                left_out.add("links lead nowhere", name)
+                left_out.add("broken links", name)
     return sorted(found, key=lambda entry: entry.name.split("/"))
 
 

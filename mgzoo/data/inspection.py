@@ -59,7 +59,7 @@ def probed(source: bytes | Path, name: str, decode: bool = False) -> dict[str, A
     """`media.probe`, for media that have a picture. Raises MgzooError where there is none."""
     facts = media.probe(source, name, decode=decode, sound=False)
     if not facts["frames"]:
-        raise MgzooError("there is no video stream in it", remedy="leave it out", origin=name)
+        raise MgzooError("the file has no video stream", remedy="remove it", origin=name)
     return {name: facts[name] for name in FACTS}
 
 
@@ -103,7 +103,7 @@ class Inspections:
         try:
             storage.atomic_write(self.path, json.dumps({"version": self._version(), "media": whole}), durable=False)
         except OSError as error:
-            log.debug("what media hold is not remembered: %s", error)
+            log.debug("the inspection results are not cached: %s", error)
         self._held, self._made = whole, {}
 
     def _name(self, sample: Sample) -> str:
@@ -154,7 +154,7 @@ def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], 
                 late += 1
                 continue
             if told and time.monotonic() > told:
-                log.info("looking at %d media, once; what is found is remembered", len(samples))
+                log.info("checking %d media files, once; the results are cached", len(samples))
                 told = 0
         try:
             found[index] = inspections.ask(question, sample, lambda index=index: answer(index))
@@ -162,7 +162,7 @@ def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], 
             found[index] = error
     inspections.save()
     if late:
-        log.warning("%d of %d media were not looked at in %g s: they will be when they are drawn, and at the next start", late, len(samples), seconds)
+        log.warning("%d of %d media files not checked within %g s: they are checked when used, and at the next start", late, len(samples), seconds)
     return found
 
 
@@ -178,10 +178,10 @@ def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, 
             raise problems[0]
         shown = "\n".join(str(problem) for problem in problems[:10])
         more = f"\nand {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise MgzooError(f"{len(problems)} {noun}s cannot be used:\n{shown}{more}", remedy="mend them, or " + ("set data.config.on_error: skip" if can_skip else "take them out"), origin=str(root))
+        raise MgzooError(f"{len(problems)} {noun}s cannot be used:\n{shown}{more}", remedy="repair them, or " + ("set data.config.on_error: skip" if can_skip else "remove them"), origin=str(root))
     for problem in problems[:10]:
-        log.warning("left out: %s", problem)
-    log.warning("%s: %d %ss left out, %d used", root, len(problems), noun, used)
+        log.warning("skipped: %s", problem)
+    log.warning("%s: %d %ss skipped, %d used", root, len(problems), noun, used)
 
 
 def stand_in(index: int, group: Sequence[int], good: Callable[[int], bool], root: Path) -> int:
@@ -195,4 +195,4 @@ def stand_in(index: int, group: Sequence[int], good: Callable[[int], bool], root
     for candidate in (*group[start + 1 :], *group[:start]):
         if good(candidate):
             return candidate
-    raise MgzooError(f"none of these {len(group)} media can be decoded", remedy="check the files", origin=str(root))
+    raise MgzooError(f"none of these {len(group)} media files can be decoded", remedy="check the files", origin=str(root))

@@ -17,7 +17,7 @@ def find_data(
     beside: a file of the package whose source tree is looked into (``__file__`` of the caller); one installed as a wheel has none.
     Raises MgzooError where there is no such file or folder.
     """
-    storage.refuse_address(path, f"fetch it first, then set data.config.{option} to {wanted} of this machine")
+    storage.refuse_address(path, f"download it, then set data.config.{option} to {wanted} on this machine")
     named = Path(path).expanduser()
     tried = [named] if named.is_absolute() else [named, *(root / named for root in source_trees(beside))]
     for candidate in tried:

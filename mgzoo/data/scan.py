@@ -18,8 +18,8 @@ from mgzoo.data.files import Entry, LeftOut
 from mgzoo.spec import MgzooError
 
 TEXTS = (".txt", ".json")
-NO_MEDIA = "files are no media that this data reads"
-REMEDY = "put a .txt or .json of the same name beside it, or a line into captions.jsonl"
+NO_MEDIA = "files of unsupported types"
+REMEDY = "add a .txt or .json of the same name, or a line in captions.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ def scan_data(
     found, media = Scan(root=root), tuple(suffixes)
     own, apart = shards.find_shards(root), {_relative(str(name), root, "") for name in held_out}
     if not own and not root.is_dir():
-        raise MgzooError("this is neither a folder nor a .tar shard", remedy="set data.config.path to one", origin=str(root))
+        raise MgzooError("not a folder or a .tar shard", remedy="set data.config.path to one", origin=str(root))
     entries = files.walk(root, found.left_out) if root.is_dir() else []
     if not own and not files.of_suffix(entries, media):  # shards in folders of their own
         own = [entry.file for entry in files.of_suffix(entries, files.SHARDS)]
@@ -95,7 +95,7 @@ def scan_data(
     seen: dict[str, Sample] = {}
     for sample in found.samples:
         if (other := seen.setdefault(composed(sample.key), sample)) is not sample:
-            raise MgzooError(f"two clips are called {sample.key}: {other.name} and {sample.name}", remedy="rename one of them", origin=str(root))
+            raise MgzooError(f"duplicate key {sample.key}: {other.name} and {sample.name}", remedy="rename one of them", origin=str(root))
     return found
 
 
@@ -111,10 +111,10 @@ def _lists_and_pairs(found: Scan, root: Path, entries: list[Entry], media, capti
             rest.append(entry)
     if missing := sorted(name for name in listed.fields if name not in by_name):
         table, files_ = listed.where[missing[0]].rpartition(":")[0], "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
-        found.problems.append(MgzooError(f"{Path(table).name} names {files_} not there, the first is {missing[0]}", remedy="bring what is missing, or take its line out", origin=table))
+        found.problems.append(MgzooError(f"{Path(table).name} lists {files_} missing, the first is {missing[0]}", remedy="add the missing files, or remove their lines", origin=table))
     if strange := [name for name in listed.fields if name in by_name and by_name[name].suffix not in media]:
         for name in strange:
-            found.problems.append(MgzooError("this is listed, and it is no medium that this data reads", remedy="take its line out", origin=by_name[name].shown))
+            found.problems.append(MgzooError("listed, but not a supported media file", remedy="remove its line", origin=by_name[name].shown))
     _pair(found, rest, media, listed, caption_key, captioned, keep, _texts_of_folder)
 
 
@@ -133,7 +133,7 @@ def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
         for name, where, fields in lines or ():
             full = _relative(name, root, folder)
             if listed.fields.setdefault(full, fields) != fields:
-                raise MgzooError(f"{name} is listed twice, and not alike: here and at {listed.where[full]}", remedy="take one of the two out", origin=where)
+                raise MgzooError(f"{name} has two different entries: here and at {listed.where[full]}", remedy="remove one of the two", origin=where)
             listed.where.setdefault(full, where)
         if lines is not None:
             listed.taken.add(entry.name)
@@ -217,7 +217,7 @@ def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None,
             else:
                 more = json.loads(words)
                 if not isinstance(more, dict):
-                    raise ValueError("it is no JSON object")
+                    raise ValueError("not a JSON object")
                 if said and more.get(caption_key) not in (None, fields[caption_key]):
                     raise TwoCaptions
                 if more.get(caption_key) is not None:  # a sidecar's own caption counts, a table's only where there is no .txt
@@ -225,10 +225,10 @@ def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None,
                 fields.update({name: value for name, value in more.items() if name != caption_key or value is not None})
         except TwoCaptions:
             names = " and ".join(one.name.rpartition("/")[2] for one in sidecars if one.suffix == sidecar.suffix)
-            raise MgzooError(f"it has two captions that differ, in {names}", remedy="take one of them out", origin=entry.shown) from None
+            raise MgzooError(f"it has two different captions, in {names}", remedy="remove one of them", origin=entry.shown) from None
         except (ValueError, RecursionError) as error:
             reason = f": {error}" if isinstance(error, captions.NotText) else ""
-            raise MgzooError(f"its {sidecar.suffix} cannot be read{reason}", remedy="write UTF-8 text, or a JSON object with the caption as text", origin=entry.shown) from None
+            raise MgzooError(f"its {sidecar.suffix} cannot be read{reason}", remedy="use UTF-8 text, or a JSON object with the caption as text", origin=entry.shown) from None
     if keep is not None and not keep(fields):
         return None
     if text is not None and not said:
@@ -238,13 +238,13 @@ def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None,
     except ValueError as error:
         raise MgzooError(f"its {'.json' if said else 'line of the table'} cannot be read: {error}", remedy="write the caption as text", origin=entry.shown) from None
     if captioned and caption is None:
-        what = "there is no caption" if not sidecars and line is None else f"there is no caption: no .txt, and no field {caption_key!r}"
+        what = "no caption" if not sidecars and line is None else f"no caption: no .txt, and no field {caption_key!r}"
         raise MgzooError(what, remedy=REMEDY, origin=entry.shown)
     if captioned and not caption:
         into = "a line of its own" if not sidecars else "its " + (".txt" if source == ".txt" else f".json as {source}")
         raise MgzooError("the caption is empty", remedy=f"write one into {into}", origin=entry.shown)
     if not entry.size:
-        raise MgzooError("the file is empty", remedy="make it again or leave it out", origin=entry.shown)
+        raise MgzooError("the file is empty", remedy="create it again or remove it", origin=entry.shown)
     extra = {name: value for name, value in fields.items() if name != caption_key}
     return Sample(key=entry.stem, name=entry.shown, file=entry.file, offset=entry.offset, size=entry.size, caption=caption or "", fields=extra)
 
@@ -258,9 +258,9 @@ def _rest(found: Scan, entries: list[Entry]) -> None:
         elif files.is_about(entry.name):
             found.left_out.add("documents", entry.name)
         elif entry.suffix in TEXTS:
-            found.left_out.add("captions have no medium", entry.name)
+            found.left_out.add("captions without a media file", entry.name)
         elif entry.suffix in files.SHARDS or entry.name.lower().endswith(files.PACKED):
-            found.left_out.add("archives are not looked into", entry.name)
+            found.left_out.add("archives are ignored", entry.name)
         else:
             found.left_out.add(NO_MEDIA, entry.name)
 
@@ -273,9 +273,9 @@ def _beside_shards(found: Scan, entries: list[Entry], own: set[Path], media, hel
         if normal_name(entry.name) in held_out:
             found.left_out.add("held-out lists", entry.name)
         elif entry.suffix in media:
-            found.left_out.add("media lie beside shards and are not read", entry.name)
+            found.left_out.add("media files next to shards are ignored", entry.name)
         elif entry.suffix in files.SHARDS or entry.name.lower().endswith(files.PACKED):
-            found.left_out.add("archives are not looked into", entry.name)
+            found.left_out.add("archives are ignored", entry.name)
         elif files.is_about(entry.name) or entry.suffix == ".txt":
             found.left_out.add("documents", entry.name)
         else:

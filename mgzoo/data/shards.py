@@ -41,7 +41,7 @@ def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | N
         elif (target := _target(member, found)) is not None:
             found[member.name] = Entry.of(name, f"{shard}/{name}", shard, target.offset, target.size)
         else:
-            left_out.add("members of shards are links to nothing before them, or no files", f"{shard.name}/{name}")
+            left_out.add("shard members are broken links or not files", f"{shard.name}/{name}")
     return list(found.values())
 
 
@@ -91,7 +91,7 @@ def _members(shard: Path, problems: list[MgzooError]) -> list[tarfile.TarInfo]:
                 for member in tar:
                     place = member.name
                     if member.offset_data + (member.size if member.isreg() and not member.issparse() else 0) > end:
-                        reason = "the shard ends inside it"
+                        reason = "the shard ends within this member"
                         break
                     members.append(member)
                 else:
@@ -99,11 +99,11 @@ def _members(shard: Path, problems: list[MgzooError]) -> list[tarfile.TarInfo]:
                     held = last.size if last and last.isreg() and not last.issparse() else 0
                     opened.seek(last.offset_data + math.ceil(held / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if last else 0)
                     if not (last and last.issparse()) and any(opened.read(tarfile.BLOCKSIZE)):  # tarfile takes a damaged header for the end
-                        reason = "what follows it is no tar header"
+                        reason = "no valid tar header after it"
         except tarfile.ReadError as error:
             opened.seek(0)
             packed = opened.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
-            reason = "it is compressed, and nothing can be read from the middle of it" if packed else str(error)
+            reason = "compressed shards do not support random access" if packed else str(error)
     if reason:
         at = f" at {place}" if place else ""
         remedy = "copy it again" if "compressed" not in reason else "unpack it to a plain .tar"

@@ -41,10 +41,10 @@ def held_out_keys(
             else:
                 found[hit] = None
         if strange and strict:
-            raise MgzooError(f"{len(strange)} held-out keys are no {noun} of this data, the first is {strange[0]}",
-                             remedy="mend the list, or drop it from data.config.held_out", origin=str(file))  # fmt: skip
+            raise MgzooError(f"{len(strange)} held-out keys match no {noun} of this data, the first is {strange[0]}",
+                             remedy="correct the list, or remove it from data.config.held_out", origin=str(file))  # fmt: skip
         if strange:
-            log.info("%s: %d held-out keys are no %s of this data, the first is %s", file, len(strange), noun, strange[0])
+            log.info("%s: %d held-out keys match no %s of this data, the first is %s", file, len(strange), noun, strange[0])
     return list(found)
 
 

@@ -23,12 +23,12 @@ HOLDS = {".wav": ("sound",), ".png": ("image",)}
 def require_writable(out: Path) -> None:
     """Raise `MgzooError` where ``out`` is no name of a media file, or cannot be written."""
     if out.suffix.lower() not in WRITTEN:
-        raise MgzooError(f"{out} is no name of a media file", remedy=f"end it in one of {', '.join(WRITTEN)}")
+        raise MgzooError(f"{out} does not have the suffix of a media file", remedy=f"use one of {', '.join(WRITTEN)}")
     if out.is_dir():
         raise MgzooError(f"{out} is a folder", remedy="name a file")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise MgzooError(f"{out} cannot be written: {above} is no folder that can be written", remedy="choose another path")
+        raise MgzooError(f"{out} cannot be written: {above} is not a writable folder", remedy="choose another path")
 
 
 def require_holds(out: Path | None, request: Mapping[str, Any], task: str, config, modalities: Collection[str]) -> None:
@@ -37,9 +37,9 @@ def require_holds(out: Path | None, request: Mapping[str, Any], task: str, confi
     suffix = out.suffix.lower() if out else ""
     if out and not set(HOLDS.get(suffix, ("video", "image"))) & set(modalities):
         can = ", ".join(name for name, kinds in ((".mp4", {"video"}), (".png", {"image"}), (".wav", {"sound"})) if kinds & set(modalities))
-        raise MgzooError(f"{task} gives {' or '.join(modalities)}, and a {suffix} holds none", remedy=f"end the name in {can}")
+        raise MgzooError(f"{task} generates {' or '.join(modalities)}; a {suffix} file cannot hold that", remedy=f"use the suffix {can}")
     if suffix == ".png" and request.get("frames") not in (None, 1):
-        raise MgzooError(f"a .png holds one frame, --frames asks for {request['frames']}", remedy="end the name in .mp4, or ask for --frames 1")
+        raise MgzooError(f"a .png holds one frame, but --frames is {request['frames']}", remedy="use the suffix .mp4, or --frames 1")
     can_hold(out or "clip.mp4", **{name: request.get(name) or getattr(config, name, None) for name in ("fps", "height", "width")})
 
 

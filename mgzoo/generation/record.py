@@ -106,7 +106,7 @@ def read_record(path: str | Path) -> GenerationRecord:
     """What a file says made it. Raises `MgzooError` where it says nothing, or what `mgzoo generate` would not have written."""
     said = media.meta(path)
     if not {"model", "manifest", "request"} <= said.keys():
-        raise MgzooError("the file does not say what made it", remedy="name one that `mgzoo generate` wrote, as it wrote it", origin=str(path))
+        raise MgzooError("the file has no generation record", remedy="give an unchanged file written by `mgzoo generate`", origin=str(path))
     request, plugins, machine = (said.get(key) for key in ("request", "plugins", "machine"))
     wrong = [key for key, kind in (("request", request), ("plugins", plugins), ("machine", machine)) if not isinstance(kind, dict)]
     texts = {"model": _NAME, "commit": _COMMIT, "manifest": _DIGEST, "mgzoo": _VERSION} | ({"revision": _REVISION} if "revision" in said else {})
@@ -116,8 +116,8 @@ def read_record(path: str | Path) -> GenerationRecord:
         wrong += [f"plugins.{key}" for key, value in plugins.items() if not (_fits(key, _DISTRIBUTION) and _fits(value, _VERSION))]
         wrong += ["commit"] * (not said["manifest"].startswith(said["commit"]))
     if wrong:
-        what = f"what the file says of its making cannot be read: {', '.join(map(ascii, wrong))[:200]}"
-        raise MgzooError(what, remedy="do not use what it says", origin=str(path))
+        what = f"the generation record is invalid: {', '.join(map(ascii, wrong))[:200]}"
+        raise MgzooError(what, remedy="do not use this record", origin=str(path))
     return GenerationRecord(**{key: said[key] for key in (*texts, "request", "plugins", "machine")})
 
 
@@ -130,8 +130,8 @@ def find_recorded_model(made: GenerationRecord, given: str | None = None, origin
         folder = fetch(given, before_weights=check_contract)
         if _is(folder, made):
             return folder
-        what = f"{given} is at commit {commit_of(folder)}, the file was made with {made.model} at {made.commit}"
-        raise MgzooError(what, remedy=f"name the model at that commit, e.g. {made.model}@{made.commit}", origin=origin)
+        what = f"{given} is at commit {commit_of(folder)}, but the file was generated with {made.model} at {made.commit}"
+        raise MgzooError(what, remedy=f"give the model at that commit, e.g. {made.model}@{made.commit}", origin=origin)
     name = made.model.rpartition("/")[2]
     places: list[str | Path] = [f"{made.model}@{made.revision or made.commit}"] if "/" in made.model else []
     places += [Path(name), Path("runs", name), storage.cache_home() / "hub" / name / made.commit, f"registry/{name}@{made.commit}"]
@@ -139,10 +139,10 @@ def find_recorded_model(made: GenerationRecord, given: str | None = None, origin
         folder = find_local(place)
         if folder is not None and _is(folder, made):
             return folder
-    remedy = f"name its folder: mgzoo generate FOLDER --from {Path(origin).name or 'FILE'}"
+    remedy = f"give its folder: mgzoo generate FOLDER --from {Path(origin).name or 'FILE'}"
     if made.revision:
         remedy = f"if you trust it: mgzoo pull {made}"
-    raise MgzooError(f"it was made with {made.model} at commit {made.commit}, which is not on this machine", remedy=remedy, origin=origin)
+    raise MgzooError(f"the file was generated with {made.model} at commit {made.commit}; this model is not on this machine", remedy=remedy, origin=origin)
 
 
 def check_generated_file(path: str | Path) -> tuple[GenerationRecord, list[Problem]]:
@@ -150,8 +150,8 @@ def check_generated_file(path: str | Path) -> tuple[GenerationRecord, list[Probl
     made, problems = read_record(path), []
     whole = media.intact(path)
     if not whole:
-        what = "the file carries no digest" if whole is None else "the file is not as it was written: its digest is another"
-        problems.append(problem("content", what, "get it from where it was generated, or generate it again", path))
+        what = "the file has no digest" if whole is None else "the file was changed: its digest differs"
+        problems.append(problem("content", what, "get the original file, or generate it again", path))
     try:
         folder = find_recorded_model(made, origin=str(path))
         problems += check_files(folder, read_manifest(folder))
@@ -171,7 +171,7 @@ def machine_differences(made: GenerationRecord, machine: Mapping[str, Any]) -> s
     if not differs:
         return None
     elsewhere = made.machine.get("processor") != machine["processor"]
-    return f"made {'on another kind of processor ' * elsewhere}with {'; '.join(differs)}: the bits may differ"
+    return f"made {'on another kind of processor ' * elsewhere}with {'; '.join(differs)}: the output may not be bit-identical"
 
 
 def version_drift(made: GenerationRecord, origin: str | Path) -> list[Problem]:
@@ -180,9 +180,9 @@ def version_drift(made: GenerationRecord, origin: str | Path) -> list[Problem]:
     for name, version in {"mgzoo": made.mgzoo, **made.plugins}.items():
         here = __version__ if name == "mgzoo" else _version(name)
         if here != version:
-            what = f"made with {name} {version}, {f'installed is {here}' if here else 'which is not installed'}"
+            what = f"made with {name} {version}, {f'installed: {here}' if here else 'not installed'}"
             # A file may name any distribution: only of one that is here already is its word a reason to install.
-            remedy = f"to repeat it: pip install {name}=={version}" if here else "find out what that is and whether you trust it"
+            remedy = f"to repeat it: pip install {name}=={version}" if here else "identify it and check that you trust it"
             problems.append(problem("plugin", what, remedy, origin, f"plugins.{name}"))
     return problems
 

@@ -63,8 +63,8 @@ def choose_task(word: str | None, own) -> tuple[str, Any]:
         hint = f"name one of {', '.join(found)}" if found else f"did you mean {near[0]}?" if near else f"tasks are {', '.join(tasks)}"
         if "." in word:
             component = registry.get(word)  # says what is near, or who would have it
-            raise MgzooError(f"{word} is of kind {component.kind}, not task", remedy=f"tasks are {', '.join(tasks)}")
-        raise MgzooError(f"{word} is {'more than one' if found else 'no'} task", remedy=hint)
+            raise MgzooError(f"{word} is a component of kind {component.kind}, not a task", remedy=f"tasks are {', '.join(tasks)}")
+        raise MgzooError(f"{word} {'matches several tasks' if found else 'is not a task'}", remedy=hint)
     config = registry.config_class(found[0])
     kept = {field.name: getattr(own.config, field.name) for field in dataclasses.fields(config) if own is not None and hasattr(own.config, field.name)}
     return found[0], config(**kept)
@@ -81,11 +81,11 @@ def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str,
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in known:
             near = suggest(flag, [*known, *others], 1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}" if known else "it takes nothing more"
-            raise MgzooError(f"{task} takes no {flag}", remedy=hint)
+            hint = f"did you mean {near[0]}?" if near else f"options are {', '.join(known)}" if known else "the task has no further options"
+            raise MgzooError(f"{task} has no option {flag}", remedy=hint)
         ask = known[flag]
         if ask.name in given:
-            raise MgzooError(f"{flag} is given twice", remedy="give it once")
+            raise MgzooError(f"{flag} is given twice", remedy="give it only once")
         if not equals and not rest:
             raise MgzooError(f"{flag} has no value", remedy=f"write {flag} {_example(ask)}: {ask.help}")
         given[ask.name] = value if equals else rest.pop(0)
@@ -100,7 +100,7 @@ def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) ->
     whole = {name: value for name, value in request.items() if value is not None}
     if missing := [ask for ask in asked if ask.required and ask.name not in whole]:
         flags = "; ".join(f"{ask.flag} {_example(ask)}: {ask.help}" for ask in missing)
-        raise MgzooError(f"the request lacks {', '.join(ask.name for ask in missing)}", remedy=f"add {flags}")
+        raise MgzooError(f"missing in the request: {', '.join(ask.name for ask in missing)}", remedy=f"add {flags}")
     for ask in asked:
         if ask.name in whole:
             whole[ask.name] = _file(ask, whole[ask.name]) if ask.kind in FILE_KINDS else _value(ask, whole[ask.name])
@@ -116,7 +116,7 @@ def parse_seed(value: Any) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < SEED_LIMIT:
-        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give a whole number from 0 to {SEED_LIMIT - 1}, or random")
+        raise MgzooError(f"the seed is {str(value)[:_SHORT]!r}", remedy=f"give an integer from 0 to {SEED_LIMIT - 1}, or random")
     return number
 
 
@@ -146,27 +146,27 @@ def locate_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any], gi
     file or here. Raises `MgzooError` where one is not there, or holds other bytes than were used."""
     whole = dict(request)
     if strange := sorted(request.keys() - {ask.name for ask in asked} - set(COMMON)):
-        raise MgzooError(f"the file says {', '.join(strange)}, which its task does not ask for", remedy="do not use what it says")
+        raise MgzooError(f"the record has {', '.join(strange)}, unknown to its task", remedy="do not use this record")
     for ask in asked:
         if ask.kind not in FILE_KINDS or ask.name not in request:
             continue
         made = request[ask.name]
         if not isinstance(made, dict):
-            raise MgzooError(f"the file does not say which {ask.name} it was made from", remedy="do not use what it says")
+            raise MgzooError(f"the record does not name its {ask.name}", remedy="do not use this record")
         if made["file"] == IN_MEMORY and ask.name not in given:
-            raise MgzooError(f"the {ask.name} was given in memory, not as a file", remedy=f"name a file of the same content: {ask.flag} {_example(ask)}")
+            raise MgzooError(f"the {ask.name} was passed in memory, not as a file", remedy=f"give a file with the same content: {ask.flag} {_example(ask)}")
         places = [Path(given[ask.name])] if ask.name in given else [beside / made["file"], Path(made["file"])]
         whole[ask.name] = place = next((place for place in places if place.is_file()), None)
         if place is None or input_digest(place) != made["blake3"]:
-            what = f"{place} is not the {ask.name} that was used: its bytes differ" if place else f"the {ask.name} that was used, {made['file']}, is not here"
-            raise MgzooError(what, remedy=f"name it: {ask.flag} {_example(ask)}")
+            what = f"{place} is not the recorded {ask.name}: the content differs" if place else f"the recorded {ask.name} {made['file']} was not found"
+            raise MgzooError(what, remedy=f"give it: {ask.flag} {_example(ask)}")
     return whole
 
 
 def input_digest(path: str | Path) -> str:
     """blake3 of a file's bytes, hex. Raises `MgzooError` where there is none."""
     if not Path(path).is_file():
-        raise MgzooError("there is no such file", remedy="check the path", origin=str(path))
+        raise MgzooError("no such file", remedy="check the path", origin=str(path))
     return blake3(max_threads=blake3.AUTO).update_mmap(str(path)).hexdigest()
 
 
@@ -189,7 +189,7 @@ def _value(ask: RequestOption, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or ask.kind == "integer" and number != int(number):
-        raise wrong("a whole number" if ask.kind == "integer" else "a number")
+        raise wrong("an integer" if ask.kind == "integer" else "a number")
     if ask.kind != "integer":
         return number
     try:
@@ -208,10 +208,10 @@ def _file(ask: RequestOption, value: Any) -> Media:
     frames = 0 if found.video is None else len(found.video)
     wanted = {"image": "a picture", "video": "a clip", "sound": "a file with sound"}[ask.kind]
     if ask.kind == "sound" and (found.audio is None or not found.audio.numel()):
-        raise MgzooError(f"{ask.flag} wants {wanted}, and there is no sound in this one", remedy="name a .wav, or a clip with a sound track", origin=str(name))
+        raise MgzooError(f"{ask.flag} expects {wanted}; this file has no sound", remedy="give a .wav, or a clip with a sound track", origin=str(name))
     if ask.kind != "sound" and frames != 1 and (ask.kind == "image" or not frames):
-        has = f"this is a clip of {frames} frames" if frames else "this is a sound without a picture"
-        raise MgzooError(f"{ask.flag} wants {wanted}, and {has}", remedy="take a frame of it" if frames else "name another file", origin=str(name))
+        has = f"this file is a clip of {frames} frames" if frames else "this file is a sound without video"
+        raise MgzooError(f"{ask.flag} expects {wanted}; {has}", remedy="extract a frame" if frames else "give another file", origin=str(name))
     if ask.kind == "video" and frames == 1:
-        raise MgzooError(f"{ask.flag} wants {wanted}, and this is a picture: one frame", remedy="name a clip of two frames or more", origin=str(name))
+        raise MgzooError(f"{ask.flag} expects {wanted}; this file is a single image", remedy="give a clip of two frames or more", origin=str(name))
     return found

@@ -25,7 +25,7 @@ SAME = ("huggingface.co", "hf.co", "www.huggingface.co")
 PAGES = ("tree", "blob", "resolve", "raw", "edit", "commit", "commits")
 """What stands before a revision in the address of a page."""
 OTHERS = {"datasets": "a data set", "spaces": "a space", "buckets": "a bucket", "collections": "a collection", "papers": "a paper",
-          "docs": "a page of the documentation", "blog": "a page of the blog", "api": "a route of the hub's own"}
+          "docs": "a documentation page", "blog": "a blog page", "api": "a hub route"}
 """What an address may begin with that names no model."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 _HOST = re.compile(r"(([a-z0-9-]+\.)+[a-z]{2,}|localhost|\[[0-9a-f:]+\]|\d{1,3}(\.\d{1,3}){3})(:\d+)?", re.IGNORECASE)
@@ -73,9 +73,9 @@ def read(text: str) -> Address | None:
     if _HOST.fullmatch(first) and more and (first.lower() in SAME or ":" in first or len(more) > 1):
         return _on_hub(first, "/".join(more), text)
     if "\\" in written or re.match(r"[A-Za-z]:", written):
-        raise MgzooError(f"{shown(text)!r} is a path of Windows", remedy="write the path that it has on this system, e.g. /mnt/c/models/name")
+        raise MgzooError(f"{shown(text)!r} is a Windows path", remedy="use the path on this system, e.g. /mnt/c/models/name")
     if ":" in first:
-        raise MgzooError(f"{shown(text)!r} looks like an address of another protocol", remedy=f"{FORMS}; ./{shown(text)} is a path")
+        raise MgzooError(f"{shown(text)!r} looks like an address of another protocol", remedy=f"{FORMS}; for a path, write ./{shown(text)}")
     page = len(more) >= 2 and more[1] in PAGES and first != "registry" and not Path(*written.split("/")[:3]).exists()
     if page or first in ("models", "datasets", "spaces") and len(more) > (first == "models"):
         return _page(written.split("/"), text)
@@ -95,7 +95,7 @@ def _with_scheme(scheme: str, rest: str, text: str) -> Address:
 
 
 def _refuse_secret(text: str) -> None:
-    raise MgzooError(f"{shown(text)!r} has a user or a password in it", remedy="take it out and log in: hf auth login; revoke it if others could see it")
+    raise MgzooError(f"{shown(text)!r} contains a user name or a password", remedy="remove it and log in: hf auth login; revoke it if others may have seen it")
 
 
 def _on_hub(host: str, path: str, text: str) -> Address:
@@ -103,7 +103,7 @@ def _on_hub(host: str, path: str, text: str) -> Address:
     if "@" in host:
         _refuse_secret(text)
     if _SECRET_QUERY.search(text):
-        raise MgzooError(f"{shown(text)!r} has a token or a key behind it", remedy="take it out and log in: hf auth login; revoke it if others could see it")
+        raise MgzooError(f"{shown(text)!r} contains a token or a key", remedy="remove it and log in: hf auth login; revoke it if others may have seen it")
     from huggingface_hub import constants
 
     scheme = "http" if re.match(r"\s*http:", text, re.IGNORECASE) else "https"
@@ -112,7 +112,7 @@ def _on_hub(host: str, path: str, text: str) -> Address:
     same = {one.lower().removesuffix(port) for one in (host, ours.netloc)}
     path, prefix = re.split(r"[?#]", path, maxsplit=1)[0], ours.path.strip("/")
     if len(same) > 1 and not same <= set(SAME) or prefix and not path.startswith(prefix + "/"):
-        raise MgzooError(f"{shown(text)!r} is on another hub than {constants.ENDPOINT}, the one that is set",
+        raise MgzooError(f"{shown(text)!r} is not on the configured hub {constants.ENDPOINT}",
                          remedy=f"if you trust it: HF_ENDPOINT={scheme}://{host} mgzoo …; else write org/name for a model on {constants.ENDPOINT}")
     return _page(path.removeprefix(prefix).split("/"), text)
 
@@ -128,7 +128,7 @@ def _page(parts: list[str], text: str, files: bool = False) -> Address:
     name, at, revision = name.partition("@")
     name = name.removesuffix(".git")
     if not NAME.fullmatch(org) or not NAME.fullmatch(name) or ".." in f"{org}/{name}":
-        raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
+        raise MgzooError(f"{shown(text)!r} is not an artifact reference", remedy=FORMS)
     named = shown(f"{org}/{name}")
     if at and revision == "refs" and len(more) >= 2:  # hf://org/name@refs/pr/1
         revision, more = "/".join([revision, *more[:2]]), more[2:]
@@ -137,12 +137,12 @@ def _page(parts: list[str], text: str, files: bool = False) -> Address:
         taken = 3 if more[:1] == ["refs"] and len(more) >= 3 else 1
         there, more = "/".join(more[:taken]), more[taken:]
         if not there or at and there != revision:
-            raise MgzooError(f"{shown(text)!r} names {'two revisions' if there else 'no revision'}", remedy=f"write {named}[@revision]")
+            raise MgzooError(f"{shown(text)!r} has {'two revisions' if there else 'no revision'}", remedy=f"write {named}[@revision]")
         revision = there
     elif more and not files:
         raise MgzooError(f"{shown(text)!r} is a page of {named}, not the model", remedy=f"write {named}[@revision]")
     if page in ("tree", "commit", "commits") and more:
-        raise MgzooError(f"{shown(text)!r} is a folder inside of {named}, and a model is the whole", remedy=f"write {named}@{revision}")
+        raise MgzooError(f"{shown(text)!r} is a folder inside {named}, not the whole model", remedy=f"write {named}@{revision}")
     if (revision or at) and not REVISION.fullmatch(revision) or ".." in revision:
-        raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
+        raise MgzooError(f"{shown(text)!r} is not an artifact reference", remedy=FORMS)
     return Address(repo=f"{org}/{name}", revision=None if revision in ("", "main") else revision, file="/".join(more))

@@ -34,8 +34,8 @@ def fetch_base(reference: WeightsReference, *, before_weights: BeforeWeights) ->
     digest = storage.digest_file(folder / MANIFEST_NAME)
     if digest != reference.digest:
         raise MgzooError(
-            f"{reference} is not the artifact that was used: its {MANIFEST_NAME} has digest {digest}, expected {reference.digest}",
-            remedy="pull the right one, or look at where this one came from",
+            f"{reference} is another artifact than the one used: its {MANIFEST_NAME} has digest {digest}, expected {reference.digest}",
+            remedy="pull the right artifact, or check the origin of this one",
         )
     return folder
 
@@ -80,7 +80,7 @@ def check_before_fetching(manifest: Manifest, origin: str, place: Path, licenses
         place = place.parent
     free = shutil.disk_usage(place).free
     if manifest.size > free:
-        what = f"it needs {manifest.size:,} bytes, {place} has {free:,} free"
+        what = f"the artifact needs {manifest.size:,} bytes; {place} has {free:,} free"
         problems.append(problem("disk", what, "free some space, or pull to another disk", origin))
     return problems
 

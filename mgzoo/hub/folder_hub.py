@@ -39,7 +39,7 @@ def read_refs(hub: str | Path, name: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, RecursionError) as error:
-        raise MgzooError(f"{path} is damaged: {error}", remedy="restore it, e.g. from version control") from None
+        raise MgzooError(f"{path} is damaged: {error}", remedy="restore the file, e.g. from version control") from None
     return refs
 
 
@@ -60,7 +60,7 @@ def find_in_hub(hub: str | Path, name: str, revision: str | None = None) -> Path
         there = sorted(path.parent.name for path in Path(hub).glob(f"*/{REFS_NAME}"))
         raise MgzooError(
             f"{Path(hub)} has no artifact {name!r}",
-            remedy=f"it has {', '.join(there)}" if there else "push one first: mgzoo push FOLDER HUB/NAME",
+            remedy=f"it has {', '.join(there)}" if there else "push it first: mgzoo push FOLDER HUB/NAME",
         )
     commit = refs.get(revision or "main", revision if _COMMIT.fullmatch(revision or "") else None)
     if commit is None:
@@ -73,7 +73,7 @@ def find_in_hub(hub: str | Path, name: str, revision: str | None = None) -> Path
 def check_tag(tag: str | None) -> None:
     """Raise `MgzooError` for what cannot be a tag; None, no tag, may pass."""
     if tag is not None and (not _TAG.fullmatch(tag) or tag == "main"):
-        raise MgzooError(f"{tag!r} cannot be a tag", remedy="use letters, digits, '.', '_' and '-'; main always names the newest")
+        raise MgzooError(f"{tag!r} is not a valid tag", remedy="use letters, digits, '.', '_' and '-'; main is reserved for the newest commit")
 
 
 def publish_to_hub(
@@ -100,12 +100,12 @@ def publish_to_hub(
                 refs = read_refs(hub, name)
                 if refs.get("main") != expected:
                     raise MgzooError(
-                        f"{base} has moved: main is {refs.get('main')}, this push was made on {expected}",
-                        remedy="look at what was pushed meanwhile, then push again",
+                        f"{base} has changed: main is {refs.get('main')}, this push is based on {expected}",
+                        remedy="check the new commits, then push again",
                     )
                 if tag is not None and refs.get(tag, commit) != commit:
                     what = f"{base} already has a tag {tag!r}, at {refs[tag]}"
-                    raise MgzooError(what, remedy="tags do not move: choose another")
+                    raise MgzooError(what, remedy="tags cannot be moved: choose another tag")
                 new = not (base / commit).exists()
                 try:
                     if new or check_files(base / commit, read_manifest(staging)):

@@ -111,13 +111,13 @@ def fetch_manifest(repo: str, revision: str | None) -> tuple[str, Path]:
             head = get_hf_file_metadata(url, retry_on_errors=True)
         if not is_commit(head.commit_hash) or head.size is None or not _ETAG.fullmatch(head.etag or ""):
             raise MgzooError(
-                f"the hub does not say what {repo}/{MANIFEST_NAME} is: a commit, a size and an ETag were expected",
-                remedy="look at HF_ENDPOINT: it must speak the Hugging Face protocol",
+                f"incomplete answer of the hub for {repo}/{MANIFEST_NAME}: expected a commit, a size and an ETag",
+                remedy="check HF_ENDPOINT: it must support the Hugging Face protocol",
             )
         if head.size > MAX_MANIFEST_BYTES:
             raise MgzooError(
                 f"{repo}: {MANIFEST_NAME} has {head.size:,} bytes, more than {MAX_MANIFEST_BYTES:,}",
-                remedy="an honest manifest is small; do not use this artifact",
+                remedy="valid manifests are small; do not use this artifact",
             )
         path = Path(hf_hub_download(repo, MANIFEST_NAME, revision=head.commit_hash))
         if path.stat().st_size != head.size:
@@ -136,7 +136,7 @@ def check_listing(repo: str, commit: str, manifest: Manifest) -> list[Problem]:
     where, problems = f"{repo}@{commit}", []
     for path in sorted(one.path for one in listed):
         if path.startswith(("/", "\\")) or ".." in PurePosixPath(path.replace("\\", "/")).parts:
-            what = f"the hub lists {_said(path)!r}, a name that leaves the folder"
+            what = f"the hub lists {_said(path)!r}, a path outside the folder"
             problems.append(problem("unsafe-name", what, "do not use this artifact", where))
     for name, entry in manifest.files.items():
         if name not in sizes:
@@ -170,7 +170,7 @@ def fetch_signature(repo: str, commit: str) -> None:
         except errors.EntryNotFoundError:
             return
         if (head.size or 0) > MAX_MANIFEST_BYTES:
-            raise MgzooError(f"{repo}: {SIGNATURE_NAME} has {head.size:,} bytes", remedy="no signature is that long; do not use this artifact")
+            raise MgzooError(f"{repo}: {SIGNATURE_NAME} has {head.size:,} bytes", remedy="too large for a signature; do not use this artifact")
         hf_hub_download(repo, SIGNATURE_NAME, revision=commit)
 
 
@@ -195,7 +195,7 @@ def publish(
             raise _moved(repo, now.sha, parent)
         there = {file.rfilename for file in now.siblings or ()}
         if there - _KEPT - {"README.md", "LICENSE"} and MANIFEST_NAME not in there:
-            raise MgzooError(f"{repo} holds something else than an artifact: {len(there)} files", remedy="choose another name")
+            raise MgzooError(f"{repo} is not an artifact repository: it has {len(there)} other files", remedy="choose another name")
         tagged = _is_tagged(api, repo, tag, folder)
         operations = [*_additions(folder, names, _takes_xet(repo), stack), *_deletions(sorted(there - set(names) - _KEPT))]
         with _quiet():
@@ -233,7 +233,7 @@ def _is_tagged(api, repo: str, tag: str | None, folder: Path) -> bool:
     data = (folder / MANIFEST_NAME).read_bytes()
     oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # git's name of the manifest, which lists all the rest
     if [one.blob_id for one in api.get_paths_info(repo, [MANIFEST_NAME], revision=tag)] != [oid]:
-        raise MgzooError(f"{repo} already has a tag {tag!r}, at {commits[tag]}", remedy="tags do not move: choose another")
+        raise MgzooError(f"{repo} already has a tag {tag!r}, at {commits[tag]}", remedy="tags cannot be moved: choose another tag")
     return True
 
 
@@ -274,12 +274,12 @@ def _tag(api, repo: str, tag: str, commit: str) -> None:
             api.create_tag(repo, tag=tag, revision=commit)
     except MgzooError as error:
         what = f"{repo} is published as {commit}, but not tagged {tag!r}: {error.what}"
-        raise MgzooError(what, remedy="push again: only the tag is missing") from None
+        raise MgzooError(what, remedy="push again to add the missing tag") from None
 
 
 def _moved(repo: str, now: str, expected: str) -> MgzooError:
-    what = f"{repo} has moved: main is {now}, this push was made on {expected}"
-    return MgzooError(what, remedy="look at what was pushed meanwhile, then push again")
+    what = f"{repo} has changed: main is {now}, this push is based on {expected}"
+    return MgzooError(what, remedy="check the new commits, then push again")
 
 
 # --------------------------------------------------------------------------------------------- errors
@@ -305,12 +305,12 @@ def _ours(error: BaseException, repo: str, revision: str | None) -> MgzooError:
     if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and isinstance(error.__cause__, Exception):
         return _ours(error.__cause__, repo, revision)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return MgzooError(f"{named} cannot be reached: HF_HUB_OFFLINE is set", remedy="unset HF_HUB_OFFLINE and repeat")
+        return MgzooError(f"{named} is not reachable: HF_HUB_OFFLINE is set", remedy="unset HF_HUB_OFFLINE and try again")
     if isinstance(error, errors.GatedRepoError):
         return MgzooError(f"{repo} is gated", remedy="ask for access on its page, then log in: hf auth login")
     if isinstance(error, errors.RepositoryNotFoundError):
         remedy = "check the name; for a private one log in: hf auth login"
-        return MgzooError(f"there is no {repo}, or you may not see it", remedy=remedy)
+        return MgzooError(f"{repo} does not exist or is private", remedy=remedy)
     if isinstance(error, errors.RevisionNotFoundError):
         return MgzooError(f"{repo} has no revision {revision or 'main'!r}", remedy="check the tag or commit after the '@'")
     if isinstance(error, errors.EntryNotFoundError):
@@ -321,15 +321,15 @@ def _ours(error: BaseException, repo: str, revision: str | None) -> MgzooError:
     if isinstance(error, errors.HFValidationError):
         return MgzooError(f"{repo}: {error}", remedy="write org/name[@revision]")
     if isinstance(error, errors.HTTPError | ConnectionError):
-        remedy = "check the network and HF_ENDPOINT, then repeat; what arrived is not sent twice"
+        remedy = "check the network and HF_ENDPOINT, then try again; completed transfers are kept"
         if cached_folder(repo, revision) is not None:
             remedy += "; HF_HUB_OFFLINE=1 uses the copy on this machine"
         # hf_xet has one error for all that can go wrong between it and its storage.
-        what = "the hub cannot be reached" if isinstance(error, errors.HTTPError) else f"the storage behind the hub refused {repo}"
+        what = "the hub is not reachable" if isinstance(error, errors.HTTPError) else f"the storage behind the hub refused {repo}"
         return MgzooError(f"{what}: {_said(str(error))}", remedy=remedy)
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    return MgzooError(f"moving {named} failed: {_said(str(error))}", remedy="repeat; if it stays, look at HF_ENDPOINT")
+    return MgzooError(f"the transfer of {named} failed: {_said(str(error))}", remedy="try again; if the error persists, check HF_ENDPOINT")
 
 
 def _refused(error, repo: str) -> MgzooError:
@@ -337,9 +337,9 @@ def _refused(error, repo: str) -> MgzooError:
     said = _said(error.server_message or error.response.reason_phrase)
     remedy = {
         401: "log in: hf auth login",
-        403: "your token may not do that: make one that may, then hf auth login",
-        429: "wait a while and repeat; what arrived is not sent twice",
-    }.get(status, "repeat later; what arrived is not sent twice" if status >= 500 else "look at HF_ENDPOINT and repeat")
+        403: "your token lacks the permission: create one with it, then hf auth login",
+        429: "wait a while and try again; completed transfers are kept",
+    }.get(status, "try again later; completed transfers are kept" if status >= 500 else "check HF_ENDPOINT and try again")
     return MgzooError(f"the hub refused {repo} with {status}: {said}", remedy=remedy)
 
 

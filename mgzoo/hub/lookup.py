@@ -76,8 +76,8 @@ def check_bases(manifest: Manifest, origin: Path | str, *, fetchable: bool = Tru
         if base is None:
             problems.append(problem("base", f"{reference} is not on this machine", f"mgzoo pull {reference}", where, key))
         elif (digest := storage.digest_file(base / MANIFEST_NAME)) != reference.digest:
-            what = f"{reference} is not what was used: its {MANIFEST_NAME} has blake3 {digest}, expected {reference.digest}"
-            problems.append(problem("base", what, "pull the right one, or look at where this one came from", where, key))
+            what = f"{reference} is another artifact than the one used: its {MANIFEST_NAME} has blake3 {digest}, expected {reference.digest}"
+            problems.append(problem("base", what, "pull the right artifact, or check the origin of this one", where, key))
         else:
             problems += check_files(base, read_manifest(base))
     return problems
@@ -146,5 +146,5 @@ def find_commit(parsed: ArtifactRef) -> Path:
     except MgzooError as error:
         if not parsed.is_ambiguous:
             raise
-        remedy = f"{error.remedy}; {parsed.hub} is a folder here: hf://{parsed.text} is the model on the network hub"
+        remedy = f"{error.remedy}; {parsed.hub} is a local folder; write hf://{parsed.text} for the model on the network hub"
         raise MgzooError(error.what, remedy=remedy, origin=error.origin) from None

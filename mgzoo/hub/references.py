@@ -62,7 +62,7 @@ def parse_reference(ref: str | Path) -> ArtifactRef:
     if here is not None:
         return ArtifactRef(text=text, folder=here)
     if isinstance(ref, Path):
-        raise MgzooError(f"{text} is not an artifact: it has no {MANIFEST_NAME}", remedy="name a folder that mgzoo saved")
+        raise MgzooError(f"{text} is not an artifact: it has no {MANIFEST_NAME}", remedy="give the folder of a saved model")
     return _parse_name(text)
 
 
@@ -79,13 +79,13 @@ def _parse_name(text: str) -> ArtifactRef:
     first, slash, _ = head.partition("/")
     name = head.rpartition("/")[2]
     if not slash or not NAME.fullmatch(name) or (at and not REVISION.fullmatch(revision)) or ".." in name + revision:
-        raise MgzooError(f"{shown(text)!r} names no artifact", remedy=FORMS)
+        raise MgzooError(f"{shown(text)!r} is not an artifact reference", remedy=FORMS)
     if first == "registry" and head.count("/") == 1:
         return ArtifactRef(text=whole, hub=registry_folder(name, revision or None), name=name, revision=revision or None, repo=head)
     if head[0] in "./~" or head.count("/") > 1 or Path(first).is_dir():
         return ArtifactRef(text=whole, hub=expand_home(head).parent, name=name, revision=revision or None)
     if not NAME.fullmatch(first):
-        raise MgzooError(f"{shown(text)!r} names no artifact", remedy="org/name holds letters, digits, '.', '_' and '-'")
+        raise MgzooError(f"{shown(text)!r} is not an artifact reference", remedy="org/name holds letters, digits, '.', '_' and '-'")
     return ArtifactRef(text=whole, name=name, revision=revision or None, repo=head)
 
 
@@ -102,7 +102,7 @@ def expand_home(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except (RuntimeError, ValueError) as error:  # nobody of that name; a NUL
-        raise MgzooError(f"{text!r} names no folder: {error}", remedy="write the path itself; './~…' for a folder whose name begins with ~") from None
+        raise MgzooError(f"{text!r} is not a folder: {error}", remedy="write the full path; './~…' for a folder name with a leading ~") from None
 
 
 def parse_target(ref: str) -> ArtifactRef:
@@ -130,5 +130,5 @@ def registry_folder(name: str = "", revision: str | None = None) -> Path:
     commits = {path: commit_of_revision(path, name, revision) for path in holding} if len(holding) > 1 else {}
     having = [path for path in holding if commits.get(path)] or holding or candidates
     if len({commits[path] for path in having if path in commits}) > 1:
-        say_once(f"registry/{name} is {having[0].absolute() / name}, not {having[1] / name}, which holds another model")
+        say_once(f"registry/{name} is {having[0].absolute() / name}, not the different model {having[1] / name}")
     return having[0] if having else Path("registry")

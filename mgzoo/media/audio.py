@@ -19,7 +19,7 @@ def resample(audio: Tensor, rate: int, to: int) -> Tensor:
 
     Band-limited; a whole sound keeps its place in time. Raises MgzooError for a rate below 1."""
     if min(rate, to) < 1:
-        raise MgzooError(f"cannot resample from {rate} to {to} samples per second", remedy="give whole rates of at least 1")
+        raise MgzooError(f"cannot resample from {rate} to {to} samples per second", remedy="give integer rates >= 1")
     wanted = round(audio.shape[-1] * to / rate)
     if rate == to or not audio.shape[-1]:
         return audio[..., :wanted].float()
@@ -63,16 +63,16 @@ def validate_audio(audio: Tensor | None, rate: int | None, *, origin: str, silen
 
     Raises MgzooError where there is no sound, where it is empty, not finite or far beyond [-1, 1], or (unless `silent`) silent."""
     if audio is None or not rate:
-        raise MgzooError("there is no sound in it", remedy="give a file with a sound track", origin=origin)
+        raise MgzooError("the file has no sound", remedy="give a file with a sound track", origin=origin)
     if not audio.shape[-1]:
-        raise MgzooError("its sound track is empty", remedy="make the file again or leave it out", origin=origin)
+        raise MgzooError("the sound track is empty", remedy="create the file again or remove it", origin=origin)
     if not torch.isfinite(audio).all():
-        raise MgzooError("its sound holds values that are not finite", remedy="make the file again or leave it out", origin=origin)
+        raise MgzooError("the sound has non-finite values", remedy="create the file again or remove it", origin=origin)
     peak = audio.abs().max().item()
     if peak > 1.25:  # a lossy codec overshoots full scale
-        raise MgzooError(f"its sound reaches {peak:.3g}, beyond full scale", remedy="scale it into [-1, 1]", origin=origin)
+        raise MgzooError(f"the sound has a peak of {peak:.3g}, beyond full scale", remedy="scale it into [-1, 1]", origin=origin)
     if not silent and peak < SILENT:
-        raise MgzooError("its sound track is silent", remedy="leave it out", origin=origin)
+        raise MgzooError("the sound track is silent", remedy="remove it", origin=origin)
     return audio.float().clamp(-1, 1)
 
 

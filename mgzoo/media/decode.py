@@ -38,7 +38,7 @@ LISTS = ("concat", "hls", "dash", "imf", "sdp", "applehttp")
 def open_media(source: str | Path | bytes, name: str):
     """A PyAV container or a Pillow image, chosen by what the bytes are; every way of being damaged becomes one MgzooError."""
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise MgzooError("there is no such file", remedy="check the path", origin=name)
+        raise MgzooError("no such file", remedy="check the path", origin=name)
     try:
         try:
             thing = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=pictures.FORMATS)
@@ -46,11 +46,11 @@ def open_media(source: str | Path | bytes, name: str):
             thing = av.open(io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}", metadata_errors="replace")  # 12:30.mp4 is no protocol
         with thing:
             if not isinstance(thing, Image.Image) and family(thing) in LISTS:
-                raise MgzooError("this is a list of other files and no medium", remedy="give one of the files that it names", origin=name)
+                raise MgzooError("this is a list of other files, not a media file", remedy="give one of the listed files", origin=name)
             yield thing
     except (av.FFmpegError, OSError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MgzooError(f"this is not a readable video, image or sound, or it is damaged ({reason})", remedy="open it in a player, and make it again or leave it out", origin=name) from None
+        raise MgzooError(f"not a readable video, image or sound file, or damaged ({reason})", remedy="open it in a player; create it again or remove it", origin=name) from None
 
 
 def read(path: str | Path, frames: Sequence[int] | None = None, cover: Sequence[int] | None = None, even: bool = False) -> Media:
@@ -82,11 +82,11 @@ def read_bytes(data: bytes, name: str = "bytes", frames: Sequence[int] | None = 
 def _read(source: str | Path | bytes, name: str, wanted: Sequence[int] | None, cover: Sequence[int] | None) -> Media:
     with open_media(source, name) as thing:
         if wanted is None and not isinstance(thing, Image.Image) and (short := truncation.told(source)):
-            log.warning("%s: %s; what there is of it is read", name, short)
+            log.warning("%s: %s; reading the available part", name, short)
         media = _read_pictures(thing, wanted) if isinstance(thing, Image.Image) else _read_container(thing, name, wanted, cover)
     if wanted is not None and (media.video is None or len(media.video) != len(wanted)):
         have = 0 if media.video is None else len(media.video)
-        raise MgzooError(f"only {have} of {len(wanted)} frames could be decoded (frame {wanted[-1]} was asked for)", remedy="the file is shorter than it says: leave it out", origin=name)
+        raise MgzooError(f"only {have} of {len(wanted)} frames could be decoded (requested frame: {wanted[-1]})", remedy="the file is shorter than declared: remove it", origin=name)
     return media
 
 
@@ -119,7 +119,7 @@ def _read_container(container, name: str, wanted: Sequence[int] | None, cover: S
         if last is not None and index >= last:
             break
     if video and not shown and wanted is None:
-        raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
+        raise MgzooError("the video stream has no frames", remedy="create the file again or remove it", origin=name)
     heard = sound.whole(picture.start if picture else None) if sound and sound.samples else None
     timing = picture.timing() if shown else None
     if timing and (timing.times or not (timing.known or kind in UNTIMED)):
@@ -157,9 +157,9 @@ def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
     with open_media(path, name) as container:
         video, audio = streams_of(container, name)
         if audio is None:
-            raise MgzooError("there is no sound in it", remedy="give a file with a sound track", origin=name)
+            raise MgzooError("the file has no sound", remedy="give a file with a sound track", origin=name)
         if short := truncation.told(path):
-            raise MgzooError(short, remedy="copy it again or leave it out", origin=name)
+            raise MgzooError(short, remedy="copy it again or remove it", origin=name)
         kind, starts = family(container), []
         sound = SoundTrack(stream=audio, kind=kind, name=name)
         for packet in container.demux([stream for stream in (video, audio) if stream]):
@@ -172,7 +172,7 @@ def read_sound(path: str | Path) -> tuple[numpy.ndarray, int]:
                 sound.frame(frame)
         heard = sound.whole(min(starts, default=None) if kind not in UNTIMED else None) if sound.samples else numpy.zeros((1, 0), numpy.float32)
     if not heard.shape[1]:
-        raise MgzooError("its sound track is empty", remedy="make the file again or leave it out", origin=name)
+        raise MgzooError("the sound track is empty", remedy="create the file again or remove it", origin=name)
     return heard, sound.rate
 
 

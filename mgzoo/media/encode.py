@@ -45,15 +45,15 @@ def can_hold(
     work. What is None is not asked. More than two channels of sound are no matter: they are mixed down."""
     suffix, origin = Path(name).suffix.lower(), str(name)
     if suffix not in WRITTEN:
-        raise MgzooError(f"cannot write {suffix or 'a file without a suffix'}", remedy=f"name the file {', '.join(WRITTEN)}", origin=origin)
+        raise MgzooError(f"cannot write {suffix or 'a file without a suffix'}", remedy=f"use one of {', '.join(WRITTEN)}", origin=origin)
     if suffix == ".png" and frames is not None and frames != 1:
-        raise MgzooError(f"a .png holds one frame, this video has {frames}", remedy="use .mp4, .gif or .webp", origin=origin)
+        raise MgzooError(f"a .png holds one frame, but this video has {frames}", remedy="use .mp4, .gif or .webp", origin=origin)
     if suffix in RATES and fps is not None and frames != 1:
         least, most = RATES[suffix]
         if not least <= fps <= most:
-            raise MgzooError(f"a {suffix} cannot hold {fps:g} frames per second", remedy=f"ask for {least:g} to {most:g}", origin=origin)
+            raise MgzooError(f"a {suffix} cannot hold {fps:g} frames per second", remedy=f"use {least:g} to {most:g}", origin=origin)
     if (side := LARGEST.get(suffix)) and max(height or 0, width or 0) > side:
-        raise MgzooError(f"a {suffix} is at most {side} pixels along a side, not {width} x {height}", remedy="ask for a smaller size", origin=origin)
+        raise MgzooError(f"a {suffix} is at most {side} pixels along a side, not {width} x {height}", remedy="use a smaller size", origin=origin)
     if suffix == ".mp4" and rate is not None and rate not in AAC_RATES:
         raise MgzooError(f"AAC cannot hold {rate} samples per second", remedy="resample to 48000, or write a .wav", origin=origin)
 
@@ -80,7 +80,7 @@ def _check(media: Media, path: Path, suffix: str) -> None:
     wants = "audio" if suffix == ".wav" else "video"
     if getattr(media, wants) is None:
         other = "a video name such as .mp4" if wants == "audio" else "a sound name such as .wav"
-        raise MgzooError(f"there is no {'sound' if wants == 'audio' else 'picture'} to write", remedy=f"use {other}", origin=str(path))
+        raise MgzooError(f"no {'sound' if wants == 'audio' else 'video'} to write", remedy=f"use {other}", origin=str(path))
     frames = height = width = None
     if media.video is not None:
         if media.video.dtype != torch.uint8 or media.video.ndim != 4 or media.video.shape[-1] != 3 or not media.video.numel():
@@ -169,7 +169,7 @@ def _write_pictures(media: Media, path: Path, suffix: str, named: Path) -> None:
         delays = [delay * 1000 // per_second for _, delay in timed]
         moving = {"save_all": True, "duration": delays if len(delays) > 1 else delays[0], "loop": 0}
         if len(chosen) < len(media.video):
-            log.warning("%s: a %s shows at most %d frames per second: %d of %d frames are left out", named, suffix, per_second // least, len(media.video) - len(chosen), len(media.video))
+            log.warning("%s: a %s shows at most %d frames per second: %d of %d frames are dropped", named, suffix, per_second // least, len(media.video) - len(chosen), len(media.video))
     first, *moving["append_images"] = (Image.fromarray(picture) for picture in media.video[chosen].cpu().numpy())
     if suffix == ".png":
         info = PngImagePlugin.PngInfo()

@@ -190,5 +190,5 @@ def float_to_uint8(media: Tensor) -> Tensor:
     import torch
 
     if not torch.isfinite(media).all():
-        raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
+        raise MgzooError("the model output has non-finite values", remedy="reduce the guidance scale, or check the weights with `mgzoo verify`")
     return ((media.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().contiguous()

@@ -43,7 +43,7 @@ def probe(path: str | Path | bytes, name: str = "", *, decode: bool = False, sou
         if isinstance(thing, Image.Image):
             return _of_pictures(thing, decode)
         if decode and (short := truncation.told(path)):
-            raise MgzooError(short, remedy="copy the file again or leave it out", origin=name)
+            raise MgzooError(short, remedy="copy the file again or remove it", origin=name)
         if (told := _by_packets(thing, name, sound)) is not None and not decode:
             return told
     if told is not None:
@@ -64,7 +64,7 @@ def _check_frames(container, told: int | None, name: str) -> None:
     video, _ = streams_of(container, name)
     found = sum(1 for _ in frames_of(container, PictureTrack(stream=video, kind=family(container)), None)) if video else None
     if found != told:
-        raise MgzooError(f"only {found} of its {told} frames can be decoded", remedy="copy the file again or leave it out", origin=name)
+        raise MgzooError(f"only {found} of its {told} frames can be decoded", remedy="copy the file again or remove it", origin=name)
 
 
 def _of_pictures(image: Image.Image, decode: bool) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _by_decoding(container, name: str, with_sound: bool) -> dict[str, Any]:
     for frame in frames_of(container, picture, sound):
         first = first or frame
     if video and first is None:
-        raise MgzooError("the video stream holds no frame", remedy="make the file again or leave it out", origin=name)
+        raise MgzooError("the video stream has no frames", remedy="create the file again or remove it", origin=name)
     return _facts(picture, first, sound, name)
 
 
@@ -186,4 +186,4 @@ def _keep(kept: Path, found: dict[str, Any]) -> None:
     try:
         storage.atomic_write(kept, json.dumps(found), durable=False)
     except OSError as error:
-        log.debug("what was learnt of a file is not kept: %s", error)
+        log.debug("the inspection result of a file is not cached: %s", error)

@@ -37,7 +37,7 @@ def streams_of(container, name: str) -> tuple:
     audio = next(iter(container.streams.audio), None)
     video = moving[0] if moving else videos[0] if videos and audio is None else None
     if video is None and audio is None or any(stream.codec_context is None for stream in (video, audio) if stream):
-        raise MgzooError("there is no video or sound stream in it that can be decoded", remedy="convert it to H.264, or leave it out", origin=name)
+        raise MgzooError("no decodable video or sound stream", remedy="convert it to H.264, or remove it", origin=name)
     for stream in (video, audio):
         if stream and stream.codec_context.name in CHECKSUMS:
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -132,7 +132,7 @@ class SoundTrack:
             self.rate, self.channels = frame.sample_rate, len(frame.layout.channels)
             self.start = begins or Fraction(0)
         elif (frame.sample_rate, len(frame.layout.channels)) != (self.rate, self.channels):
-            raise MgzooError("its sound changes its rate or channels on the way", remedy="convert it to WAV", origin=self.name)
+            raise MgzooError("the sound changes its rate or channels within the file", remedy="convert it to WAV", origin=self.name)
         if begins is not None and self.kind not in UNTIMED:
             self._fill(begins - self.start - Fraction(self.samples, self.rate), begins)
         self.samples, self._silent = self.samples + frame.samples, 0
@@ -149,7 +149,7 @@ class SoundTrack:
             return
         if gap < 0 or self._silent > 1 or self.kind not in TIMED:
             what = f"{float(gap):.3f} s are missing at {float(begins - gap):.3f} s" if gap > 0 else f"it goes back by {float(-gap):.3f} s at {float(begins):.3f} s"
-            raise MgzooError(f"its sound track is damaged: {what}", remedy="copy it again or leave it out", origin=self.name)
+            raise MgzooError(f"the sound track is damaged: {what}", remedy="copy it again or remove it", origin=self.name)
         silent = round(gap * self.rate)
         self.samples += silent
         if self.pieces is not None:
@@ -180,8 +180,8 @@ class SoundTrack:
         Raises MgzooError where the file ends early."""
         length, said = self.length(), self._declared()
         if said is not None and length < (said - ENDS_EARLY) * self.rate:
-            what = f"its sound track says {float(said):.2f} s and holds {length / self.rate:.2f} s"
-            raise MgzooError(what, remedy="copy it again or leave it out", origin=self.name)
+            what = f"the sound track declares {float(said):.2f} s but has {length / self.rate:.2f} s"
+            raise MgzooError(what, remedy="copy it again or remove it", origin=self.name)
         sound = numpy.concatenate(self.pieces, 1)[:, :length]
         offset = self.offset(picture)
         return numpy.pad(sound, ((0, 0), (offset, 0))) if offset > 0 else sound[:, -offset:]

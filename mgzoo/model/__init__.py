@@ -22,5 +22,5 @@ def __getattr__(name: str):
 
     from mgzoo import media
 
-    warnings.warn(f"mgzoo.model.{name} is mgzoo.media.{_OLD[name]} now; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+    warnings.warn(f"mgzoo.model.{name} is mgzoo.media.{_OLD[name]} now; the next release removes the old name", DeprecationWarning, stacklevel=2)
     return getattr(media, _OLD[name])

@@ -72,7 +72,7 @@ def load_part(model: Model, name: str, ref: str) -> None:
     except RuntimeError as error:
         raise MgzooError(
             f"the weights of {name} in {ref} do not fit {model.recipe.parts[name].component.id} as configured: {error}",
-            remedy="use the artifact's own config (leave `config` out beside `weights`), or drop `weights`",
+            remedy="use the config of the artifact (remove `config`), or remove `weights`",
             origin=str(model.recipe.source),
         ) from None
     model.base_models.pop(name, None)

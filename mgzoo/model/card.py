@@ -40,7 +40,7 @@ def copy_pictures(folder: Path, curve: str | Path | None, samples: str | Path | 
         pictures += [(f"sample{suffix}", Path(path)) for path in samples if Path(path).suffix == suffix][:1]
     for name, path in pictures:
         if not path.is_file() or path.suffix != Path(name).suffix:
-            raise MgzooError(f"{path} cannot be the artifact's {name}", remedy=f"give a {Path(name).suffix} file that exists")
+            raise MgzooError(f"{path} cannot be used as {name}", remedy=f"give an existing {Path(name).suffix} file")
         shutil.copyfile(path, folder / name)
     return [name for name, _ in pictures]
 
@@ -58,7 +58,7 @@ def parse_evaluation(given: str | Path | Sequence[Mapping], origin: str = "evalu
             data = Path(given).read_bytes()
             given = parse_strict_json(data) if len(data) <= MAX_MANIFEST_BYTES else None
         except FileNotFoundError:
-            raise MgzooError("there is no such file", remedy="check the path", origin=origin) from None
+            raise MgzooError("no such file", remedy="check the path", origin=origin) from None
         except (ValueError, RecursionError) as error:
             raise MgzooError(f"is not JSON: {error}", remedy=remedy, origin=origin) from None
     if not isinstance(given, list | tuple) or len(given) > 1000:

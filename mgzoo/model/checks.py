@@ -50,7 +50,7 @@ def meta_problems(recipe) -> list[Problem]:
             for what, remedy in tensors_missing_from_base(part.adapter, new, state) if part.adapter else ():
                 found(f"{what} in {part.weights}", remedy, f"parts.{name}.adapter", "adapter")
         for one in check_shapes(part.weights, shapes, model.part(name)):
-            found(f"in {part.weights}, {one.what}", "use the config the weights were made with (leave `config` out beside `weights`)",
+            found(f"in {part.weights}, {one.what}", "use the config of the weights (remove `config`)",
                   f"parts.{name}.weights", "shape")
     return problems
 
@@ -60,14 +60,14 @@ def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> li
     problems = []
 
     def differs(what: str) -> None:
-        remedy = "the plugin's code is not what made these weights: install the versions the artifact requires"
+        remedy = "the code of the plugin has changed: install the versions in `requires` of the artifact"
         problems.append(problem("shape", what, remedy, origin))
 
     wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
     for key in sorted(wanted.keys() - shapes.keys()):
-        differs(f"{key} {list(wanted[key])} is missing")
+        differs(f"missing tensor {key} {list(wanted[key])}")
     for key in sorted(shapes.keys() - wanted.keys()):
-        differs(f"{key} {list(shapes[key])} belongs to nothing")
+        differs(f"unexpected tensor {key} {list(shapes[key])}")
     for key in sorted(shapes.keys() & wanted.keys()):
         if shapes[key] != wanted[key]:
             differs(f"{key} has shape {list(shapes[key])}, the part has {list(wanted[key])}")
@@ -88,7 +88,7 @@ def check_model(opened: OpenedArtifact, model: Model, shapes: Mapping[str, Mappi
     """Compare the manifest's parts, and the shapes of their tensors by part, with the model that the recipe builds."""
     folder, manifest, problems = opened.folder, opened.manifest, check_parts(opened)
     other, with_weights = {one.key for one in problems}, model.part_names()
-    remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+    remedy = "save the artifact again; its manifest and its recipe.yaml differ"
     for name, part in sorted(model.recipe.parts.items()):
         if f"parts.{name}" in other:
             continue

@@ -56,7 +56,7 @@ class Cache:
         except (OSError, SafetensorError) as error:
             value, digest = None, str(error)
         if value is None or digest != _digest(value):  # a flipped bit loads without an error
-            log.warning("cache entry %s is damaged and will be made again", path)
+            log.warning("cache entry %s is damaged and will be computed again", path)
             return None
         self._hold(key, value)
         return value
@@ -80,7 +80,7 @@ class Cache:
                 if path.is_file():  # another's, as good as ours; what is damaged is found when it is read
                     return
                 if last or not storage.is_vanished(error):
-                    log.warning("cannot write the cache at %s (%s): going on without it; set MGZOO_HOME to a folder with room", self.root, error)
+                    log.warning("cannot write the cache at %s (%s): continuing without it; set MGZOO_HOME to a folder with free space", self.root, error)
                     self.root = None
                     return
 
@@ -94,7 +94,7 @@ class Cache:
         missing = {name: clip for name, clip in zip(keys, clips, strict=True) if name not in found}
         if missing:
             made = compute(list(missing.values()))
-            assert len(made) == len(missing), f"{identity[0]} gave {len(made)} outputs for {len(missing)} clips"
+            assert len(made) == len(missing), f"{identity[0]} returned {len(made)} outputs for {len(missing)} clips"
             for name, value in zip(missing, made, strict=True):
                 found[name] = value.detach().cpu().contiguous()
                 self.put(name, found[name])

@@ -76,8 +76,8 @@ def _accepted(task, request: dict[str, Any]) -> dict[str, Any]:
     needs = [name for name, one in takes.items() if one.default is one.empty and name not in request]
     strange = [name for name in request if name not in takes]
     if needs or strange:
-        said = [f"needs {', '.join(needs)}"] * bool(needs) + [f"takes no {', '.join(strange)}"] * bool(strange)
-        raise MgzooError(f"the task {type(task).__name__} {' and '.join(said)}", remedy=f"ask for what it takes: {', '.join(takes)}; or choose another task")
+        said = [f"needs {', '.join(needs)}"] * bool(needs) + [f"does not support {', '.join(strange)}"] * bool(strange)
+        raise MgzooError(f"the task {type(task).__name__} {' and '.join(said)}", remedy=f"supported: {', '.join(takes)}; or choose another task")
     return request
 
 
@@ -113,8 +113,8 @@ def other_task(model: Model, component_id: str, config):
     """A task head that the model was not made with. Raises `MgzooError` for one that needs what the model lacks."""
     there = {name.partition(".")[0].removesuffix("s") for name in model.recipe.parts}
     if missing := [kind for kind in config.required_parts() if kind not in there]:
-        raise MgzooError(f"{component_id} needs {', '.join(missing)}, which this model has not", remedy="take a model that was made for it")
+        raise MgzooError(f"{component_id} needs {', '.join(missing)}; this model has none", remedy="use a model with these parts")
     task = discover().build_class(component_id)(config)
     if isinstance(task, nn.Module) and any(True for _ in task.parameters()):
-        raise MgzooError(f"{component_id} has learned weights of its own, which this model has not", remedy="take a model that was trained for it")
+        raise MgzooError(f"{component_id} has trained weights; this model does not include them", remedy="use a model with this task")
     return task

@@ -107,7 +107,7 @@ def compare_golden_outputs(model, contract, folder: Path) -> list[Problem]:
     for name, want in expected.items():
         got = actual.get(name)
         if got is None or got.shape != want.shape:
-            what = "is not given any more" if got is None else f"has shape {tuple(got.shape)}, it was {tuple(want.shape)}"
+            what = "is missing" if got is None else f"has shape {tuple(got.shape)}, it was {tuple(want.shape)}"
         else:
             distance = (got - want).norm().item() / max(want.norm().item(), 1e-6)
             legacy = about.get("precision") != "float32" and _is_bf16(model.part(name.rpartition(".")[0]))
@@ -115,12 +115,12 @@ def compare_golden_outputs(model, contract, folder: Path) -> list[Problem]:
             if distance <= limit:
                 continue
             kind = f", made on another kind of processor ({shorten(about['processor'])}, here {processor()})" if elsewhere else ""
-            what = f"differs by {distance:.2g} (relative L2) from what was stored{kind}, more than {limit:g}"
+            what = f"differs by {distance:.2g} (relative L2) from the stored output{kind}, more than {limit:g}"
         problems.append(
             problem(
                 "probe",
-                f"the golden probe's {name} {what}",
-                "the plugin's code is not what made this artifact: install the versions in mgzoo.json's `requires`",
+                f"golden output {name} {what}",
+                "the code of the plugin has changed: install the versions in `requires` of mgzoo.json",
                 path.with_name("outputs.safetensors"),
             )
         )

@@ -49,18 +49,18 @@ def unmatched_targets(part, adapter: Adapter) -> list[tuple[str, str]]:
     """(what, remedy) of every target that is no linear layer of the part."""
     paths = list(linear_layers(part)) if isinstance(part, nn.Module) else []
     if not paths:
-        return [(f"{type(part).__name__} has no linear layer to adapt", "take the adapter out, or adapt another part")]
+        return [(f"{type(part).__name__} has no linear layer to adapt", "remove the adapter, or adapt another part")]
     ends = sorted({path.rpartition(".")[2] for path in paths})
     found, modules = [], {path for path, _ in part.named_modules() if path}
     for path in adapter.modules:
         if path not in modules:
             near = suggest(path, modules, 1)
-            found.append((f"no module of {type(part).__name__} is called {path!r}", f"did you mean {near[0]}?" if near else "give a module's whole path"))
+            found.append((f"{type(part).__name__} has no module {path!r}", f"did you mean {near[0]}?" if near else "give the full path of a module"))
     for target in adapter.targets:
         if not dataclasses.replace(adapter, targets=[target]).match_targets(paths):
             near = suggest(target, {*ends, *paths}, 1)
-            found.append((f"no linear layer of {type(part).__name__} is called {target!r}",
-                          f"did you mean {near[0]}?" if near else f"they end in {', '.join(ends)}"))
+            found.append((f"{type(part).__name__} has no linear layer {target!r}",
+                          f"did you mean {near[0]}?" if near else f"layer names: {', '.join(ends)}"))
     return found
 
 
@@ -76,8 +76,8 @@ def tensors_missing_from_base(adapter: Adapter, new: Sequence[str], every: Itera
         return []
     every = list(every)
     modules = [*(path for path in adapter.modules if any(key.startswith(f"{path}.") for key in every)), *_modules_of(lacking, every)]
-    return [(f"an adapter adds to weights that are there, and there is no {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}",
-             f"let what is new learn whole: adapter.modules: [{', '.join(modules)}]")]
+    return [(f"LoRA cannot train {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}: the base checkpoint has no such tensor",
+             f"train in full: adapter.modules: [{', '.join(modules)}]")]
 
 
 def _modules_of(tensors: Sequence[str], every: Sequence[str]) -> list[str]:
@@ -96,7 +96,7 @@ def attach_adapter(part: nn.Module, adapter: Adapter) -> None:
     it names the rest of the part rests from here on. Raises MgzooError where the part has an adapter, or a target matches no layer.
     """
     if adapted_layers(part):
-        raise MgzooError(f"{type(part).__name__} has an adapter already", remedy="merge that one first: mgzoo.model.lora.merge_adapters(model)")
+        raise MgzooError(f"{type(part).__name__} has an adapter already", remedy="merge it first: mgzoo.model.lora.merge_adapters(model)")
     if wrong := unmatched_targets(part, adapter):
         raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong))
     part.requires_grad_(False)
@@ -222,8 +222,8 @@ def merge_state_dict(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scal
             path = key.removesuffix(".lora_A.weight")
             target, up_OR = f"{path}.weight", own[f"{path}.lora_B.weight"]
             if target not in base or base[target].shape != (up_OR.shape[0], down_RI.shape[1]):
-                raise MgzooError(f"the adapter does not fit its base, which has no {target} of shape {[up_OR.shape[0], down_RI.shape[1]]}",
-                                 remedy="take the base that the adapter was trained on")
+                raise MgzooError(f"the adapter does not match its base: no {target} of shape {[up_OR.shape[0], down_RI.shape[1]]}",
+                                 remedy="use the base of the adapter's training")
             update_OI = scale * (up_OR.float() @ down_RI.float())
             result[target] = (base[target].float() + update_OI.to(base[target].device)).to(base[target].dtype)
     return result

@@ -34,8 +34,8 @@ def load_adapter(model, name: str, folder: str | Path) -> None:
     if wanted != {key: tuple(value.shape) for key, value in own.items()}:
         detach_adapter(part)
         model.recipe = model.recipe.with_adapter(name, None)
-        raise MgzooError(f"the adapter in {folder} does not fit {type(part).__name__}: its tensors have other names or shapes",
-                         remedy="load it on the model that it was trained on")
+        raise MgzooError(f"the adapter in {folder} does not match {type(part).__name__}: tensor names or shapes differ",
+                         remedy="load it into the base model of its training")
     part.load_state_dict({**part.state_dict(), **own})
 
 
@@ -94,10 +94,10 @@ def read_adapter(folder: Path, files: MappedFiles | None = None) -> tuple[Adapte
     pairs = {f"{layer}.{name}.weight" for layer in layers for name in LORA_NAMES}
     if not updates or updates.keys() != pairs:
         odd = sorted(updates.keys() ^ pairs) or ["nothing"]
-        raise MgzooError(f"{path} is no plain adapter: a layer has lora_A and lora_B, this is about {odd[0]}", remedy="use another adapter")
+        raise MgzooError(f"{path} is not a plain adapter: {odd[0]} lacks lora_A or lora_B", remedy="use another adapter")
     for key, value in updates.items():
         if value.ndim != 2 or value.shape[0 if ".lora_A." in key else 1] != adapter.rank:
-            raise MgzooError(f"{path}: {key} has shape {list(value.shape)}, which is not of rank {adapter.rank}", remedy="pull or save the artifact again")
+            raise MgzooError(f"{path}: {key} has shape {list(value.shape)}, not of rank {adapter.rank}", remedy="pull or save the artifact again")
     # Paths and no patterns: what is stored says which layers are adapted.
     return Adapter(rank=adapter.rank, alpha=adapter.alpha, targets=layers, dropout=adapter.dropout, modules=adapter.modules), known
 
@@ -106,7 +106,7 @@ def tensor_name(key: str, path: Path, adapter: Adapter) -> str:
     """A tensor's name in the part, of its name in the file."""
     name = key.removeprefix(PREFIX)
     if name == key or not (is_update(name) or adapter.is_saved_module(name)):
-        raise MgzooError(f"{path} is no plain adapter: it holds {key[:100]!r}", remedy=f"its tensors are called {PREFIX}LAYER.lora_A.weight, or are of modules_to_save")
+        raise MgzooError(f"{path} is not a plain adapter: it contains {key[:100]!r}", remedy=f"expected: {PREFIX}LAYER.lora_A.weight, or tensors of modules_to_save")
     return name
 
 
@@ -134,18 +134,18 @@ def read_adapter_config(folder: Path) -> Adapter:
     try:
         said = json.loads(path.read_bytes()[: MAX_MANIFEST_BYTES])
         if said["peft_type"] != "LORA":
-            raise MgzooError(f"{path} is of type {str(said['peft_type'])[:40]!r}, and only LORA is known here", remedy="use another adapter")
+            raise MgzooError(f"{path} has the type {str(said['peft_type'])[:40]!r}; only LORA is supported", remedy="use another adapter")
         different = [name for name, value in PLAIN.items() if (said.get(name) or None) not in (value or None, None)]
         if different:
-            raise MgzooError(f"{path} asks for {', '.join(different)}, which only PEFT itself knows",
-                             remedy="use an adapter of plain low-rank updates, or merge it with PEFT")
+            raise MgzooError(f"{path} uses {', '.join(different)}; only PEFT supports this",
+                             remedy="use a plain LoRA adapter, or merge this one with PEFT")
         targets, modules = said.get("target_modules"), said.get("modules_to_save")
         return Adapter(rank=int(said["r"]), alpha=float(said["lora_alpha"]), dropout=float(said.get("lora_dropout") or 0.0),
                        targets=[str(one) for one in targets] if isinstance(targets, list) else [],
                        modules=[str(one) for one in modules] if isinstance(modules, list) else [])
     except FileNotFoundError:
-        raise MgzooError(f"{path} is missing", remedy="name a folder that holds an adapter") from None
+        raise MgzooError(f"{path} is missing", remedy="give the folder of an adapter") from None
     except MgzooError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MgzooError(f"{path} is no adapter's config: {type(error).__name__}: {error}", remedy="pull or save the artifact again") from None
+        raise MgzooError(f"{path} is not an adapter config: {type(error).__name__}: {error}", remedy="pull or save the artifact again") from None

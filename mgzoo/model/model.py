@@ -181,7 +181,7 @@ class Model(nn.Module):
         for text, cut in found.items():
             if (name, text) not in self._said:
                 rest = cut.rest.strip()
-                log.warning("a text is longer than encoders.%s reads (%d of %d %s); not read: %r", name, cut.read, cut.whole, cut.unit,
+                log.warning("text truncated by encoders.%s (%d of %d %s); ignored: %r", name, cut.read, cut.whole, cut.unit,
                             rest if len(rest) <= QUOTED else rest[:QUOTED].rstrip() + "…")
                 self._said[name, text] = None
         while len(self._said) > SAID:

@@ -27,7 +27,7 @@ def load_part_weights(ref: str | Path, part: str) -> tuple[dict, dict[str, Tenso
     manifest = read_manifest(folder)
     entry = part_entry(manifest, part, str(ref))
     if not entry.weights:
-        raise MgzooError(f"{part} has no weights in {ref}", remedy="drop `weights` from that part of the recipe")
+        raise MgzooError(f"{part} has no weights in {ref}", remedy="remove `weights` from this part of the recipe")
     raise_problems(check_files(folder, manifest, [f"{part}/config.json", *_weight_files(entry)], files.digest))
     return read_part_config(folder, part), _plain_tensors(folder, entry, files)
 
@@ -84,6 +84,6 @@ def base_tensors(reference: WeightsReference) -> dict[str, Tensor]:
     manifest = read_manifest(base)
     entry = part_entry(manifest, reference.part, str(reference))
     if not isinstance(entry.weights, tuple) or not entry.weights:
-        raise MgzooError(f"{reference} holds no weights of {reference.part}", remedy="reference the artifact that holds them")
+        raise MgzooError(f"{reference} holds no weights of {reference.part}", remedy="refer to the artifact with the weights")
     raise_problems(check_files(base, manifest, _weight_files(entry), files.digest))
     return _plain_tensors(base, entry, files)

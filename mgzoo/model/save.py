@@ -69,7 +69,7 @@ def save(
     with storage.disk_errors(f"saving {folder}"), storage.staging_folder(folder) as aside:
         entries = {name: _store_part(model, name, state, aside, dtype, shard_bytes) for name in recipe.parts}
         for name, key in sorted(state):
-            raise MgzooError(f"the state to save holds {key!r} of {name}, which has no such tensor", remedy="use the part's own names")
+            raise MgzooError(f"the state to save has an unknown tensor {key!r} of {name}", remedy="use the tensor names of the part")
         write_texts(recipe, aside, license)
         pictures = copy_pictures(aside, curve, samples)
         manifest = Manifest(
@@ -119,14 +119,14 @@ def _store_part(model, name: str, state: dict, folder: Path, dtype: torch.dtype 
 def _write_adapter(model, name: str, tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> list[str]:
     """Write the adapter on a part, whose other tensors must be those of its base; returns the weight files' names."""
     part, adapter, base = model.part(name), model.recipe.parts[name].adapter, model.base_models.get(name)
-    merge = "fold the adapter into plain weights before saving: mgzoo.model.lora.merge_adapters(model)"
+    merge = "merge the adapter before saving: mgzoo.model.lora.merge_adapters(model)"
     if base is None:
-        raise MgzooError(f"the adapter on {name} has no base that others can reach", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")
+        raise MgzooError(f"the base of the adapter on {name} is not on a hub", remedy=f"start from `weights: registry/NAME` or org/name, or {merge}")
     own = {key: tensors[key] for key in adapter_state_dict(part)}
     rest = {key: value for key, value in tensors.items() if key not in own}
     stored_base = base_tensors(base)
     if not _equal({key: value for key, value in stored_base.items() if key not in own}, rest):
-        raise MgzooError(f"the weights of {name} beside its adapter are not those of {base}, and an adapter stores no others", remedy=merge)
+        raise MgzooError(f"the base weights of {name} differ from {base}; an adapter artifact cannot store them", remedy=merge)
     return write_adapter(part, adapter, cast_to_base(stored_base, _cast(own, part, dtype)), folder, base)
 
 

@@ -35,9 +35,9 @@ def check_requires(opened: OpenedArtifact) -> list[Problem]:
     recipe, where = opened.recipe, opened.folder / MANIFEST_NAME
     supplied = {part.provider.distribution for part in (*recipe.parts.values(), recipe.data) if part is not None}
     listed = {one.distribution for one in opened.manifest.requires}
-    remedy = "save the artifact again; what it requires follows from its parts"
-    problems = [problem("requires", f"{name} is required and supplies no part", remedy, where, "requires") for name in sorted(listed - supplied)]
-    return problems + [problem("requires", f"{name} supplies a part and is not required", remedy, where, "requires") for name in sorted(supplied - listed)]
+    remedy = "save the artifact again; the requirements follow from its parts"
+    problems = [problem("requires", f"{name} is required, but supplies no part", remedy, where, "requires") for name in sorted(listed - supplied)]
+    return problems + [problem("requires", f"{name} supplies a part, but is not required", remedy, where, "requires") for name in sorted(supplied - listed)]
 
 
 def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
@@ -62,7 +62,7 @@ def contract_differences(opened: OpenedArtifact) -> list[Problem]:
     made, built = opened.manifest.contract, contract_of(opened.recipe)
     return [
         problem("contract", f"is {_in_words(getattr(made, key))}, recipe.yaml and the plugins give {_in_words(getattr(built, key))}",
-                "install the versions that the artifact requires, or save it again", opened.folder / MANIFEST_NAME, f"contract.{CONTRACT_KEYS.get(key, key)}")
+                "install the versions in `requires`, or save the artifact again", opened.folder / MANIFEST_NAME, f"contract.{CONTRACT_KEYS.get(key, key)}")
         for key in ("latent", "conditions", "concat_channels")
         if getattr(made, key) != getattr(built, key)
     ]  # fmt: skip
@@ -83,6 +83,6 @@ def check_parts(opened: OpenedArtifact) -> list[Problem]:
         use = current_id(manifest.parts[name].use) if name in manifest.parts else "nothing"
         wanted = recipe.parts[name].component.id if name in recipe.parts else "nothing"
         if use != wanted:
-            remedy = "save the artifact again; its manifest and its recipe.yaml do not agree"
+            remedy = "save the artifact again; its manifest and its recipe.yaml differ"
             problems.append(problem("part", f"the part is {use}, recipe.yaml has {wanted}", remedy, opened.folder / MANIFEST_NAME, f"parts.{name}"))
     return problems

@@ -82,23 +82,23 @@ def recipe_names() -> dict[str, Path]:
 def find_recipe(source: str | Path) -> Path:
     """The file of a recipe: a path, or the shipped name. Of two files of one name with the same bytes the first is taken; of two that
     differ the working folder's, which is said once; others are an error."""
-    storage.refuse_address(source, "name a file or a shipped recipe; a model's is the recipe.yaml in the folder that `mgzoo pull` prints")
+    storage.refuse_address(source, "give a file or a shipped recipe; the recipe of a model is recipe.yaml in the folder printed by `mgzoo pull`")
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
         if not path.is_file():
             shipped = path.with_suffix("").as_posix()
             meant = f"did you mean {shipped}?" if shipped in recipe_names() else "check the path; `mgzoo list recipes` shows the shipped names"
-            raise MgzooError(f"there is no recipe file {path}", remedy=meant)
+            raise MgzooError(f"no such recipe file: {path}", remedy=meant)
         return path
     found = {file.resolve(): file for folder in recipe_folders() if (file := folder / f"{source}.yaml").is_file()}
     if len({file.read_bytes() for file in found.values()}) > 1:
         near, *others = found.values()
         if near.parts[0] != "recipes":
             raise MgzooError(f"the recipe name {source!r} is ambiguous: {' and '.join(map(str, found.values()))}", remedy="give the path of the file")
-        say_once(f"{source} is {near}, not {' or '.join(map(str, others))}, which says something else: name the file to choose")
+        say_once(f"{source} is {near}, not {' or '.join(map(str, others))} (different content): give the file to choose")
     if not found:
         near = suggest(str(source), recipe_names())
-        raise MgzooError(f"there is no recipe {source!r}", remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo list recipes` shows them")
+        raise MgzooError(f"unknown recipe {source!r}", remedy=f"did you mean {' or '.join(near)}?" if near else "`mgzoo list recipes` shows them")
     return next(iter(found.values()))
 
 
@@ -128,8 +128,8 @@ def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = (
                                 origin=listed.origin, kind="type"))
         listed = Node([], root.origin)
     if listed.value and (path.parent / "mgzoo.json").exists():
-        problems.append(Problem(what="the recipe of an artifact has `defaults`, and would read other files of this machine", key="defaults",
-                                remedy="do not use this artifact; mgzoo saves recipes that are complete", origin=listed.origin, kind="defaults"))
+        problems.append(Problem(what="the recipe of an artifact must not have `defaults`: it would read local files", key="defaults",
+                                remedy="do not use this artifact; saved recipes are always complete", origin=listed.origin, kind="defaults"))
         return root
     base = empty
     for entry in listed.value:
@@ -142,10 +142,10 @@ def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = (
                 problems.append(Problem(what=error.what, remedy=error.remedy, **where))
                 continue
         if Path(name).is_absolute() or not below.is_file():
-            problems.append(Problem(what=f"there is no file {name!r} beside this one", remedy="give a path relative to this file, or a shipped name", **where))
+            problems.append(Problem(what=f"no file {name!r} next to this one", remedy="give a path relative to this file, or a shipped name", **where))
         elif below.resolve() in (*chain, path.resolve()):
             circle = " -> ".join(file.name for file in (*chain, path.resolve(), below.resolve()))
-            problems.append(Problem(what=f"the defaults go round in a circle: {circle}", remedy="take one of them out", **where))
+            problems.append(Problem(what=f"circular defaults: {circle}", remedy="remove one of them", **where))
         else:
             base = merge_trees(base, read_layers(below, problems, (*chain, path.resolve())))
     return merge_trees(base, current_written(root))

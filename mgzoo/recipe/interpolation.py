@@ -51,19 +51,19 @@ class Interpolation:
             self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=node.origin, kind="interpolation"))
 
         if "${" in PLAIN.sub("", text):
-            problem(f"{text!r} asks for more than a key of this recipe",
-                    "write ${key} with a dotted key, or the value itself; environment variables and functions are no part of a recipe")
+            problem(f"unsupported interpolation in {text!r}",
+                    "write ${key} with a dotted key, or the value itself; environment variables and functions are not supported")
             return
         for name in PLAIN.findall(text):
             wanted = RENAMED.get(name, name)
             targets[name] = target = find_node(self.root, wanted)
             if wanted in (*chain, key):
-                problem(f"the reference goes round in a circle: {' -> '.join((*chain, key, wanted))}", "write the value once")
+                problem(f"circular reference: {' -> '.join((*chain, key, wanted))}", "write the value in one of the keys")
                 return
             if target is None:
                 known, last = [known for known, _ in leaves(self.root)], wanted.rpartition(".")[2]
                 near = [key for key in known if key.rpartition(".")[2] == last] or suggest(wanted, known, 1)
-                problem(f"${{{wanted}}} is no key of this recipe", f"did you mean ${{{near[0]}}}?" if near else "check the key")
+                problem(f"the recipe has no key ${{{wanted}}}", f"did you mean ${{{near[0]}}}?" if near else "check the key")
                 return
             self.fill(target, wanted, (*chain, key))
             if target.reported:
@@ -71,7 +71,7 @@ class Interpolation:
         sizes = {wanted: _size(target) for wanted, target in targets.items()} if self.spent <= MAX_EXPANSION else {}
         self.spent += sum(sizes[wanted] for wanted in PLAIN.findall(text)) if sizes else 0
         if self.spent > MAX_EXPANSION:
-            problem("the references of this recipe, filled in, would make it too large", "write out what is needed, and no more")
+            problem("the recipe is too large after interpolation", "reduce the number of references")
             return
         whole = PLAIN.fullmatch(text)
         plain = targets[whole[1]].plain() if whole else PLAIN.sub(lambda match: str(targets[match[1]].plain()), text)

@@ -115,12 +115,12 @@ def read_lock(path: str | Path) -> dict[str, Any]:
     try:
         locked = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MgzooError(f"there is no lock {path}", remedy="write one: mgzoo lock RECIPE") from None
+        raise MgzooError(f"no such lock file: {path}", remedy="create it: mgzoo lock RECIPE") from None
     except (OSError, ValueError) as error:
-        raise MgzooError(f"{path} is no lock: {error}", remedy="write it again: mgzoo lock RECIPE") from None
+        raise MgzooError(f"{path} is not a lock: {error}", remedy="create it again: mgzoo lock RECIPE") from None
     good = isinstance(locked, dict) and all(isinstance(locked.get(name), kind) for name, kind in FIELDS.items())
     if not good or locked["schema"] != SCHEMA:
-        raise MgzooError(f"{path} is no lock of schema {SCHEMA}", remedy="write it again: mgzoo lock RECIPE")
+        raise MgzooError(f"{path} is not a lock of schema {SCHEMA}", remedy="create it again: mgzoo lock RECIPE")
     return locked
 
 
@@ -133,14 +133,14 @@ def lock_drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem
 
     again = "or lock the recipe again: mgzoo lock RECIPE"
     if now["mgzoo"] != locked["mgzoo"]:
-        differs(f"locked to mgzoo {locked['mgzoo']}, this is {now['mgzoo']}", f"pip install mgzoo=={locked['mgzoo']}, {again}", "mgzoo")
+        differs(f"locked to mgzoo {locked['mgzoo']}, installed: {now['mgzoo']}", f"pip install mgzoo=={locked['mgzoo']}, {again}", "mgzoo")
     for name in sorted(now["plugins"].keys() | locked["plugins"].keys()):
         old, new = locked["plugins"].get(name), now["plugins"].get(name)
         if old is None or new is None:
-            verb = "does not know" if old is None else "has"
-            differs(f"the lock {verb} {name}, which the recipe {'uses' if old is None else 'no longer uses'}", f"take the change back, {again}", f"plugins.{name}")
+            verb = "lacks" if old is None else "has"
+            differs(f"the lock {verb} {name}; the recipe {'uses it' if old is None else 'no longer uses it'}", f"revert the change, {again}", f"plugins.{name}")
         elif old != new:
-            differs(f"locked to {name} {old}, installed is {new}", f"pip install {name}=={old}, {again}", f"plugins.{name}")
+            differs(f"locked to {name} {old}, installed: {new}", f"pip install {name}=={old}, {again}", f"plugins.{name}")
     for section, thing in (("weights", "weights"), ("data", "data")):
         for name in sorted(now[section].keys() | locked[section].keys()):
             old, new = locked[section].get(name), now[section].get(name)
@@ -148,15 +148,15 @@ def lock_drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem
             if name in locked[section] and name in now[section] and old == new:
                 continue
             if name not in locked[section]:
-                differs(f"the {thing} are not in the lock", f"take the change back, {again}", key)
+                differs(f"the {thing} are not in the lock", f"revert the change, {again}", key)
             elif new is None:
                 gone = name in now[section] or (section == "data" and name == getattr(recipe.data and recipe.data.config, "path", None))
                 what = f"the locked {thing} are not on this machine" if gone else f"the recipe no longer uses these {thing}"
-                differs(what, f"mgzoo pull {name}, {again}" if section == "weights" and gone else f"bring them back, {again}", key)
+                differs(what, f"mgzoo pull {name}, {again}" if section == "weights" and gone else f"restore them, {again}", key)
             else:
-                differs(f"locked to {thing} {_short(old)}, here is {_short(new)}", f"bring back what was locked, {again}", key)
+                differs(f"locked to {thing} {_short(old)}, found {_short(new)}", f"restore the locked version, {again}", key)
     if now["recipe"] != locked["recipe"]:
-        differs(f"locked to recipe {locked['recipe'][:12]}, this is {now['recipe'][:12]}", f"take the change back, {again}", "recipe")
+        differs(f"locked to recipe {locked['recipe'][:12]}, found {now['recipe'][:12]}", f"revert the change, {again}", "recipe")
     return problems
 
 
@@ -179,14 +179,14 @@ def recipe_changes(recipe, then: dict[str, Any], now: dict[str, Any], tree: Mapp
         for name in sorted(then[section].keys() & now[section].keys()):
             old, new = then[section][name], now[section][name]
             if old and new and old != new:
-                what = f"{name} is at {_short(new)} now, the run was started with {name.partition('@')[0]}@{_short(old)}"
+                what = f"{name} is now at {_short(new)}; the run started with {name.partition('@')[0]}@{_short(old)}"
                 if section == "data":
-                    what = f"the data {name} are not what the run was started with: {_files(old)} then, {_files(new)} now"
+                    what = f"the data {name} have changed since the start of the run: {_files(old)} then, {_files(new)} now"
                 found.append(Change(what=what, wanted=False))
         if section == "data":
             named = set(_leaves(recipe.tree.get("data") or {}).values())
             for name in (name for name in sorted(then["data"].keys() - now["data"].keys()) if json.dumps(name, ensure_ascii=False) in named):
-                found.append(Change(what=f"the data {name} are not on this machine any more", wanted=False))
+                found.append(Change(what=f"the data {name} are no longer on this machine", wanted=False))
     if then["mgzoo"] != now["mgzoo"]:
         found.append(Change(what=f"mgzoo {then['mgzoo']} -> {now['mgzoo']}", wanted=True))
     for name in sorted(then["plugins"].keys() & now["plugins"].keys()):

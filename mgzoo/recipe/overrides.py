@@ -22,7 +22,7 @@ def parse_override_value(text: str, problems: list[Problem]) -> Node:
     has the last word (`as_text`).
     """
     if UNWRITABLE.search(text):
-        problems.append(Problem(what=f"{text[:40]!r} holds what no recipe can: a control character, or bytes that are not UTF-8",
+        problems.append(Problem(what=f"{text[:40]!r} contains a control character or invalid UTF-8",
                                 remedy="write it as text", origin=COMMAND_LINE, kind="override"))
         return Node(None, COMMAND_LINE, reported=True)
     found: list[Problem] = []

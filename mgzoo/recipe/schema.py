@@ -53,7 +53,7 @@ class Adapter:
         path = min(narrow, key=lambda one: (narrow[one], one))
         more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
         return [(f"rank {self.rank} is above the width of {path}, {' x '.join(map(str, layers[path]))}{more}",
-                 f"set adapter.rank to {narrow[path]} or less, or leave narrow layers out with adapter.targets")]
+                 f"set adapter.rank to {narrow[path]} or less, or exclude narrow layers with adapter.targets")]
 
     def is_saved_module(self, path: str) -> bool:
         """Whether a module or a tensor lies in a module that learns whole."""

@@ -36,19 +36,19 @@ def holds_out(config) -> bool | None:
 
 RULES = (
     Rule(key="train.validate_every", neutral=0, idle=lambda r: r.data is not None and holds_out(r.data.config) is False,
-         switch="data.config.held_out", what="validation was asked for, and the data holds nothing out",
-         remedy="name the held-out samples (data.config.held_out), or set train.validate_every=0"),
+         switch="data.config.held_out", what="validation is on, but the data has no held-out samples",
+         remedy="set data.config.held_out, or train.validate_every=0"),
     Rule(key="train.plateau", neutral=0, idle=lambda r: not r.train.validate_every or (r.data is not None and holds_out(r.data.config) is False),
-         switch="train.validate_every", what="a plateau is one of held-out measures, and there is no validation",
-         remedy="set train.validate_every and hold samples out, or set train.plateau=0"),
+         switch="train.validate_every", what="a plateau needs validation, but there is none",
+         remedy="set train.validate_every and held-out samples, or train.plateau=0"),
     Rule(key="train.ema.every", neutral=1, idle=lambda r: not r.train.ema.decay, switch="train.ema.decay",
-         what="with train.ema.decay 0 there is no average", remedy="set train.ema.decay, or take this out"),
+         what="with train.ema.decay 0 there is no average", remedy="set train.ema.decay, or remove this"),
     Rule(key="train.min_lr_ratio", neutral=0.05, idle=lambda r: r.train.schedule == "constant", switch="train.schedule",
-         what="a constant schedule has no end that it falls to", remedy="set train.schedule=cosine, or take this out"),
+         what="a constant schedule ignores the final learning rate", remedy="set train.schedule=cosine, or remove this"),
     Rule(key="train.steps", neutral=None, idle=lambda r: bool(r.stages), switch="stages", what="the stages have steps of their own",
          remedy="set stages.N.steps, or stages=[] for a run without stages"),
-    Rule(key="zero.persistence_threshold", neutral=100_000, idle=lambda r: r.zero.stage != 3, switch="zero.stage", what="only ZeRO stage 3 cuts weights up",
-         remedy="set zero.stage=3, or take this out"),
+    Rule(key="zero.persistence_threshold", neutral=100_000, idle=lambda r: r.zero.stage != 3, switch="zero.stage", what="only ZeRO stage 3 partitions weights",
+         remedy="set zero.stage=3, or remove this"),
 )
 
 
@@ -86,9 +86,9 @@ def setting_notes(spans: Sequence[Any]) -> list[str]:
     for span in spans:
         train, course = span.train, span.lr_end - span.lr_start
         if train.warmup >= course > 1:
-            found[f"train.warmup={train.warmup} is as long as the {course} steps that it is for, or longer: the learning rate ends below its peak"] = None
+            found[f"train.warmup={train.warmup} is not shorter than its {course} steps: the learning rate ends below its peak"] = None
         if train.ema.decay and train.ema.every > total:
-            found[f"train.ema.every={train.ema.every} is longer than the run of {total} steps: the average takes nothing in, and the weights are kept as they are"] = None
+            found[f"train.ema.every={train.ema.every} is longer than the run of {total} steps: the EMA is never updated, and the raw weights are kept"] = None
         if train.plateau and train.validate_every * (train.plateau + 1) >= total:
             found[f"train.plateau={train.plateau} with a validation every {train.validate_every} of {total} steps: the learning rate is never lowered"] = None
     return list(found)

@@ -61,7 +61,7 @@ def validate(written: Node) -> tuple[dict[str, Any], list[Problem]]:
     top, found = work.typed(Schema, work.root, ""), work.parts()
     data = found.pop("data", None)
     if top["schema"] != SCHEMA and not any(p.key == "schema" for p in work.problems):
-        work.problem(f"schema {top['schema']} is not known here", f"this mgzoo reads schema {SCHEMA}", "schema", work.root.value["schema"], "schema")
+        work.problem(f"unknown schema {top['schema']}", f"this mgzoo reads schema {SCHEMA}", "schema", work.root.value["schema"], "schema")
     if not 0 <= top["seed"] < SEED_LIMIT:
         work.problem(f"{top['seed']} is out of range", f"choose one from 0 to {SEED_LIMIT - 1}", "seed", work.root.value["seed"], "value")
     work.check_stages()
@@ -147,7 +147,7 @@ class _Validation:
         for name, child in node.value.items():
             if name not in known:
                 near = suggest(name, known, 1)
-                remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}" if known else "there are no keys here"
+                remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}" if known else "no keys are allowed here"
                 self.problem("unknown key", remedy, f"{key}.{name}" if key else name, child, "unknown-key")
 
     # -- parts
@@ -162,7 +162,7 @@ class _Validation:
                 continue
             for name, encoder in (node.value or {}).items():
                 if not ENCODER_NAME.fullmatch(name):
-                    self.problem("an encoder's name is made of letters, digits, '_' and '-'", "rename it", f"parts.encoders.{name}", encoder, "name")
+                    self.problem("encoder names consist of letters, digits, '_' and '-'", "rename it", f"parts.encoders.{name}", encoder, "name")
                 yield f"encoders.{name}", "encoder", encoder
         if self.root.value["data"].value is not None:
             yield "data", "data", self.root.value["data"]
@@ -193,7 +193,7 @@ class _Validation:
                     node.value["config"] = self.complete_config(cls, name, node, key)
                     return cls
                 provider = self.registry.provider(component.id)
-                self.problem(f"the config of {component.id} cannot be used: {reason}", f"repair or upgrade {provider.distribution}", f"{key}.use", use, "plugin")
+                self.problem(f"the config of {component.id} cannot be imported: {reason}", f"repair or upgrade {provider.distribution}", f"{key}.use", use, "plugin")
             except RecipeError as error:
                 self.problems += error.problems
             except MgzooError as error:
@@ -215,11 +215,11 @@ class _Validation:
         if size is not None and (size.value == "tiny" or "size" not in known):
             del children["size"]
             if size.value != "tiny":
-                self.problem(f"size {_show(size)} is not known", "the only size is `tiny`; set the fields one by one for others", f"{key}.size", size, "config")
+                self.problem(f"unknown size {_show(size)}", "the only size is `tiny`; for other sizes set the fields", f"{key}.size", size, "config")
             else:
                 start, reason = run_guarded(lambda: plain_value(cls.tiny()))
                 if reason:
-                    raise MgzooError(f"{cls.__name__}.tiny() failed: {reason}", remedy="repair the plugin, or set the fields one by one")
+                    raise MgzooError(f"{cls.__name__}.tiny() failed: {reason}", remedy="repair the plugin, or set the fields")
                 tiny = {f: value for f, value in start.items() if value != base.value[f].plain()}
                 base = merge_trees(base, node_of(tiny, Origin(source=f"{cls.__name__}.tiny()")))
         elif isinstance(weights, str) and (inherited := self.inherited(name, node, weights)):
@@ -247,7 +247,7 @@ class _Validation:
             adapter = None if node.value["adapter"].value is None else self.typed(Adapter, node.value["adapter"], f"{key}.adapter")
             if cls is None:
                 continue
-            config = self.typed(cls, node.value["config"], f"{key}.config", f"`mgzoo show {node.value['use'].value}` lists what it takes")
+            config = self.typed(cls, node.value["config"], f"{key}.config", f"`mgzoo show {node.value['use'].value}` lists its options")
             if config is None or not all(good for good, _ in values.values()):
                 self.invalid_parts.add(name)
                 continue
@@ -318,11 +318,11 @@ class _Validation:
         for i, node in enumerate(self.root.value["stages"].value or []):
             name = node.value["name"]
             if isinstance(name.value, str) and name.value in names and name.value != MISSING:
-                self.problem(f"two stages are called {name.value!r}", "give each stage a name of its own", f"stages.{i}.name", name, "stage")
+                self.problem(f"duplicate stage name {name.value!r}", "give each stage a unique name", f"stages.{i}.name", name, "stage")
             names |= {name.value} if isinstance(name.value, str) else set()
             for key, child in node.value["set"].value.items() if node.value["set"].is_map else ():
                 if not STAGE_KEY.fullmatch(key):
-                    self.problem("a stage cannot set this key", "a stage sets dotted keys under train. and data., and parts.NAME.frozen",
+                    self.problem("a stage cannot set this key", "allowed: dotted keys under train. and data., and parts.NAME.frozen",
                                  f"stages.{i}.set.{key}", child, "stage")
 
 

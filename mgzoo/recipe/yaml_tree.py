@@ -68,7 +68,7 @@ def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = Fa
 
     reader = _Reader(source, problems, typed)
     if re.match(r"(\s*(#.*)?\n)*%", text):
-        reader.problem("YAML directives are not part of a recipe", "take out the lines that start with %: a recipe is YAML 1.2", reader.origin(None), "syntax")
+        reader.problem("YAML directives are not supported", "remove the lines with a leading %: recipes are YAML 1.2", reader.origin(None), "syntax")
         return None
     try:
         root = yaml_reader()().compose(text)
@@ -76,11 +76,11 @@ def parse_yaml(text: str, source: str, problems: list[Problem], typed: bool = Fa
         mark = error.problem_mark or error.context_mark
         line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
         remedy = "put quotes around ${...} inside brackets" if "${" in line else "correct the indentation, quotes or brackets at or before this line"
-        reader.problem(f"this is not YAML: {error.problem or error.context}", remedy, reader.origin(mark), "syntax")
+        reader.problem(f"invalid YAML: {error.problem or error.context}", remedy, reader.origin(mark), "syntax")
         return None
     except (YAMLError, RecursionError) as error:
         remedy = "save the file as UTF-8 text without control characters or endless brackets"
-        reader.problem(f"this is not YAML: {' '.join(str(error).split())}", remedy, reader.origin(None), "syntax")
+        reader.problem(f"invalid YAML: {' '.join(str(error).split())}", remedy, reader.origin(None), "syntax")
         return None
     return Node(None, reader.origin(None)) if root is None else reader.convert(root, "")
 
@@ -102,7 +102,7 @@ class _Reader:
         """One node and those below it; one that cannot be used has its problem reported."""
         where = self.origin(node.start_mark)
         if id(node) in self.seen:
-            self.problem("YAML aliases are not part of a recipe", "write the value out, or refer to it with ${key}", where, "yaml", key)
+            self.problem("YAML aliases are not supported", "write the value out, or refer to it with ${key}", where, "yaml", key)
             return Node(None, where, reported=True)
         self.seen.add(id(node))
         kind = str(node.tag).removeprefix("tag:yaml.org,2002:")
@@ -114,9 +114,9 @@ class _Reader:
             try:
                 return Node(SCALARS[kind](node.value), where, text=node.value if self.typed and not node.style else None)
             except ValueError as error:
-                self.problem(f"{node.value[:40]!r} is no number: {error}", "write a number, or text in quotes", where, "type", key)
+                self.problem(f"{node.value[:40]!r} is not a number: {error}", "write a number, or text in quotes", where, "type", key)
                 return Node(None, where, reported=True)
-        self.problem(f"the YAML tag {node.tag} is not part of a recipe", "write plain text, numbers, lists and maps", where, "yaml", key)
+        self.problem(f"the YAML tag {node.tag} is not supported", "write plain text, numbers, lists and maps", where, "yaml", key)
         return Node(None, where, reported=True)
 
     def children(self, node, key: str) -> dict[str, Node]:
@@ -129,7 +129,7 @@ class _Reader:
                 continue
             inner = f"{key}.{name}" if key else name
             if name in children:
-                self.problem(f"the key is written twice; first at {children[name].origin}", "keep one of them", where, "duplicate-key", inner)
+                self.problem(f"duplicate key; first at {children[name].origin}", "keep one of them", where, "duplicate-key", inner)
             children[name] = self.convert(child, inner)
             children[name].origin = where
         return children

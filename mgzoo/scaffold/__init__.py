@@ -28,7 +28,7 @@ def new(kind: str, name: str, out: str | Path | None = None) -> Path:
     folder that exists; then, and when it is interrupted, nothing is left behind.
     """
     if kind not in KINDS:
-        raise MgzooError(f"there is no kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
+        raise MgzooError(f"unknown kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
     check_name(name)
     folder = Path(out) if out is not None else Path(distribution(name))
     if folder.exists() or folder.is_symlink():
@@ -47,19 +47,19 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         near = re.sub(r"[^a-z0-9]+", "_", re.sub(r"^mgzoo[-_]", "", name.lower())).strip("_0123456789")[:40]
         remedy = "lower-case letters, digits and '_', a letter first, at most 40" + (f"; for example {near}" if NAME.fullmatch(near) else "")
-        raise MgzooError(f"{name!r} cannot be a plugin's name", remedy=remedy)
+        raise MgzooError(f"{name!r} is not a valid plugin name", remedy=remedy)
     if keyword.iskeyword(name):
-        raise MgzooError(f"{name!r} is a word of Python", remedy=f"choose another name, for example my_{name}")
+        raise MgzooError(f"{name!r} is a Python keyword", remedy=f"choose another name, for example my_{name}")
     if name == "mgzoo":
-        raise MgzooError("'mgzoo' would be taken for the core", remedy="choose another name")
+        raise MgzooError("'mgzoo' is reserved for the core", remedy="choose another name")
     registry = discover()
     if name in registry.providers:
         raise MgzooError(f"the namespace {name!r} is taken by {registry.providers[name]}", remedy="choose another name")
     for bad in registry.disabled:
         if bad.name == name:
-            raise MgzooError(f"the namespace {name!r} is taken by {bad.distribution or bad.name}, which is set aside", remedy="choose another name, or uninstall it")
+            raise MgzooError(f"the namespace {name!r} is taken by {bad.distribution or bad.name}, a disabled plugin", remedy="choose another name, or uninstall it")
     if known := known_distributions().get(name):
-        raise MgzooError(f"the namespace {name!r} is known to be that of {known}", remedy="choose another name")
+        raise MgzooError(f"the namespace {name!r} belongs to {known}", remedy="choose another name")
     if importlib.util.find_spec(f"mgzoo_{name}"):
         raise MgzooError(f"a module mgzoo_{name} is installed already", remedy="choose another name")
 

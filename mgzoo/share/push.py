@@ -30,7 +30,7 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
     say = report or (lambda line: None)
     folder = None if is_url(source) else artifact_folder(source)
     if folder is None:
-        raise MgzooError(f"{addresses.shown(os.fspath(source))} holds no artifact", remedy="name the folder of a run or of a saved model")
+        raise MgzooError(f"{addresses.shown(os.fspath(source))} holds no artifact", remedy="give the folder of a run or a saved model")
     target = parse_target(ref)
     say(f"checking {folder}")
     manifest = read_manifest(folder)
@@ -41,7 +41,7 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
     problems += find_secrets(folder, manifest) + ([] if problems or opened is None else check_requires(opened))
     raise_problems(problems)
     for one in left:
-        say(f"left behind: {one.origin} is not part of the artifact")
+        say(f"not pushed: {one.origin} is not part of the artifact")
     if sign is not None:
         sign_artifact(folder, sign)
     names = [MANIFEST_NAME, *manifest.files, *signature_files(folder)]
@@ -49,7 +49,7 @@ def push(source: str | Path, ref: str, *, parent: str | None = None, probe: bool
 
     def unchanged() -> None:
         if _file_stamps(folder, manifest) != before:
-            raise MgzooError(f"{folder} changed while it was pushed", remedy="repeat when nothing writes to it")
+            raise MgzooError(f"{folder} changed while it was pushed", remedy="try again without concurrent writes")
 
     return publish(folder, manifest, names, target, parent=parent, check=unchanged)
 

@@ -79,7 +79,7 @@ def _commits(folder: Path) -> list[Path]:
 
 
 def _check_checkpoint(listing: Path) -> list[Problem]:
-    folder, remedy = listing.parent, "resume from another checkpoint; `mgzoo train … --resume` skips this one"
+    folder, remedy = listing.parent, "resume from another checkpoint; `mgzoo train … --resume` skips damaged ones"
     try:
         files = json.loads(listing.read_bytes())["files"]
         entries = [(name, entry["size"], entry["blake3"]) for name, entry in files.items()]

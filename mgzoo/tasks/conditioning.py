@@ -22,7 +22,7 @@ def as_prompts(prompt: str | Sequence[str], example: str = 'mgzoo generate MODEL
     """One prompt or several as a list. Raises MgzooError where there is none or one is blank. example: a valid request, for the message."""
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-        raise MgzooError("the prompt is empty", remedy=f"say what to generate, e.g. {example}")
+        raise MgzooError("the prompt is empty", remedy=f"describe the output, e.g. {example}")
     return prompts
 
 

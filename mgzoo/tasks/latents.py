@@ -30,17 +30,17 @@ def resolve_size(model, trained: Size, frames: int | None = None, height: int | 
     """The requested size, by default that of training. Raises MgzooError where stride, patch or position table do not allow it."""
     size = tuple(given if given is not None else default for given, default in zip((frames, height, width), trained))
     if min(size) < 1:
-        raise MgzooError(f"cannot generate {size[0]} frames of {size[2]}x{size[1]}", remedy="ask for at least one frame and one pixel")
+        raise MgzooError(f"cannot generate {size[0]} frames of {size[2]}x{size[1]}", remedy="use at least one frame and one pixel")
     problems = []
     latent = model.recipe.parts["autoencoder"].config.latent_spec()
     for axis, pixels, stride in zip(("height", "width"), size[1:], latent.stride[1:]):
         if pixels % stride:
-            problems.append(f"{axis} {pixels} does not divide by the autoencoder's stride {stride}")
+            problems.append(f"{axis} {pixels} is not a multiple of the autoencoder's stride {stride}")
     problems += model.recipe.parts["backbone"].config.validate_shapes(latent, (), latent.axes(*size))
     if problems:
         raise MgzooError(
             f"cannot generate {size[0]} frames of {size[2]}x{size[1]}: " + "; ".join(problems),
-            remedy=f"ask for a size that divides; this model was trained on {trained[0]} frames of {trained[2]}x{trained[1]}",
+            remedy=f"use a multiple; this model was trained on {trained[0]} frames of {trained[2]}x{trained[1]}",
         )
     return size
 

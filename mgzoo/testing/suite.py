@@ -64,7 +64,7 @@ def subjects(namespace: str) -> list[Subject]:
     registry = discover()
     for bad in registry.disabled:
         if bad.name == namespace:
-            raise MgzooError(f"the plugin {namespace} is set aside: {bad.reason}", origin=bad.distribution)
+            raise MgzooError(f"the plugin {namespace} is disabled: {bad.reason}", origin=bad.distribution)
     if namespace not in registry.providers:
         distribution = known_distributions().get(namespace)
         remedy = f"pip install {distribution or '-e .'} first; `mgzoo list` shows what there is"

@@ -76,7 +76,7 @@ def disk_full_error(checkpoints: Path, step: int) -> MgzooError:
     left = latest(checkpoints)
     return MgzooError(
         f"the disk is full: the checkpoint of step {step} was not saved",
-        remedy=f"free some space and run again with --resume; {left.name + ' is intact' if left else 'there is no earlier checkpoint'}",
+        remedy=f"free some space and continue with --resume; {left.name + ' is intact' if left else 'there is no earlier checkpoint'}",
         origin=str(checkpoints),
     )
 
@@ -116,5 +116,5 @@ def latest_intact(checkpoints: Path) -> Path | None:
         wrong = find_damage(folder)
         if wrong is None:
             return folder
-        print(f"! checkpoint {folder.name} is damaged ({wrong}): using the one before it", file=sys.stderr, flush=True)
+        print(f"! checkpoint {folder.name} is damaged ({wrong}): using the previous one", file=sys.stderr, flush=True)
     return None

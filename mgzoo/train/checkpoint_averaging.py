@@ -23,10 +23,10 @@ def average_checkpoints(refs: Sequence[str | Path]) -> dict[str, dict[str, Tenso
     for ref in refs:
         here = load_all_weights(ref)
         if not here:
-            raise MgzooError("no weights to average", remedy="name artifacts that hold weights", origin=str(ref))
+            raise MgzooError("no weights to average", remedy="give artifacts with weights", origin=str(ref))
         if total and _shapes(here) != _shapes(total):
             name = sorted(_shapes(here) ^ _shapes(total))[0][0]
-            raise MgzooError(f"{name} is not the same tensor in every model", remedy="average models of one recipe", origin=str(ref))
+            raise MgzooError(f"{name} differs in shape or is missing in some models", remedy="average models of the same recipe", origin=str(ref))
         for part, state in here.items():
             sums = total.setdefault(part, {})
             for key, value in state.items():

@@ -23,7 +23,7 @@ def build_cpu_adam() -> None:
     """Compile DeepSpeed's CPUAdam for this environment, where the first training would do it (`make setup`)."""
     use_own_ninja()
     if shutil.which("g++") is None or shutil.which("ninja") is None:
-        print("! no g++ or ninja: DeepSpeed's CPU optimizer is not compiled, training takes torch's AdamW", file=sys.stderr, flush=True)
+        print("! no g++ or ninja: DeepSpeed's CPU optimizer is not compiled, training uses torch's AdamW", file=sys.stderr, flush=True)
         return
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # what is asked for is the CPU's, whatever else is here
     with build_lock(), silence():
@@ -89,7 +89,7 @@ def release_stale_build(older_than: float) -> None:
         age = time.time() - lock.stat().st_mtime
         if age >= older_than:
             lock.unlink(missing_ok=True)
-            print(f"! removed {lock}, left by a build that was killed", file=sys.stderr, flush=True)
+            print(f"! removed {lock} of a killed build", file=sys.stderr, flush=True)
         else:
             print(f"waiting for another process to build DeepSpeed's CPUAdam; if there is none, remove {lock}", file=sys.stderr, flush=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mgzoo.parts import Condition, Example
 from mgzoo.spec import MgzooError
 
-REMEDY = "look at the part that is named and at the batch of this step; lower train.lr if it happens after a while"
+REMEDY = "check this part and the batch of this step; lower train.lr if it happens late in training"
 
 
 def add_hooks(model: nn.Module) -> list:
@@ -29,19 +29,19 @@ def check_output(name: str, given: tuple, result) -> None:
     """Raise MgzooError unless what part `name` made of `given` is finite; assert that it has the shape its kind promises."""
     for tensor in tensors(result):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise MgzooError(f"{name} gave values that are not finite (shape {tuple(tensor.shape)})", remedy=REMEDY)
+            raise MgzooError(f"{name} returned non-finite values (shape {tuple(tensor.shape)})", remedy=REMEDY)
     if isinstance(result, Condition):
         rows = result.mask.shape
-        assert result.values.shape[: len(rows)] == rows, f"{name}: values {tuple(result.values.shape)} and mask {tuple(rows)} do not agree"
+        assert result.values.shape[: len(rows)] == rows, f"{name}: values {tuple(result.values.shape)} and mask {tuple(rows)} do not match"
     if name == "backbone" and isinstance(result, Tensor):
-        assert result.shape[2:] == given[0].shape[2:], f"{name}: latents {tuple(given[0].shape)} came back as {tuple(result.shape)}"
+        assert result.shape[2:] == given[0].shape[2:], f"{name}: input latents {tuple(given[0].shape)}, output {tuple(result.shape)}"
 
 
 def check_example(example: Example) -> None:
     """Raise MgzooError unless a prepared batch is finite."""
     for tensor in tensors([example.latents, *example.conditions.values(), example.concat]):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise MgzooError(f"the prepared batch holds values that are not finite (shape {tuple(tensor.shape)})", remedy=REMEDY)
+            raise MgzooError(f"the prepared batch has non-finite values (shape {tuple(tensor.shape)})", remedy=REMEDY)
 
 
 def tensors(value) -> Iterator[Tensor]:

@@ -61,7 +61,7 @@ def next_example(loop):
     try:
         clips = next(loop.stream, None)
         if clips is None:
-            raise MgzooError("the data ended", remedy="`batches` of a data part is endless: begin it anew after its last sample")
+            raise MgzooError("the data stream ended", remedy="`batches` of a data part must be endless: restart after the last sample")
         with torch.no_grad():
             example = loop.model.task.prepare(loop.model, clips)
         if loop.stage.train.debug:
@@ -72,7 +72,7 @@ def next_example(loop):
     if error is not None:
         raise error
     if loop.error_is_shared and loop.rank_info.world_size > 1:
-        raise MgzooError("another rank could not go on", remedy="its own message says why", origin=str(loop.out))
+        raise MgzooError("another rank failed", remedy="see the message of that rank", origin=str(loop.out))
     return example
 
 
@@ -96,7 +96,7 @@ def save_and_explain(loop, error: Exception) -> None:
     if not loop.rank_info.is_first:
         return
     left = checkpoint.latest(loop.out / "checkpoints")
-    line = f"{left.name} is saved: --resume goes on from there" if left else "no step was saved: start again without --resume"
+    line = f"{left.name} is saved: continue with --resume" if left else "no checkpoint was saved: start again without --resume"
     if type(error) is MgzooError:
         if "--resume" not in error.remedy:
             MgzooError.__init__(error, error.what, remedy=f"{error.remedy}; {line}" if error.remedy else line, origin=error.origin)

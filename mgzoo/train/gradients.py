@@ -14,7 +14,7 @@ def micro_batches(train: Train, world_size: int) -> tuple[int, int]:
     micro = train.micro_batch or max(1, train.batch // world_size)
     if train.batch % (micro * world_size):
         raise MgzooError(
-            f"train.batch {train.batch} does not divide into micro-batches of {micro} on {world_size} rank{'s' if world_size > 1 else ''}",
+            f"train.batch {train.batch} is not divisible into micro-batches of {micro} on {world_size} rank{'s' if world_size > 1 else ''}",
             remedy=f"make train.batch a multiple of {micro * world_size}, or set train.micro_batch",
         )
     return micro, train.batch // (micro * world_size)

@@ -170,10 +170,10 @@ class Loop:
             self.progress = Progress(self.step, self.stages[-1].end, self.rank_info.is_first)
             self.progress.say(f"resuming from {checkpoint.name}")
             for line in changed[0]:
-                self.progress.say(f"! changed since then: {line}")
+                self.progress.say(f"! changed since the checkpoint: {line}")
         else:
             if again:
-                self.progress.say(f"! no whole checkpoint in {self.out}: starting from step 0")
+                self.progress.say(f"! no intact checkpoint in {self.out}: starting from step 0")
             self.start()
             self.enter_stage(self.stages[0])
         if self.rank_info.is_first:
@@ -193,7 +193,7 @@ class Loop:
         kind = self.rank_info.device.type
         chosen, why = distributed.common_precision(self.rank_info), precision.reason(kind)
         if begun is not None and begun != chosen:
-            chosen, why = begun, f"as the run was begun; {why}"
+            chosen, why = begun, f"as at the start of the run; {why}"
         self.stages = [dataclasses.replace(stage, train=dataclasses.replace(stage.train, precision=chosen)) if stage.train.precision == "auto" else stage for stage in self.stages]
         self.progress.say(f"precision: {chosen} ({why})")
 
@@ -215,8 +215,8 @@ class Loop:
         names = [name for name in wanted if name in self.model.part_names() and any(True for _ in self.model.part(name).parameters())]
         if not names:
             raise MgzooError(
-                f"stage {stage.name} trains nothing: all that the task trains is frozen",
-                remedy=f"leave one of these unfrozen: {', '.join(self.model.task.trained(self.model))}",
+                f"stage {stage.name} trains nothing: all trainable parts of the task are frozen",
+                remedy=f"unfreeze one of {', '.join(self.model.task.trained(self.model))}",
             )
         return names
 

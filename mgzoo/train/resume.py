@@ -94,12 +94,12 @@ def _find_checkpoint(out: Path, again: bool) -> Path | None:
     saved = sorted((out / "checkpoints").glob("step-*"))
     if not again:
         if saved:
-            raise MgzooError("this folder already holds a run", remedy="go on with --resume, or choose another --out", origin=str(out))
+            raise MgzooError("the folder already contains a run", remedy="continue with --resume, or choose another --out", origin=str(out))
         return None
     found = checkpoint.latest_intact(out / "checkpoints")
     if found is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        damaged = "start anew in another --out" if saved else "start without --resume, or name the folder of a run with --out"
-        raise MgzooError("there is no whole checkpoint to resume from", remedy=damaged, origin=str(out))
+        damaged = "start a new run in another --out" if saved else "start without --resume, or set --out to the folder of a run"
+        raise MgzooError("no intact checkpoint to resume from", remedy=damaged, origin=str(out))
     return found
 
 
@@ -120,7 +120,7 @@ def compare_recipes(recipe, made: dict, found: Path, out: Path, accept: bool) ->
     if not accept and (refused := [change.what for change in changed if not change.wanted]):
         raise MgzooError(
             "\n    ".join(refused),
-            remedy="bring that back, start a new run, or go on with what is here: --accept-changes",
+            remedy="restore it, start a new run, or accept the changes: --accept-changes",
             origin=str(source),
         )
     return [change.what for change in changed], then
@@ -136,8 +136,8 @@ def load_checkpoint(loop, folder: Path) -> None:
     state = json.loads((folder / "loop.json").read_text())
     if state["stage"] >= len(loop.stages):
         raise MgzooError(
-            f"{folder.name} was saved in stage {state['stage']}, and the recipe has {len(loop.stages)}",
-            remedy="resume with the recipe the run was started with",
+            f"{folder.name} was saved in stage {state['stage']}, but the recipe has {len(loop.stages)}",
+            remedy="resume with the original recipe",
             origin=str(folder),
         )
     for key, value in load_file(folder / "settled.safetensors").items():
@@ -148,7 +148,7 @@ def load_checkpoint(loop, folder: Path) -> None:
     loop.enter_stage(stage)
     check_same_weights(loop, state, folder)
     if (then := state.get("precision")) and then != stage.train.precision:
-        loop.progress.say(f"! computed in {then} until {folder.name}, in {stage.train.precision} from here on")
+        loop.progress.say(f"! precision {then} until {folder.name}, {stage.train.precision} from here on")
     loop.step, loop.samples, loop.saved = state["step"], state["samples"], state["step"]
     loop.plateau = restored_plateau(state, stage.train)
     restore_engine(loop.engine, folder, state, loop.rank_info, stage.train.precision)
@@ -173,11 +173,11 @@ def check_same_weights(loop, state: dict, folder: Path) -> None:
         return
     gone, new = [name for name in there if name not in here], [name for name in here if name not in there]
     other = [f"{name} was {there[name]} and is {here[name]}" for name in here if name in there and here[name] != there[name]]
-    said = [f"{name} was trained and is not now" for name in gone] + [f"{name} is trained now and was not" for name in new] + other
+    said = [f"{name} was trained, but is not now" for name in gone] + [f"{name} is now trained, but was not" for name in new] + other
     more = f", and {len(said) - 3} more" if len(said) > 3 else ""
     raise MgzooError(
-        f"other weights are trained than in {folder.name}: {'; '.join(said[:3]) or 'they come in another order'}{more}",
-        remedy="resume with the recipe the run was started with (its recipe.yaml), or start a new run from the trained weights",
+        f"the trained weights differ from {folder.name}: {'; '.join(said[:3]) or 'another order'}{more}",
+        remedy="resume with the original recipe (recipe.yaml of the run), or start a new run from the trained weights",
         origin=str(folder),
     )
 

@@ -34,12 +34,12 @@ def validate(loop) -> None:
     loop.log({"step": loop.step, "stage": loop.stage.name, "validation": held})
     patience = loop.stage.train.plateau
     if update_plateau(loop.plateau, held["loss"], patience):
-        loop.progress.say(f"step {loop.step}: no improvement in {patience} validations, the learning rate is halved")
+        loop.progress.say(f"step {loop.step}: no improvement in {patience} validations, learning rate halved")
 
 
 def warn_nothing_held_out(loop) -> None:
     """A line where a stage validates and its data holds nothing out: nothing would ever tell."""
     train = loop.stage.train
     if train.validate_every and next(iter(loop.data.held_out()), None) is None:
-        plateau = f", and train.plateau={train.plateau} never lowers the rate" if train.plateau else ""
-        loop.progress.say(f"! train.validate_every={train.validate_every}: the data holds nothing out, so there is no validation{plateau}")
+        plateau = f", and train.plateau={train.plateau} has no effect" if train.plateau else ""
+        loop.progress.say(f"! train.validate_every={train.validate_every}: no held-out data, so no validation{plateau}")

@@ -59,7 +59,7 @@ def test_bad_clips_that_are_skipped_are_counted_and_named(folder, caplog):
     data = Clips(config(folder, on_error="skip", shuffle=False))
     keys = [c.key for c in next(data.batches(5))]
     assert keys == ["c0", "c2", "c2", "c4", "c4"] and data.counts() == {"skipped": 2}
-    assert "c1.mp4" in caplog.text and "c3.mp4" in caplog.text and "2 clips left out, 3 used" in caplog.text
+    assert "c1.mp4" in caplog.text and "c3.mp4" in caplog.text and "2 clips skipped, 3 used" in caplog.text
 
 
 def test_what_was_found_is_remembered_until_the_file_changes(folder):
@@ -142,7 +142,7 @@ def test_a_picture_of_this_suffix_is_trained_on(tmp_path, suffix):
 def test_what_is_no_clip_is_said_to_be_none(tmp_path):
     (tmp_path / "a.ts").write_text("const a: number = 1;")
     (tmp_path / "a.txt").write_text("a program")
-    with pytest.raises(MgzooError, match="a.ts: this is not a readable video"):
+    with pytest.raises(MgzooError, match="a.ts: not a readable video"):
         Clips(config(tmp_path))
 
 

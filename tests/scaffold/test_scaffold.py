@@ -125,16 +125,16 @@ def test_uninstalling_leaves_no_trace_and_recipes_say_what_is_missing(circles, i
     said = json.loads(installed.run("mgzoo", "list", "--json", cwd=work).stdout)
     assert not [row for rows in said.values() for row in rows if "ann_" in str(row)]
     gone = installed.run("mgzoo", "check", "ann_sampler/tiny", cwd=work, check=False)
-    assert gone.returncode == 1 and "there is no recipe 'ann_sampler/tiny'" in gone.stderr
+    assert gone.returncode == 1 and "unknown recipe 'ann_sampler/tiny'" in gone.stderr
 
     unknown = installed.run("mgzoo", "check", "sampler.yaml", cwd=work, check=False)
-    assert unknown.returncode == 1 and "no component is called 'ann_sampler.heun.v1'" in unknown.stdout
+    assert unknown.returncode == 1 and "unknown component 'ann_sampler.heun.v1'" in unknown.stdout
     (work / "registry").mkdir()
     (work / "registry" / "plugins.json").write_text(json.dumps({"ann_sampler": "mgzoo-ann-sampler", "ann_task": "--index-url http://evil ann"}))
     known = installed.run("mgzoo", "check", "sampler.yaml", cwd=work, check=False)
-    assert "-> pip install mgzoo-ann-sampler (says ./registry/plugins.json; make sure that you trust it)" in known.stdout
+    assert "-> pip install mgzoo-ann-sampler (according to ./registry/plugins.json; check that you trust it)" in known.stdout
     hostile = installed.run("mgzoo", "check", "task.yaml", cwd=work, check=False)
-    assert "no component is called 'ann_task.boomerang.v1'" in hostile.stdout and "evil" not in hostile.stdout
+    assert "unknown component 'ann_task.boomerang.v1'" in hostile.stdout and "evil" not in hostile.stdout
     pulled = installed.run("mgzoo", "verify", "./hub/sampler@v1", cwd=work, check=False)
     assert pulled.returncode == 1 and "pip install mgzoo-ann-sampler" in pulled.stdout
 
@@ -145,15 +145,15 @@ def test_uninstalling_leaves_no_trace_and_recipes_say_what_is_missing(circles, i
 @pytest.mark.parametrize(
     "name, what, remedy",
     [
-        ("My-Noise", "'My-Noise' cannot be a plugin's name", "for example my_noise"),
-        ("mgzoo-noise", "'mgzoo-noise' cannot be a plugin's name", "for example noise"),
-        ("3d", "'3d' cannot be a plugin's name", "a letter first"),
-        ("ünicode", "'ünicode' cannot be a plugin's name", "lower-case letters"),
-        ("a" * 41, f"'{'a' * 41}' cannot be a plugin's name", "at most 40"),
-        ("../escape", "'../escape' cannot be a plugin's name", "for example escape"),
-        ("", "'' cannot be a plugin's name", "a letter first"),
-        ("class", "'class' is a word of Python", "for example my_class"),
-        ("mgzoo", "'mgzoo' would be taken for the core", "another name"),
+        ("My-Noise", "'My-Noise' is not a valid plugin name", "for example my_noise"),
+        ("mgzoo-noise", "'mgzoo-noise' is not a valid plugin name", "for example noise"),
+        ("3d", "'3d' is not a valid plugin name", "a letter first"),
+        ("ünicode", "'ünicode' is not a valid plugin name", "lower-case letters"),
+        ("a" * 41, f"'{'a' * 41}' is not a valid plugin name", "at most 40"),
+        ("../escape", "'../escape' is not a valid plugin name", "for example escape"),
+        ("", "'' is not a valid plugin name", "a letter first"),
+        ("class", "'class' is a Python keyword", "for example my_class"),
+        ("mgzoo", "'mgzoo' is reserved for the core", "another name"),
         ("video", "the namespace 'video' is taken by mgzoo-video", "another name"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_name_known_from_the_registry_or_importable_is_taken(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "registry").mkdir()
     (tmp_path / "registry" / "plugins.json").write_text('{"noise": "their-noise"}')
-    with pytest.raises(MgzooError, match="the namespace 'noise' is known to be that of their-noise"):
+    with pytest.raises(MgzooError, match="the namespace 'noise' belongs to their-noise"):
         scaffold.check_name("noise")
     (tmp_path / "registry" / "plugins.json").write_text("{")
     with pytest.raises(MgzooError, match="registry/plugins.json cannot be read"):
@@ -185,7 +185,7 @@ def test_a_plugin_that_is_set_aside_keeps_its_name(monkeypatch):
     from mgzoo.discovery import DisabledPlugin
 
     monkeypatch.setattr(discover(), "disabled", [DisabledPlugin(name="broken", distribution="mgzoo-broken 1.0", reason="it raises")])
-    with pytest.raises(MgzooError, match="taken by mgzoo-broken 1.0, which is set aside"):
+    with pytest.raises(MgzooError, match="taken by mgzoo-broken 1.0, a disabled plugin"):
         scaffold.check_name("broken")
 
 
@@ -221,6 +221,6 @@ def test_the_verb_prints_the_folder_and_what_comes_next(tmp_path, monkeypatch, c
     assert out == "mgzoo-quiet-one\n" and err.startswith("next: cd mgzoo-quiet-one && pip install -e")
     assert run(["new", "filter", "other", "--json", "--out", "deep/er"]) == 0
     assert json.loads(capsys.readouterr().out) == {"folder": "deep/er"} and (tmp_path / "deep" / "er" / "pyproject.toml").is_file()
-    assert run(["new", "plugin", "other"]) == 2 and "there is no kind 'plugin'" in capsys.readouterr().err
-    with pytest.raises(MgzooError, match="there is no kind 'plugin'"):
+    assert run(["new", "plugin", "other"]) == 2 and "unknown kind 'plugin'" in capsys.readouterr().err
+    with pytest.raises(MgzooError, match="unknown kind 'plugin'"):
         scaffold.new("plugin", "other")

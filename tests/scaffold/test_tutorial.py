@@ -36,7 +36,7 @@ def test_every_command_works(typed):
     assert (folder / "mgzoo-noise" / "disc.mp4").is_file()
     (wheel,) = (folder / "mgzoo-noise" / "dist").iterdir()
     assert wheel.name == "mgzoo_noise-0.1.0-py3-none-any.whl"
-    assert "-> pip install mgzoo-noise (says ./registry/plugins.json" in said and said.endswith("as it should be: the plugin is gone\n")
+    assert "-> pip install mgzoo-noise (according to ./registry/plugins.json" in said and said.endswith("as it should be: the plugin is gone\n")
 
 
 def test_the_folder_is_the_one_that_is_shown(tmp_path):

@@ -59,7 +59,7 @@ def test_a_plugin_that_is_not_installed_is_named():
 
 def test_a_plugin_that_is_set_aside_says_why(monkeypatch):
     monkeypatch.setattr(discover(), "disabled", [DisabledPlugin(name="acme", distribution="mgzoo-acme 1.0", reason="acme.plugin imports torch")])
-    with pytest.raises(MgzooError, match="mgzoo-acme 1.0: the plugin acme is set aside: acme.plugin imports torch"):
+    with pytest.raises(MgzooError, match="mgzoo-acme 1.0: the plugin acme is disabled: acme.plugin imports torch"):
         conformance("acme")
 
 

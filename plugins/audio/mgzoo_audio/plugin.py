@@ -19,28 +19,28 @@ def mgzoo_components():
             kind="encoder",
             config="mgzoo_audio.configs:FramesConfig",
             target="mgzoo_audio.frames:Frames",
-            summary="features of every frame of a clip and of how it moves; trains with the model",
+            summary="features of the frames of a clip and of its motion; trains with the model",
         ),
         Component(
             id="audio.sounds.v1",
             kind="data",
             config="mgzoo_audio.sound_configs:SoundsConfig",
             target="mgzoo_audio.sounds:Sounds",
-            summary="captioned sounds, with or without a picture, from a folder",
+            summary="captioned sounds, with or without video, from a folder",
         ),
         Component(
             id="audio.sync.v1",
             kind="metric",
             config="mgzoo_audio.configs:SyncConfig",
             target="mgzoo_audio.metrics:Sync",
-            summary="how well onsets of sound follow turns of motion",
+            summary="alignment of sound onsets with motion reversals",
         ),
         Component(
             id="audio.caption.v1",
             kind="metric",
             config="mgzoo_audio.configs:CaptionConfig",
             target="mgzoo_audio.metrics:Caption",
-            summary="whether the note that a caption names is heard",
+            summary="pitch accuracy against the note named in the caption",
         ),
     ]
 
@@ -57,11 +57,11 @@ def mgzoo_check(recipe):
     for name, part in (("parts.autoencoder", recipe.parts.get("autoencoder")), ("data", recipe.data)):
         other = getattr(part.config, "rate", rate) if part else rate
         if other != rate:
-            problems.append(Problem(what=f"{part.component.id} has {other} samples per second, the task {rate}", remedy="set one of them to the other",
+            problems.append(Problem(what=f"{part.component.id} has {other} samples per second, but the task has {rate}", remedy="set both to the same rate",
                                     key=f"{name}.config.rate", origin=recipe.origin(f"{name}.config.rate"), kind="rate"))  # fmt: skip
     metrics = [component.id for component in registry.kind("metric")]
     for name in task.config.ranking:
         if name not in metrics:
-            problems.append(Problem(what=f"{name!r} is no metric", remedy=f"choose among {', '.join(metrics)}", key="parts.task.config.ranking",
+            problems.append(Problem(what=f"unknown metric {name!r}", remedy=f"choose among {', '.join(metrics)}", key="parts.task.config.ranking",
                                     origin=recipe.origin("parts.task.config.ranking"), kind="component"))  # fmt: skip
     return problems

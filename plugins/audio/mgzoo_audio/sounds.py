@@ -50,7 +50,7 @@ def heard(sample: data.Sample) -> dict[str, Any]:
     """seconds of a file's sound track, frames and fps of its picture (0 without one). Raises MgzooError where there is no sound track."""
     found = media.probe(sample.file, sample.name)
     if not found["rate"]:
-        raise MgzooError("there is no sound track in it", remedy="leave it out, or give it one", origin=sample.name)
+        raise MgzooError("the file has no sound track", remedy="remove it, or add a sound track", origin=sample.name)
     seconds = found["samples"] / found["rate"] if found.get("samples") else found["seconds"] or 0.0
     return {"seconds": seconds, "frames": found["frames"] or 0, "fps": found["fps"] or 0.0}
 
@@ -63,7 +63,7 @@ class Sounds(Stream):
         self.config, self.seed = config, seed
         self.root = data.find_data(config.path, wanted="a folder of sounds; scripts/prepare_sounds.py makes data/sounds48", beside=__file__, origin=ORIGIN)
         if not self.root.is_dir():
-            raise MgzooError("this is no folder", remedy="set data.config.path to one", origin=str(self.root))
+            raise MgzooError("not a folder", remedy="set data.config.path to one", origin=str(self.root))
         self._inspections = data.Inspections(self.root)
         self.sources = self._scan()
         known = {source.key for source in self.sources}
@@ -71,7 +71,7 @@ class Sounds(Stream):
         apart = data.held_out_keys(config.held_out, self.root, known, strict=strict, noun="sound", beside=__file__, origin=ORIGIN)
         self.training, self.validation = data.split_keys([source.key for source in self.sources], apart, config.split)
         if not self.training:
-            raise MgzooError(f"no sound is left to train on of {len(self.sources)} found", remedy="check data.config.path, kinds and held_out", origin=str(self.root))
+            raise MgzooError(f"no training sounds left of {len(self.sources)} found", remedy="check data.config.path, kinds and held_out", origin=str(self.root))
         self._digests: dict[int, str] = {}
         self._good: dict[int, bool] = {}
         self._decoded = data.DecodedCache(config.keep_mb * 1_000_000)
@@ -84,7 +84,7 @@ class Sounds(Stream):
         found = data.scan_data(self.root, MEDIA, caption_key=config.caption_key, held_out=config.held_out, keep=keep)
         found.left_out.tell(self.root)
         if packed := [sample for sample in found.samples if sample.file.suffix.lower() == ".tar"]:
-            raise MgzooError(f"sounds are read from files, and {packed[0].key} lies in a shard", remedy="unpack the shards (tar -xf)", origin=str(packed[0].file))
+            raise MgzooError(f"sounds in shards are not supported: {packed[0].key}", remedy="unpack the shards (tar -xf)", origin=str(packed[0].file))
         for sample in found.samples:
             try:
                 sources.append(described(sample, config, self._inspections))
@@ -187,7 +187,7 @@ class Sounds(Stream):
                 self.sources[i] = true
         if wrong:
             said, true = wrong[0]
-            log.warning("%s: %d sounds are of another length than was said of them, and are taken as they are: %s says %.2f s and has %.2f s%s", self.root, len(wrong),
+            log.warning("%s: %d sounds with another length than declared, used as they are: %s declares %.2f s and has %.2f s%s", self.root, len(wrong),
                         said.name, said.samples / self.config.rate, true.samples / self.config.rate, " …" if len(wrong) > 1 else "")  # fmt: skip
 
     @property
@@ -226,8 +226,8 @@ class Sounds(Stream):
         try:
             facts = self._inspections.ask(self._question, self.sources[index], partial(self._look, index))
             if self._true(index, facts) != self.sources[index]:
-                raise MgzooError(f"it lasts {facts['seconds']:.2f} s, and its sidecar says otherwise", remedy="mend the sidecar", origin=self.sources[index].name)
+                raise MgzooError(f"its length is {facts['seconds']:.2f} s, unlike in its sidecar", remedy="correct the sidecar", origin=self.sources[index].name)
         except MgzooError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             return False
         return True

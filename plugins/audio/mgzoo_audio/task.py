@@ -166,7 +166,7 @@ class Sound:
         """
         said = bool(prompt and prompt.strip())
         if prompt is not None and not said:
-            raise MgzooError("the prompt is empty", remedy=f"say what is to be heard, e.g. {request.EXAMPLE}")
+            raise MgzooError("the prompt is empty", remedy=f"describe the sound, e.g. {request.EXAMPLE}")
         request.validate_request(prompt=said, video=video is not None, audio=audio is not None, extend=extend, infill=infill, seconds=seconds,
                         candidates=candidates, quality=quality)  # fmt: skip
         config, rate = self.config, self._rate(model)
@@ -174,7 +174,7 @@ class Sound:
         length = len(video.video) / video.fps if video is not None else seconds if seconds is not None else config.seconds
         plan = request.plan_request(rate, given.shape[1] if given is not None else 0, extend, infill, length)
         if video is not None and given is not None and abs(plan.given - length * rate) > rate / video.fps:
-            raise MgzooError(f"the clip is {length:.2f} s long and the sound {plan.given / rate:.2f} s", remedy="give the sound of this very clip")
+            raise MgzooError(f"the clip has {length:.2f} s, but the sound has {plan.given / rate:.2f} s", remedy="give the sound of this clip")
         words = caption(prompt, quality=config.quality if quality is None else quality, music=1.0 if music else None,
                                  music_description=music) if said or music else None  # fmt: skip
         place = self._place(model, plan)
@@ -204,7 +204,7 @@ class Sound:
         size = (times * self._hop(model),)
         made = torch.cat([model.autoencoder.decode(latent[None].to(dtype), size)[:, 0].float().cpu() for latent in latents])
         if not made.isfinite().all():
-            raise MgzooError("the model gave values that are not finite", remedy="ask for less guidance, or look at its weights with `mgzoo verify`")
+            raise MgzooError("the model output has non-finite values", remedy="reduce the guidance scale, or check the weights with `mgzoo verify`")
         return made
 
     def sampled(self, model, wanted: Sequence[SampleSpec], times: int, *, sampler, on_step=None) -> Tensor:
@@ -286,7 +286,7 @@ class Sound:
     def _footage(self, model, clip: Clip) -> Footage | None:
         """A clip's picture, made small once and then kept."""
         if clip.rate != self._rate(model):
-            raise MgzooError(f"the sound of {clip.key} has {clip.rate} samples per second, the codec {self._rate(model)}", remedy="set the data's rate")
+            raise MgzooError(f"the sound of {clip.key} has {clip.rate} samples per second, the codec {self._rate(model)}", remedy="set the rate of the data")
         if clip.load is None or not clip.frames:
             return None
         identity = ("audio.sound.v1 pictures", "1", str(self.config.picture), "")

@@ -42,12 +42,12 @@ def test_a_stretch_that_cannot_be_filled_in_is_said(infill, said):
 
 
 @pytest.mark.parametrize("request_, said", [
-    ({}, "nothing to make a sound for"),
+    ({}, "no prompt, video or audio"),
     ({"prompt": True, "extend": "2s"}, "goes on from a sound"),
     ({"prompt": True, "infill": "1s-2s"}, "goes on from a sound"),
-    ({"audio": True}, "not said what to do"),
+    ({"audio": True}, "--audio needs --extend or --infill"),
     ({"audio": True, "extend": "2s", "infill": "1s-2s"}, "not both"),
-    ({"audio": True, "video": True, "extend": "2s"}, "as long as its picture"),
+    ({"audio": True, "video": True, "extend": "2s"}, "cannot be combined: the sound has the length"),
     ({"video": True, "seconds": 3.0}, "how long"),
     ({"prompt": True, "seconds": 0.0}, "of 0 seconds"),
     ({"prompt": True, "seconds": -1.0}, "of -1 seconds"),

@@ -118,7 +118,7 @@ def test_a_stretch_of_a_clips_own_sound_is_filled_in(model):
     clip = dataclasses.replace(moving(frames=20), audio=tone().audio, rate=RATE)
     made = model.generate(video=clip, audio=clip, infill="0.5s-1s")
     assert torch.equal(made.video, clip.video) and made.audio.shape == clip.audio.shape
-    with pytest.raises(MgzooError, match="the clip is 1.60 s long and the sound 2.00 s"):
+    with pytest.raises(MgzooError, match="the clip has 1.60 s, but the sound has 2.00 s"):
         model.generate(video=moving(), audio=tone(), infill="0.5s-1s")
 
 
@@ -285,7 +285,7 @@ def test_a_clip_of_one_frame_is_refused(model):
         model.generate("a bell", video=moving(frames=1))
 
 
-@pytest.mark.parametrize("request_, said", [({"prompt": "  "}, "prompt is empty"), ({}, "nothing to make"), ({"prompt": "x", "seconds": 0}, "0 seconds"),
+@pytest.mark.parametrize("request_, said", [({"prompt": "  "}, "prompt is empty"), ({}, "no prompt, video or audio"), ({"prompt": "x", "seconds": 0}, "0 seconds"),
                                             ({"prompt": "x", "seconds": -2}, "-2 seconds"), ({"prompt": "x", "candidates": 0}, "0 candidates")])  # fmt: skip
 def test_requests_for_nothing_are_refused(model, request_, said):
     with pytest.raises(MgzooError, match=said):

@@ -264,7 +264,7 @@ class DacVae(nn.Module):
 
         Raises MgzooError where there is no sample, or more than one channel."""
         if media.ndim != 3 or media.shape[1] != 1 or not media.shape[2]:
-            raise MgzooError(f"this autoencoder codes mono sound (batch, 1, samples), not {tuple(media.shape)}",
+            raise MgzooError(f"this autoencoder needs mono sound (batch, 1, samples), not {tuple(media.shape)}",
                              remedy="give at least one sample; code stereo as two mono sounds (mgzoo_autoencoders.dacvae_codec.codec_round_trip)")
         hop, media = self.config.hop, to_whole(media, self.config.hop)
         return chunked(
@@ -277,7 +277,7 @@ class DacVae(nn.Module):
         (samples,), T = like, latents.shape[-1]
         hop = self.config.hop
         if not 0 < samples <= T * hop:
-            raise MgzooError(f"{T} latents stand for at most {T * hop} samples, {samples} are asked for", remedy="ask for a length from 1 to that")
+            raise MgzooError(f"{T} latents give at most {T * hop} samples, requested: {samples}", remedy="use a length from 1 to this")
         part = lambda first, stop: self.sound(self.denormalise(latents[..., first:stop]))  # noqa: E731
         return chunked(part, T, self.config.chunk, self.config.reach()[1], hop)[..., :samples]
 

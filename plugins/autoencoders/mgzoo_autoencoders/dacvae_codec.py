@@ -83,8 +83,8 @@ class Codec(nn.Module):
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Clips of one length -> Example with latents = sound float32 (B, 1, S) in [-1, 1]; channels become the mean of them."""
         if strange := sorted({clip.rate for clip in clips} - {model.autoencoder.config.rate}):
-            raise MgzooError(f"the data gives sound at {strange[0]} samples per second, the autoencoder is of {model.autoencoder.config.rate}",
-                             remedy="set data.config.rate to that")
+            raise MgzooError(f"the data has {strange[0]} samples per second, the autoencoder {model.autoencoder.config.rate}",
+                             remedy="set data.config.rate to the autoencoder's rate")
         device = next(model.autoencoder.parameters()).device
         return Example(latents=torch.stack([mono(clip.sound()) for clip in clips]).to(device))
 

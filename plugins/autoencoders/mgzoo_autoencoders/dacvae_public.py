@@ -67,22 +67,22 @@ def load(path: str | Path, *, rate: int = 48_000, space: str = "autoencoders.dac
     Raises MgzooError for another kind of file, for DAC's vector quantiser, and where tensors are missing, left over or of other shapes."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise MgzooError(f"{path.name} is no safetensors file", remedy="convert it: a .pth is a pickle, which is code; torch.load(…, weights_only=True), then "
+        raise MgzooError(f"{path.name} is not a safetensors file", remedy="convert it (a .pth is a pickle and can run code): torch.load(…, weights_only=True), then "
                          "safetensors.torch.save_file of its state_dict", origin=str(path))
     try:
         state = renamed(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise MgzooError(f"it cannot be read ({error})", remedy="fetch it again", origin=str(path)) from None
+        raise MgzooError(f"it cannot be read ({error})", remedy="download it again", origin=str(path)) from None
     if any(name.startswith("quantizer.quantizers.") for name in state):
-        raise MgzooError("these are weights of DAC with its vector quantiser, whose latents are codes", remedy="take weights of DAC-VAE", origin=str(path))
+        raise MgzooError("these are weights of DAC with a vector quantiser (discrete codes)", remedy="use weights of DAC-VAE", origin=str(path))
     try:
         part = DacVae(config_of(state, rate, space))
         found = part.load_state_dict({**{k: v.float() for k, v in state.items()}, "latent_mean": part.latent_mean, "latent_std": part.latent_std}, strict=False)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise MgzooError(f"its tensors are not those of a DAC-VAE: {error}", remedy="take weights in the layout of descript-audio-codec", origin=str(path)) from None
+        raise MgzooError(f"the tensors do not match a DAC-VAE: {error}", remedy="use weights in the layout of descript-audio-codec", origin=str(path)) from None
     if wrong := [*found.missing_keys, *found.unexpected_keys]:
-        raise MgzooError(f"{len(found.missing_keys)} tensors are missing and {len(found.unexpected_keys)} left over, the first is {wrong[0]}",
-                         remedy="take the whole file of one DAC-VAE", origin=str(path))
+        raise MgzooError(f"{len(found.missing_keys)} missing and {len(found.unexpected_keys)} unexpected tensors, the first is {wrong[0]}",
+                         remedy="use the complete file of one DAC-VAE", origin=str(path))
     return part.eval()
 
 

@@ -43,7 +43,7 @@ class Reconstruct(nn.Module):
         sizes = sorted({(clip.frames, clip.height, clip.width) for clip in clips})
         if len(sizes) != 1:
             raise MgzooError(f"a batch mixes clips of different sizes (frames, height, width): {sizes}",
-                             remedy="give the data one size, or buckets that put equal sizes into a batch")
+                             remedy="use one size, or buckets with equal sizes per batch")
         return Example(latents=to_media(torch.stack([clip.load() for clip in clips]), model.autoencoder))
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:

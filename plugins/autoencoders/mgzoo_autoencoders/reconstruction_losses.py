@@ -58,7 +58,7 @@ class PerceptualFeatures(nn.Module):
             layer.load_state_dict({"weight": weight, "bias": tensors[f"{len(self.layers)}.bias"]})
             self.layers.append(layer)
         if not self.layers:
-            raise MgzooError(f"{path} holds no tensor '0.weight'", remedy="name the convolutions 0.weight, 0.bias, 1.weight, …")
+            raise MgzooError(f"{path} has no tensor '0.weight'", remedy="name the convolutions 0.weight, 0.bias, 1.weight, …")
         self.requires_grad_(False)
 
     def distance(self, a_NCYX: Tensor, b_NCYX: Tensor) -> Tensor:

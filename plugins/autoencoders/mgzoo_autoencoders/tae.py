@@ -170,10 +170,10 @@ def inflate(image: Tae, config: TaeConfig) -> Tae:
     free = {"temporal", "time_strides", "space"} | {name for name in ours if name.startswith("tile_")}
     if differ := sorted(name for name in ours if name not in free and ours[name] != theirs[name]):
         what = f"cannot inflate: {', '.join(differ)} differ from the image autoencoder's"
-        raise MgzooError(what, remedy="take these fields from its config")
+        raise MgzooError(what, remedy="copy these fields from its config")
     levels = zip(config.widths, config.widths[1:], config.time_strides, config.space_strides)
     if config.shortcut and any(time > 1 and shortcut_shape(fine, coarse, (time, space))[0] > 1 for fine, coarse, time, space in levels):
-        what = "cannot inflate: a shortcut turns channels into frames"
+        what = "cannot inflate with shortcuts that turn channels into frames"
         raise MgzooError(what, remedy="set shortcut: false, or the time stride to 1 where the width doubles")
     video = Tae(config)
     weights = image.state_dict()

@@ -132,7 +132,7 @@ def test_no_sample_and_stereo_are_refused(shape, said):
 
 @pytest.mark.parametrize("samples", [0, 97])
 def test_lengths_that_latents_cannot_fill_are_refused(samples):
-    with pytest.raises(MgzooError, match="2 latents stand for at most 96 samples"):
+    with pytest.raises(MgzooError, match="2 latents give at most 96 samples"):
         built(SMALL).decode(torch.zeros(1, 6, 2), (samples,))
 
 

@@ -131,7 +131,7 @@ def clip(rate: int, channels: int = 2) -> Clip:
 def test_clips_become_mono_and_keep_their_rate():
     example = Codec(LOSSES).prepare(model(), [clip(2400), clip(2400)])
     assert torch.allclose(example.latents, tones(2)[:, 0].mean(0)[None, None].expand(2, 1, 960))
-    with pytest.raises(MgzooError, match="800 samples per second, the autoencoder is of 2400"):
+    with pytest.raises(MgzooError, match="800 samples per second, the autoencoder 2400"):
         Codec(LOSSES).prepare(model(), [clip(2400), clip(800)])
 
 

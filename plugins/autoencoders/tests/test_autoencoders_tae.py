@@ -185,7 +185,7 @@ def test_inflation_of_another_network_is_refused():
     with pytest.raises(MgzooError, match="cannot inflate: attention, channels differ"):
         inflate(framewise(), TaeConfig(**{**SMALL, "channels": 8}, attention=False))
     widths = dict(widths=(8, 16, 16, 16), shortcut=True)
-    with pytest.raises(MgzooError, match="turns channels into frames"):
+    with pytest.raises(MgzooError, match="shortcuts that turn channels into frames"):
         inflate(framewise(**widths), TaeConfig(**{**SMALL, **widths}))
 
 

@@ -100,7 +100,7 @@ class ConditionEmbedding(nn.Module):
         spec, null_D = self.spec, self.null
         if condition is None:
             if not spec.optional:
-                raise MgzooError(f"condition {spec.name} is missing", remedy="give it: this model was built to need it")
+                raise MgzooError(f"condition {spec.name} is missing", remedy="provide it: the model requires this condition")
             shape = (batch,) if spec.kind == "vector" else (batch, 1)
             mask = torch.ones(shape, dtype=torch.bool, device=null_D.device) if spec.kind == "tokens" else None
             return null_D.expand(*shape, -1), mask
@@ -108,7 +108,7 @@ class ConditionEmbedding(nn.Module):
         if condition.values.shape != expected:
             raise MgzooError(
                 f"condition {spec.name} has values of shape {tuple(condition.values.shape)}, expected {expected}",
-                remedy=f"encode it with an encoder that emits {spec.kind} of width {spec.dim}",
+                remedy=f"use an encoder with {spec.kind} of width {spec.dim}",
             )
         mask = condition.mask.to(null_D.device)
         given = mask.reshape(*mask.shape, *[1] * (condition.values.ndim - mask.ndim))
@@ -254,7 +254,7 @@ class Transformer(nn.Module):
         if len(shape) != 2 + len(self.config.patch) or shape[1] != channels:
             raise MgzooError(
                 f"latents of shape {tuple(shape)} given to a backbone for {channels} channels and {len(self.config.patch)} axes",
-                remedy="give (B, C, *axes) of the latent space the model was built for",
+                remedy="pass (B, C, *axes) in the model's latent space",
             )
         if problems := self.config.validate_shapes(self.latent, (), shape[2:]):
             raise MgzooError("; ".join(problems), remedy="choose another size, or grow the tables with expand_positions")
@@ -280,7 +280,7 @@ class Transformer(nn.Module):
         if unknown := sorted(conditions.keys() - self.conditions.keys()):
             raise MgzooError(
                 f"unknown condition {', '.join(unknown)}; this backbone takes {', '.join(self.conditions) or 'none'}",
-                remedy="name its encoder as the model does, or leave it out",
+                remedy="rename its encoder, or remove it",
             )
         tokens, masks = [], []
         for name, embedding in self.conditions.items():

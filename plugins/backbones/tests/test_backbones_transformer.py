@@ -393,15 +393,15 @@ def test_conditions_that_do_not_fit_are_named():
     model = build(Llama3, small(Llama3Config), conditions=(needed,))
     x, t, conditions = torch.randn(1, 4, 1, 4, 4), torch.rand(1), make_conditions(1, 1, (TEXT,))
     for given, message in [
-        ({}, "condition text is missing\n    -> give it: this model was built to need it"),
+        ({}, "condition text is missing\n    -> provide it: the model requires this condition"),
         (
             conditions | {"txt": conditions["text"]},
-            "unknown condition txt; this backbone takes text\n    -> name its encoder as the model does, or leave it out",
+            "unknown condition txt; this backbone takes text\n    -> rename its encoder, or remove it",
         ),
         (
             {"text": make_conditions(1, 1, (ConditionSpec(name="text", dim=9),))["text"]},
             "condition text has values of shape (1, 5, 9), expected (1, 5, 10)\n"
-            "    -> encode it with an encoder that emits tokens of width 10",
+            "    -> use an encoder with tokens of width 10",
         ),
     ]:
         with pytest.raises(MgzooError) as error:

@@ -48,10 +48,10 @@ def back_translate(
     keeps nothing.
     """
     if not isinstance(model.task, Instruct):
-        raise MgzooError(f"{type(model.task).__name__} edits nothing by instruction", remedy="take the run of tiny/edit_pairs")
+        raise MgzooError(f"{type(model.task).__name__} is not an instruction-guided editing task", remedy="use the run of tiny/edit_pairs")
     out, rows, scores = Path(out), [], []
     if (out / "captions.jsonl").exists():
-        raise MgzooError("this folder holds pairs already", remedy="remove it, or name another", origin=str(out))
+        raise MgzooError("the folder already contains pairs", remedy="remove it, or choose another", origin=str(out))
     out.mkdir(parents=True, exist_ok=True)
     while len(rows) < count and len(scores) < 4 * count:
         todo = [next(edits) for _ in range(batch)]
@@ -62,10 +62,10 @@ def back_translate(
             scores.append(score)
             if keep.config.keeps(score) and len(rows) < count:
                 rows.append(_write(out, len(rows), one, real, video, score))
-        report(f"{len(rows)} of {len(scores)} made pairs kept")
+        report(f"{len(rows)} of {len(scores)} generated pairs kept")
     if not rows:
-        raise MgzooError(f"the filter keeps none of {len(scores)} made pairs; the best scores {max(scores):.2f}, {keep.config.least} is asked for",
-                         remedy="train the second stage for longer, or ask for less with --least", origin=str(out))
+        raise MgzooError(f"the filter rejects all {len(scores)} generated pairs; the best score is {max(scores):.2f}, the minimum {keep.config.least}",
+                         remedy="train the second stage longer, or lower --least", origin=str(out))
     (out / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return {"made": len(scores), "kept": sum(map(keep.config.keeps, scores)), "score": sum(scores) / len(scores)}
 

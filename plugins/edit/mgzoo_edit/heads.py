@@ -63,12 +63,12 @@ def prompt_text(config, text: str, fps: float) -> str:
 def encode_instruction(model, config, prompt: str, fps: float) -> dict[str, Condition]:
     """The conditions of one instruction. Raises MgzooError where it is empty, or longer than an encoder reads."""
     if not isinstance(prompt, str) or not prompt.strip():
-        raise MgzooError("the instruction is empty", remedy=f"say what to change, e.g. {EXAMPLE}")
+        raise MgzooError("the instruction is empty", remedy=f"describe the edit, e.g. {EXAMPLE}")
     for name in model.encoders:
         (cut,) = model.cuts(name, [prompt_text(config, prompt, fps)])
         if cut:
-            raise MgzooError(f"the instruction is too long: encoders.{name} reads {cut.read} of its {cut.whole} {cut.unit}, the frame rate's among them",
-                             remedy="say it in fewer words")
+            raise MgzooError(f"the instruction is too long: encoders.{name} reads {cut.read} of {cut.whole} {cut.unit}, frame rate included",
+                             remedy="shorten it")
     return model.encode_conditions({key: [prompt_text(config, prompt, fps)] for key in model.encoders})
 
 

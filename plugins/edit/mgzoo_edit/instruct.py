@@ -79,7 +79,7 @@ class Instruct(nn.Module):
         both = model.encode_clips([*clips, *(_source(clip) for clip in clips)])
         latents, concat = both[: len(clips)], both[len(clips) :]
         if strange := [clip.key for clip, x, fed in zip(clips, latents, concat, strict=True) if x.shape != fed.shape]:
-            raise MgzooError(f"the source of {strange[0]} is not of its target's size", remedy="make both of one size and length")
+            raise MgzooError(f"the source of {strange[0]} does not have the size of its target", remedy="use the same size and length for both")
         texts = [heads.prompt_text(self.config, clip.caption, clip.fps) for clip in clips]
         tasks = torch.tensor([TASKS.index(_task(clip)) for clip in clips])
         inputs, conditions = prepare_conditions(model, {key: texts for key in model.encoders})
@@ -176,7 +176,7 @@ class Instruct(nn.Module):
         own = model.sampler.config
         scales, texts = dict(getattr(own, "guidance_scales", None) or {}), [encoder.spec.name for encoder in model.encoders.values()]
         if source_guidance is not None and not hasattr(own, "guidance_scales"):
-            raise MgzooError("this model's sampler does not guide by each condition apart", remedy="leave --source-guidance out")
+            raise MgzooError("the sampler of this model has no guidance scale per condition", remedy="remove --source-guidance")
         if scales or source_guidance is not None:
             by_text = guidance if guidance is not None else next((scales[name] for name in texts if name in scales), own.guidance)
             by_source = source_guidance if source_guidance is not None else scales.get(FED, by_text)
@@ -187,7 +187,7 @@ class Instruct(nn.Module):
 def _task(clip: Clip) -> str:
     task = clip.extra.get("task", TASKS[0])
     if task not in TASKS:
-        raise MgzooError(f"{clip.key} is of the task {task!r}, which is none", remedy=f"name one of {', '.join(TASKS)}")
+        raise MgzooError(f"{clip.key} has the unknown task {task!r}", remedy=f"use one of {', '.join(TASKS)}")
     return task
 
 
@@ -196,7 +196,7 @@ def _source(clip: Clip) -> Clip:
     load = clip.extra.get("source")
     if load is None:
         if _task(clip) != TASKS[0]:
-            raise MgzooError(f"{clip.key} is an edit ({_task(clip)}) without a source", remedy="give it one, or call it text_to_video")
+            raise MgzooError(f"{clip.key} is an edit ({_task(clip)}) without a source", remedy="add a source, or use the task text_to_video")
         return black_source(clip.frames, clip.height, clip.width, clip.fps)
     return Clip(key=f"source of {clip.key}", digest=clip.extra["source_digest"], caption="", frames=clip.frames, height=clip.height,
                 width=clip.width, fps=clip.fps, load=load)

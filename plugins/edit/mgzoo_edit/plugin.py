@@ -19,7 +19,7 @@ def mgzoo_components():
             kind="task",
             config="mgzoo_edit.configs:InstructConfig",
             target="mgzoo_edit.instruct:Instruct",
-            summary="edit a clip or a picture as an instruction says (Movie Gen Edit, section 5)",
+            summary="instruction-guided editing of a clip or a picture (Movie Gen Edit, section 5)",
         ),
         Component(
             id="edit.sdedit.v1",
@@ -33,6 +33,6 @@ def mgzoo_components():
             kind="filter",
             config="mgzoo_edit.configs:DirectionConfig",
             target="mgzoo_edit.direction:Direction",
-            summary="did the edit happen where it should, and was the rest kept",
+            summary="change inside the edited region and preservation of the rest",
         ),
     ]

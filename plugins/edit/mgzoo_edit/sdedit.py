@@ -45,9 +45,9 @@ def check_model(model) -> None:
     """Raise MgzooError unless the model can do it: it predicts a velocity, and needs no source of its own."""
     objective, wires = model.recipe.parts["objective"].config, contract_of(model.recipe)
     if objective.prediction_type() != "velocity":
-        raise MgzooError(f"SDEdit here goes along velocities, and this model predicts {objective.prediction_type()}", remedy="take one trained with flow matching")
+        raise MgzooError(f"SDEdit needs velocity prediction; this model predicts {objective.prediction_type()}", remedy="use a model trained with flow matching")
     if wires.concat_channels:
-        raise MgzooError("this model takes a source itself, so it needs no SDEdit", remedy="ask it without --task, or take the text-to-video model it came from")
+        raise MgzooError("this model is an editing model and does not need SDEdit", remedy="run it without --task, or use its text-to-video base model")
 
 
 class Sdedit:
@@ -92,7 +92,7 @@ class Sdedit:
         """The source clip, or the picture, as the text says it should look: of its size, length, rate and sound."""
         strength = self.config.strength if strength is None else strength
         if not 0 < strength <= 1:
-            raise MgzooError(f"strength is {strength:g}, not in (0, 1]", remedy="write --strength 0.6; the larger, the freer the edit")
+            raise MgzooError(f"strength is {strength:g}, not in (0, 1]", remedy="use e.g. --strength 0.6; larger: further from the source")
         check_model(model)
         job = heads.prepare_source(model, self.config, source, picture)
         conditions = heads.encode_instruction(model, self.config, prompt, job.fps)

@@ -74,7 +74,7 @@ def choose_source(source: Media | None, picture: Media | None) -> Media:
     """The one of the two that a request gave, its sound at a rate that a clip can hold. Raises MgzooError where it gave none or both."""
     given = [one for one in (source, picture) if one is not None]
     if len(given) != 1:
-        raise MgzooError("there is nothing to edit" if not given else "both a source clip and a picture are given",
+        raise MgzooError("no source to edit" if not given else "--source and --picture cannot be combined",
                          remedy="give one of --source CLIP.mp4 and --picture PICTURE.png")
     (media,) = given
     if media.audio is not None and media.rate not in AAC_RATES:  # or the file could not be written, after all the work

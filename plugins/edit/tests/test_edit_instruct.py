@@ -113,9 +113,9 @@ def test_a_batch_may_mix_tasks_and_sizes(model):
 
 
 @pytest.mark.parametrize("extra, message", [
-    ({"task": "paint"}, "is of the task 'paint', which is none"),
+    ({"task": "paint"}, "has the unknown task 'paint'"),
     ({"task": "add"}, "is an edit .add. without a source"),
-    ({"task": "add", "source": lambda: torch.zeros(1, 16, 16, 3, dtype=torch.uint8), "source_digest": "x1"}, "source of .* is not of its target's size"),
+    ({"task": "add", "source": lambda: torch.zeros(1, 16, 16, 3, dtype=torch.uint8), "source_digest": "x1"}, "source of .* does not have the size of its target"),
 ])
 def test_a_sample_that_does_not_hold_together_is_named(model, extra, message):
     sample = dataclasses.replace(micro.pair(0.5, "red", 16), extra=extra)
@@ -166,11 +166,11 @@ def test_a_picture_is_edited_as_a_picture(model):
 
 @pytest.mark.parametrize("request_, message", [
     ({"prompt": "  ", "source": clip()}, "the instruction is empty"),
-    ({"prompt": "red " * 30, "source": clip()}, "the instruction is too long: encoders.text reads 24 of its 33 words, the frame rate's among them"),
-    ({"prompt": "make it red"}, "there is nothing to edit"),
-    ({"prompt": "make it red", "source": clip(), "picture": clip(1)}, "both a source clip and a picture"),
-    ({"prompt": "make it red", "source": clip(1)}, "--source wants a clip, and this is a picture"),
-    ({"prompt": "make it red", "picture": clip(3)}, "--picture wants a picture, and this is a clip of 3 frames"),
+    ({"prompt": "red " * 30, "source": clip()}, "the instruction is too long: encoders.text reads 24 of 33 words, frame rate included"),
+    ({"prompt": "make it red"}, "no source to edit"),
+    ({"prompt": "make it red", "source": clip(), "picture": clip(1)}, "--source and --picture cannot be combined"),
+    ({"prompt": "make it red", "source": clip(1)}, "--source expects a clip; this file is a single image"),
+    ({"prompt": "make it red", "picture": clip(3)}, "--picture expects a picture; this file is a clip of 3 frames"),
     ({"prompt": "make it red", "source": Media(audio=torch.zeros(1, 100), rate=8000)}, "a sound without a picture"),
     ({"prompt": "make it red", "source": clip(), "edit": "paint"}, "--edit is 'paint', not one of"),
     ({"prompt": "make it red", "source": clip(), "frames": 3}, "takes no frames"),

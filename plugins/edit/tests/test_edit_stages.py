@@ -148,5 +148,5 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
 
 def test_a_model_that_makes_nothing_of_use_is_said(tmp_path):
     made = micro.model(tmp_path)
-    with pytest.raises(MgzooError, match="the filter keeps none of 4 made pairs"):
+    with pytest.raises(MgzooError, match="the filter rejects all 4 generated pairs"):
         back_translate(made, reversible_edits(Pairs(PairsConfig(**PAIRS))), tmp_path / "back", count=1, batch=2, steps=1, keep=Direction(DirectionConfig(least=1.0)))

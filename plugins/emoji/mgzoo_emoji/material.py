@@ -46,7 +46,7 @@ def read_shards(folder: Path) -> dict[str, EmojiSample]:
     pieces = {sample.key: EmojiSample.of(sample) for sample in sorted(found.samples, key=lambda sample: sample.key)}
     needed = ("caption", "concept", "skintone", "person", "fps", "frames")
     if broken := [key for key, piece in pieces.items() if not all(name in piece.facts for name in needed)] or ([] if pieces else [str(folder)]):
-        raise MgzooError(f"{broken[0]} holds no emoji with {', '.join(needed)}", remedy="make the data with scripts/prepare_emoji.py", origin=str(folder))
+        raise MgzooError(f"{broken[0]} has no emoji with {', '.join(needed)}", remedy="make the data with scripts/prepare_emoji.py", origin=str(folder))
     return pieces
 
 
@@ -55,11 +55,11 @@ def read_table(folder: Path, needed: Sequence[str]) -> list[tuple[dict, Path]]:
     table = folder / "captions.jsonl"
     example = f'{{{", ".join(f"{name!r}: …" for name in needed)}}}'
     if not table.is_file():
-        raise MgzooError("there is no captions.jsonl", remedy=f"write lines {example}", origin=str(folder))
+        raise MgzooError("captions.jsonl is missing", remedy=f"write lines {example}", origin=str(folder))
     found = []
     for number, fields in data.read_jsonl(table, needed, example):
         if not (folder / fields["file"]).is_file():
-            raise MgzooError(f"there is no file {fields['file']}", remedy="write it again", origin=f"{table}:{number}")
+            raise MgzooError(f"missing file {fields['file']}", remedy="create it again", origin=f"{table}:{number}")
         found.append((fields, folder / fields["file"]))
     return found
 
@@ -108,5 +108,5 @@ class Material:
             if isinstance(facts, MgzooError):
                 bad.append(facts)
             elif facts["frames"] != (frames := pieces[index].facts["frames"]):
-                bad.append(MgzooError(f"its sidecar says {frames} frames, it has {facts['frames']}", remedy="make the data again", origin=pieces[index].name))
+                bad.append(MgzooError(f"its sidecar declares {frames} frames, but it has {facts['frames']}", remedy="make the data again", origin=pieces[index].name))
         data.raise_or_tell(bad, "raise", root, can_skip=False)

@@ -91,7 +91,7 @@ class Pairs(Stream):
         data.raise_or_tell(bad, "raise", self._back_translated_root, can_skip=False)
 
     def _too_short(self, name: str, frames: int) -> MgzooError:
-        return MgzooError(f"{name} has {frames} frames, {self.config.frames} are asked for", remedy="lower data.config.frames", origin=ORIGIN)
+        return MgzooError(f"{name} has {frames} frames, needed: {self.config.frames}", remedy="lower data.config.frames", origin=ORIGIN)
 
     def sample(self, number: int, batch: int | None = None) -> Clip:
         """Sample `number` of the stream. Kinds follow the golden ratio's sequence, so that any stretch of the stream keeps the mix.
@@ -213,7 +213,7 @@ class Pairs(Stream):
 
     def _stills(self) -> dict:
         if not self.config.stills:
-            log.info("no stills are named: styles are the looks of the package, vendors' are left out (scripts/prepare_edits.py makes them)")
+            log.info("no stills: styles are those of the package, without vendor styles (scripts/prepare_edits.py creates them)")
             return {}
         return read_stills(find_material(self.config.stills, "stills", "folder of stills"))
 
@@ -230,11 +230,11 @@ class Pairs(Stream):
                 raise MgzooError(f"{fields['file']} is of the task {fields['task']!r}", remedy=f"name one of {', '.join(EDITS)}", origin=str(self._back_translated_root))
             source = self._back_translated_root / fields["source"]
             if not source.is_file():
-                raise MgzooError(f"there is no file {fields['source']}", remedy="make the pairs again", origin=str(self._back_translated_root))
+                raise MgzooError(f"missing file {fields['source']}", remedy="make the pairs again", origin=str(self._back_translated_root))
             fields.setdefault("fps", media.probe(file)["fps"])
             rows.append((fields, blake3(file.read_bytes()).hexdigest(), blake3(source.read_bytes()).hexdigest()))
         if not rows:
-            raise MgzooError("there is no back-translated pair", remedy="make some, or take back_translated out of mix", origin=str(self._back_translated_root))
+            raise MgzooError("no back-translated pairs", remedy="create some, or remove back_translated from mix", origin=str(self._back_translated_root))
         return rows
 
     def _held_out_list(self) -> list[tuple[str, str, str]]:
@@ -244,8 +244,8 @@ class Pairs(Stream):
         rows = [tuple(line.split("\t")) for line in data.read_list(file)]
         for row in rows:
             if len(row) != 3 or row[0] not in SPLITS:
-                raise MgzooError(f"a line of the held-out list is not SPLIT, EDIT, INSTRUCTION: {' '.join(row)}",
-                                 remedy="write it again with scripts/prepare_edits.py --lists", origin=str(file))
+                raise MgzooError(f"invalid line in the held-out list (SPLIT, EDIT, INSTRUCTION): {' '.join(row)}",
+                                 remedy="create the list again with scripts/prepare_edits.py --lists", origin=str(file))
         return rows
 
 

@@ -174,7 +174,7 @@ class EditPool:
             edit = self.draw_candidate(task, number + step * 1_000_003, turn)
             if self.is_trainable(edit):
                 return edit
-        raise MgzooError(f"no edit of the task {task} is left to train on", remedy="hold out fewer, or leave the task out of data.config.mix", origin="edit.pairs.v1")
+        raise MgzooError(f"no training edits left for the task {task}", remedy="hold out fewer edits, or remove the task from data.config.mix", origin="edit.pairs.v1")
 
     def draw_candidate(self, task: str, number: int, turn: int) -> Edit:
         assert task in EDITS, task

@@ -26,7 +26,7 @@ def mgzoo_components():
             kind="encoder",
             config="mgzoo_encoders.configs:ByT5Config",
             target="mgzoo_encoders.t5:ByT5",
-            summary="ByT5 encoder of the text to be drawn (what the prompt has in double quotes)",
+            summary="ByT5 encoder of the text in double quotes (visual text)",
         ),
         Component(
             id="encoders.metaclip.v1",

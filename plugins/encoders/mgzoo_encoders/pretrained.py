@@ -21,7 +21,7 @@ def locate(source: str) -> tuple[str, dict]:
     if folder.is_dir():
         return str(folder), {"trust_remote_code": False}
     if source.startswith(("/", "./", "../", "~")):
-        raise MgzooError(f"there is no folder {source}", remedy="set the encoder's `source` to a folder or to org/name[@revision]")
+        raise MgzooError(f"no such folder: {source}", remedy="set the encoder's `source` to a folder or to org/name[@revision]")
     repository, _, revision = source.partition("@")
     return repository, {"trust_remote_code": False, "revision": revision or "main"}
 
@@ -42,7 +42,7 @@ def build(model_class: type, wanted, compared: dict[str, str], source: str, comp
     differing = {field: getattr(found, name) for field, name in compared.items() if getattr(found, name) != getattr(wanted, name)}
     if differing:
         raise MgzooError(
-            f"{component}: {source} has other sizes than the recipe ({', '.join(differing)})",
+            f"{component}: the sizes of {source} differ from the recipe ({', '.join(differing)})",
             remedy="set " + ", ".join(f"{field}: {value}" for field, value in differing.items()) + " in the encoder's config",
         )
     model, report = opened(
@@ -59,8 +59,8 @@ def build(model_class: type, wanted, compared: dict[str, str], source: str, comp
     lacking = sorted(report["missing_keys"])
     if lacking:
         raise MgzooError(
-            f"{component}: {source} lacks {len(lacking)} weights, the first {lacking[0]}",
-            remedy="the source must hold the whole encoder in transformers format",
+            f"{component}: {len(lacking)} weights missing in {source}, the first {lacking[0]}",
+            remedy="the source must contain the complete encoder in transformers format",
         )
     return model
 
@@ -73,7 +73,7 @@ def opened(what: type, place: str, source: str, component: str, **options):
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MgzooError(
             f"{component}: {source} cannot be read: {reason.strip()}",
-            remedy="the source must hold config.json, model.safetensors and the tokenizer's files in transformers format",
+            remedy="the source must contain config.json, model.safetensors and the tokenizer's files in transformers format",
         ) from error
 
 

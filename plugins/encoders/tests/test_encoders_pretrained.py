@@ -246,14 +246,14 @@ def test_no_source_is_refused_unless_planning():
 
 def test_a_missing_folder_is_named():
     assert refused(lambda: T5(T5Config(source="./nowhere"))) == (
-        "there is no folder ./nowhere\n    -> set the encoder's `source` to a folder or to org/name[@revision]"
+        "no such folder: ./nowhere\n    -> set the encoder's `source` to a folder or to org/name[@revision]"
     )
 
 
 def test_other_sizes_say_what_to_write(t5_folder):
     message = refused(lambda: T5(T5Config(source=str(t5_folder), **{**T5_SIZES, "width": 64, "vocab": 32})))
     assert message == (
-        f"T5: {t5_folder} has other sizes than the recipe (width, vocab)\n    -> set width: 32, vocab: 64 in the encoder's config"
+        f"T5: the sizes of {t5_folder} differ from the recipe (width, vocab)\n    -> set width: 32, vocab: 64 in the encoder's config"
     )
 
 
@@ -265,7 +265,7 @@ def test_missing_weights_are_not_made_up(clip_folder, tmp_path):
     del weights[name]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     message = refused(lambda: MetaClip(MetaClipConfig(source=str(tmp_path), **CLIP_SIZES)))
-    assert message.startswith(f"MetaClip: {tmp_path} lacks 1 weights, the first encoder.layers.1.mlp.fc1.weight")
+    assert message.startswith(f"MetaClip: 1 weights missing in {tmp_path}, the first encoder.layers.1.mlp.fc1.weight")
 
 
 def test_a_truncated_file_is_refused(t5_folder, tmp_path):

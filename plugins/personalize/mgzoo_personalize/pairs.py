@@ -66,7 +66,7 @@ class Pairs(Stream):
         apart = data.held_out_keys(config.held_out, self.root, keys, strict=False, beside=__file__, origin=ORIGIN)
         self.training, self.validation = data.split_keys(keys, apart, config.split)
         if not self.training:
-            raise MgzooError(f"no clip is left to train on of {len(self.rows)} found", remedy="check data.config.path, references and held_out", origin=str(self.root))
+            raise MgzooError(f"no training clips left of {len(self.rows)} found", remedy="check data.config.path, references and held_out", origin=str(self.root))
         # A held-out subject is held out in every picture of it.
         self.barred = frozenset() if config.split == "all" else self._barred()
         self._order = EpochOrder(self.training, (lambda epoch: self._seed("order", epoch)) if config.shuffle else None)
@@ -131,7 +131,7 @@ class Pairs(Stream):
         if isinstance(facts, MgzooError):
             return facts
         wrong = data.disagreement(self.rows[index].facts, facts)
-        return MgzooError(f"its sidecar says {wrong}", remedy="mend the sidecar, or take these out of it", origin=self.rows[index].name) if wrong else None
+        return MgzooError(f"its sidecar declares {wrong}", remedy="correct the sidecar, or remove these fields", origin=self.rows[index].name) if wrong else None
 
     def _usable(self, index: int, group: list[int]) -> int:
         """The clip itself, or with `on_error: skip` the next one that decodes, so that every rank finds the same."""
@@ -144,7 +144,7 @@ class Pairs(Stream):
             except MgzooError as error:
                 fault = error
             if fault is not None:
-                log.warning("left out: %s", fault)
+                log.warning("skipped: %s", fault)
             self._good[index] = fault is None
         return self._good[index]
 
@@ -232,7 +232,7 @@ class Pairs(Stream):
         folder = data.find_data(self.config.references, option="references", what="folder of references", wanted=made, beside=__file__, origin=ORIGIN)
         table, listed = folder / "references.jsonl", {}
         if not table.is_file():
-            raise MgzooError("there is no references.jsonl in it", remedy="write one; see docs/personalize.md, data of your own", origin=str(folder))
+            raise MgzooError("references.jsonl is missing", remedy="create it; see docs/personalize.md, data of your own", origin=str(folder))
         for number, row in data.read_jsonl(table, ("key", "caption"), '{"key": …, "caption": …, "references": […]}, see docs/personalize.md'):
             if not isinstance(row.get("references"), list):
                 raise MgzooError("this line has no list of references", remedy="see docs/personalize.md", origin=f"{table}:{number}")
@@ -240,7 +240,7 @@ class Pairs(Stream):
         for shard in sorted(folder.glob("[!.]*.tar")):
             self.stills.update({f"{shard.stem}/{entry.stem}": content for entry, content in data.read_members(shard) if entry.suffix == ".png"})
         if lacking := sorted({name for row in listed.values() for name in row["references"]} - self.stills.keys()):
-            raise MgzooError(f"{len(lacking)} stills are named and not there, the first {lacking[0]}", remedy="make the folder again", origin=str(table))
+            raise MgzooError(f"{len(lacking)} listed stills are missing, the first {lacking[0]}", remedy="create the folder again", origin=str(table))
         return listed
 
     def _rows(self, listed: dict[str, dict] | None) -> list[Row]:
@@ -262,13 +262,13 @@ class Pairs(Stream):
         short = [row for row in rows if row.facts["frames"] < self.config.frames]
         if short and self.config.on_error == "raise":
             raise MgzooError(f"{len(short)} clips have fewer than {self.config.frames} frames, the first {short[0].key} with {short[0].facts['frames']}",
-                             remedy="lower data.config.frames, or leave them out (on_error: skip)", origin=str(self.root))  # fmt: skip
-        problems += [MgzooError(f"it has {row.facts['frames']} frames, {self.config.frames} are asked for", origin=row.name) for row in short]
+                             remedy="lower data.config.frames, or skip them (on_error: skip)", origin=str(self.root))  # fmt: skip
+        problems += [MgzooError(f"it has {row.facts['frames']} frames, needed: {self.config.frames}", origin=row.name) for row in short]
         rows = [row for row in rows if row.facts["frames"] >= self.config.frames]
         data.raise_or_tell(problems, self.config.on_error, self.root, used=len(rows))
         self.left_out = len(problems)
         if not rows:
-            raise MgzooError("there is no clip of a subject in it", remedy="set data.config.path to captioned clips, or to those that references.jsonl names", origin=str(self.root))
+            raise MgzooError("no clips of a subject found", remedy="set data.config.path to captioned clips, or to the clips of references.jsonl", origin=str(self.root))
         return rows
 
     def _barred(self) -> frozenset[str]:

@@ -19,20 +19,20 @@ def mgzoo_components():
             kind="data",
             config="mgzoo_personalize.configs:PairsConfig",
             target="mgzoo_personalize.pairs:Pairs",
-            summary="clips with a picture of their subject, from the clip itself or another, mixed by ratio",
+            summary="clips with a reference picture of the subject, from the clip itself or another picture, mixed by ratio",
         ),
         Component(
             id="personalize.faces.v1",
             kind="filter",
             config="mgzoo_personalize.configs:FacesConfig",
             target="mgzoo_personalize.identity_filters:Faces",
-            summary="how large the one face or subject of a clip is, looked at once a second",
+            summary="size of the only face or subject of a clip, examined once per second",
         ),
         Component(
             id="personalize.one_identity.v1",
             kind="filter",
             config="mgzoo_personalize.configs:OneIdentityConfig",
             target="mgzoo_personalize.identity_filters:OneIdentity",
-            summary="least likeness of the one face or subject between neighbouring seconds",
+            summary="minimum similarity of the face or subject between neighbouring seconds",
         ),
     ]

@@ -160,7 +160,7 @@ class Reference:
         list starts from the noise of seed + i.
         """
         if not tasks.encoders_of(model, "image"):  # it would be drawn, and the reference ignored
-            raise MgzooError("this model has no encoder that takes a reference picture", remedy="take one that was trained for it, e.g. by tiny/personalize")
+            raise MgzooError("this model has no encoder for a reference picture", remedy="use a personalized model, e.g. from tiny/personalize")
         prompts = tasks.as_prompts(prompt, EXAMPLE)
         size = tasks.resolve_size(model, self.config.sizes()[0], frames, height, width)
         picture = self.cut_reference(reference, subject)

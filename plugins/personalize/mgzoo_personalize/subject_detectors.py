@@ -20,8 +20,8 @@ def detect_on_paper(picture: Tensor, white: int = WHITE) -> list[Detection]:
     mask = foreground_mask(picture, white)
     border = float((mask[0].float().mean() + mask[-1].float().mean() + mask[:, 0].float().mean() + mask[:, -1].float().mean()) / 4)
     if border > BORDER:
-        raise MgzooError("the reference has no white background, so its subject cannot be told from it",
-                         remedy="cut the subject out first (transparency counts as white), or use a model whose finder is `faces`")  # fmt: skip
+        raise MgzooError("the reference has no white background, so its subject cannot be separated",
+                         remedy="cut out the subject (transparency counts as white), or use a model with finder `faces`")  # fmt: skip
     return segment_on_paper(picture, white)
 
 
@@ -41,13 +41,13 @@ def choose_subject(found: list[Detection], which: int | None, smallest: int, wha
     """
     count = len(found)
     if not found:
-        raise MgzooError(f"there is no {what} in {origin}", remedy=f"give a picture that shows one {what}, large and unhidden")
+        raise MgzooError(f"there is no {what} in {origin}", remedy=f"use a picture with one large, unobstructed {what}")
     if which is None and count > 1:
         places = "; ".join(f"{i}: {one.box[2] - one.box[0]}x{one.box[3] - one.box[1]} pixels at {one.box[0]},{one.box[1]}" for i, one in enumerate(found, 1))
-        raise MgzooError(f"there are {count} {what}s in {origin} ({places})", remedy=f"choose one, counted from the left: --subject 1 … {count}; or crop the picture")
+        raise MgzooError(f"{count} {what}s found in {origin} ({places})", remedy=f"choose one, from left to right: --subject 1 … {count}; or crop the picture")
     if which is not None and not 1 <= which <= count:
-        raise MgzooError(f"subject {which} was asked for, and there {'is' if count == 1 else 'are'} {count} in {origin}", remedy=f"--subject takes 1 … {count}")
+        raise MgzooError(f"subject {which} does not exist: {count} found in {origin}", remedy=f"--subject takes 1 … {count}")
     chosen = found[(which or 1) - 1]
     if chosen.side < smallest:
-        raise MgzooError(f"the {what} in {origin} is {chosen.side} pixels, and at least {smallest} are needed", remedy="give a larger picture of it; enlarging this one adds nothing")
+        raise MgzooError(f"the {what} in {origin} has {chosen.side} pixels, but needs at least {smallest}", remedy="use a larger picture; upscaling does not help")
     return chosen

@@ -118,7 +118,7 @@ def test_what_is_wrong_with_the_files_is_said(folders, tmp_path):
     assert refused(folders, frames=9).splitlines()[0].endswith("3 clips have fewer than 9 frames, the first a with 4")
     assert "docs/personalize.md" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text('{"key": "a", "caption": "x", "references": ["flat/zzz"]}\n')
-    assert "1 stills are named and not there, the first flat/zzz" in refused(folders, references=str(tmp_path))
+    assert "1 listed stills are missing, the first flat/zzz" in refused(folders, references=str(tmp_path))
     (tmp_path / "references.jsonl").write_text("nonsense\n")
     assert "references.jsonl:1: this line is not a JSON object with `key` and `caption`" in refused(folders, references=str(tmp_path))
 
@@ -175,7 +175,7 @@ def with_still(folder, tmp_path, content):
 
 def test_a_bad_still_is_told_before_the_first_step_or_is_no_reference(folders, tmp_path, caplog):
     references = with_still(folders / "stills", tmp_path, b"\x89PNG no more")
-    with pytest.raises(MgzooError, match="bright/a: this is not a readable"):
+    with pytest.raises(MgzooError, match="bright/a: not a readable"):
         next(stream(folders, references=references, cross=1.0).batches(1))
     with caplog.at_level("WARNING"):
         skipping = stream(folders, references=references, cross=1.0, on_error="skip")

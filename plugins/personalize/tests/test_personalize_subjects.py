@@ -47,12 +47,12 @@ def test_a_tall_subject_keeps_its_shape():
 def test_several_subjects_are_counted_from_the_left_and_one_is_to_be_chosen():
     picture = disc(disc(disc(paper(), 130, 50, 20, (30, 30, 200)), 30, 50, 20), 80, 20, 15, (20, 150, 20))
     said = refused(picture)
-    assert said.startswith("there are 3 subjects in the reference (1: 41x41 pixels at 10,30; 2: ")
+    assert said.startswith("3 subjects found in the reference (1: 41x41 pixels at 10,30; 2: ")
     assert "--subject 1 … 3" in said
     for number, channel in ((1, 0), (2, 1), (3, 2)):
         middle = head().cut_reference(Media(video=picture[None]), number)[32, 32]
         assert middle.argmax() == channel
-    assert refused(picture, 4) == "subject 4 was asked for, and there are 3 in the reference\n    -> --subject takes 1 … 3"
+    assert refused(picture, 4) == "subject 4 does not exist: 3 found in the reference\n    -> --subject takes 1 … 3"
     assert refused(picture, 0).startswith("subject 0 was asked for")
 
 
@@ -81,12 +81,12 @@ def test_pieces_that_touch_at_a_corner_are_one_and_are_numbered_by_their_last_ce
 
 
 def test_no_subject_is_said():
-    assert refused(paper()) == "there is no subject in the reference\n    -> give a picture that shows one subject, large and unhidden"
+    assert refused(paper()) == "there is no subject in the reference\n    -> use a picture with one large, unobstructed subject"
 
 
 def test_a_tiny_subject_is_refused_with_its_size():
     assert refused(disc(paper(), 50, 40, 5)) == (
-        "the subject in the reference is 11 pixels, and at least 24 are needed\n    -> give a larger picture of it; enlarging this one adds nothing"
+        "the subject in the reference has 11 pixels, but needs at least 24\n    -> use a larger picture; upscaling does not help"
     )
 
 

@@ -27,8 +27,8 @@ def nested_branches(conditions: Sequence[str], scales: Mapping[str, float]) -> B
     unknown = [name for name in scales if name not in conditions]
     if unknown:
         raise MgzooError(
-            f"guidance scales name {', '.join(unknown)}, but the conditions are {', '.join(conditions) or 'none'}",
-            remedy="name in the sampler's `guidance_scales` only conditions that the model has",
+            f"unknown conditions in guidance_scales: {', '.join(unknown)}; the conditions are {', '.join(conditions) or 'none'}",
+            remedy="use only conditions of the model in the sampler's `guidance_scales`",
         )
     names = list(scales)
     return _nested([frozenset(names[i:]) for i in range(len(names) + 1)], list(scales.values()))

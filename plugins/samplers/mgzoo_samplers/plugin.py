@@ -40,7 +40,7 @@ def mgzoo_components():
             kind="sampler",
             config="mgzoo_samplers.configs:LinearQuadraticConfig",
             target="mgzoo_samplers.samplers:LinearQuadratic",
-            summary="Euler on few steps that stand for many: linear at first, then quadratic",
+            summary="Euler with few steps in place of many: linear, then quadratic",
         ),
         Component(
             id="samplers.ddim.v1",
@@ -68,12 +68,12 @@ def mgzoo_check(recipe):
     if objective is not None and (objective.component.id, sampler.component.id) == ("samplers.v_diffusion.v1", "samplers.ddim.v1"):
         trained, sampled = objective.config.schedule, sampler.config.schedule
         if trained != sampled:
-            problem("schedule", f"the sampler's noise schedule is {sampled}, the objective's {trained}", f"set it to {trained}")
+            problem("schedule", f"the noise schedule of the sampler is {sampled}, but that of the objective is {trained}", f"set it to {trained}")
     task = recipe.parts.get("task")
     names = [name.removeprefix("encoders.") for name in recipe.parts if name.startswith("encoders.")]
     names += [condition.name for condition in task.config.conditions()] if task is not None else []
     names += task.config.fed() if hasattr(task and task.config, "fed") else ()  # what it feeds on channels can be dropped too
     for name in sampler.config.guidance_scales:
         if name not in names:
-            problem("guidance_scales", f"there is no condition called {name}", f"the conditions are {', '.join(names) or 'none'}")
+            problem("guidance_scales", f"unknown condition {name}", f"the conditions are {', '.join(names) or 'none'}")
     return problems

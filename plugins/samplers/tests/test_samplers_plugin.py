@@ -67,7 +67,7 @@ def test_parts_that_fit_have_no_problem(tmp_path, objective, sampler):
 def test_another_noise_schedule_than_the_objectives_is_found(tmp_path):
     objective = "{use: samplers.v_diffusion.v1, config: {schedule: cosine}}"
     assert found(tmp_path, objective, "{use: samplers.ddim.v1, config: {schedule: scaled_linear}}") == [
-        "r.yaml:6: parts.sampler.config.schedule: the sampler's noise schedule is scaled_linear, the objective's cosine\n"
+        "r.yaml:6: parts.sampler.config.schedule: the noise schedule of the sampler is scaled_linear, but that of the objective is cosine\n"
         "    -> set it to cosine"
     ]
     assert len(found(tmp_path, objective, "{use: samplers.ddim.v1}")) == 1  # nobody wrote the default that is wrong
@@ -75,5 +75,5 @@ def test_another_noise_schedule_than_the_objectives_is_found(tmp_path):
 
 def test_a_scale_for_no_condition_is_found(tmp_path):
     assert found(tmp_path, "{use: samplers.flow_matching.v1}", "{use: samplers.euler.v1, config: {guidance_scales: {text: 2, txet: 3}}}") == [
-        "r.yaml:6: parts.sampler.config.guidance_scales: there is no condition called txet\n    -> the conditions are text"
+        "r.yaml:6: parts.sampler.config.guidance_scales: unknown condition txet\n    -> the conditions are text"
     ]

@@ -251,8 +251,8 @@ def test_an_unknown_condition_is_named():
     with pytest.raises(MgzooError) as caught:
         moved(EulerConfig(steps=1, guidance_scales={"text": 3.0, "txet": 2.0}))
     assert str(caught.value) == (
-        "guidance scales name txet, but the conditions are text, face\n"
-        "    -> name in the sampler's `guidance_scales` only conditions that the model has"
+        "unknown conditions in guidance_scales: txet; the conditions are text, face\n"
+        "    -> use only conditions of the model in the sampler's `guidance_scales`"
     )
 
 

@@ -69,8 +69,8 @@ def select_frames(config: ClipsConfig, source: Source) -> FrameSelection:
         step = 1.0
     if step < 1:
         raise MgzooError(
-            f"it has {native:g} frames per second, {config.fps:g} are asked for",
-            remedy="lower data.config.fps, or leave the clip out (on_error: skip)",
+            f"it has {native:g} frames per second, needed: {config.fps:g}",
+            remedy="lower data.config.fps, or skip the clip (on_error: skip)",
             origin=source.name,
         )
     have = int((facts["frames"] - 1) / step + 1e-6) + 1
@@ -78,8 +78,8 @@ def select_frames(config: ClipsConfig, source: Source) -> FrameSelection:
     if not fitting:
         least = min(size[0] for size in wanted)
         raise MgzooError(
-            f"it has {have} frame{'s' if have > 1 else ''}" + (f" at {config.fps:g} frames per second" if config.fps else "") + f", {least} are asked for",
-            remedy="lower data.config.frames, add a bucket of fewer frames, or leave the clip out (on_error: skip)",
+            f"it has {have} frame{'s' if have > 1 else ''}" + (f" at {config.fps:g} frames per second" if config.fps else "") + f", needed: {least}",
+            remedy="lower data.config.frames, add a bucket with fewer frames, or skip the clip (on_error: skip)",
             origin=source.name,
         )
     shape = facts["width"] / facts["height"]
@@ -134,7 +134,7 @@ class Clips(Stream):
         apart = data.held_out_keys(config.held_out, self.root, {source.key for source in sources}, strict=not problems, beside=__file__, origin=ORIGIN)
         self.training, self.validation = data.split_keys([source.key for source in self.sources], apart, config.split)
         if not self.training:
-            raise MgzooError(f"no clip is left to train on of {len(sources)} found", remedy="check data.config.path and held_out", origin=str(self.root))
+            raise MgzooError(f"no training clips left of {len(sources)} found", remedy="check data.config.path and held_out", origin=str(self.root))
         groups = [] if config.mix else [[i for i in self.training if self.selections[i].size == size] for size in config.sizes()]
         seed = (lambda epoch: derived_seed(f"clips {self.seed} {epoch}")) if config.shuffle else None
         self._order = EpochOrder(self.training, seed, groups)
@@ -206,7 +206,7 @@ class Clips(Stream):
         ]
         if wrong:
             said, true = wrong[0]
-            log.warning("%s: %d clips hold something else than was said of them, and are taken as they are: %s says %s%s", self.root, len(wrong), said.name,
+            log.warning("%s: %d clips differ from their sidecars, used as they are: %s declares %s%s", self.root, len(wrong), said.name,
                         data.disagreement(said.facts, true.facts), " …" if len(wrong) > 1 else "")  # fmt: skip
             before, true_of = self.left_out, {true.key: true for _, true in wrong}
             self._arrange([true_of.get(source.key, source) for source in self.sources], ())
@@ -234,8 +234,8 @@ class Clips(Stream):
         try:
             found = self._inspections.ask("pictures", source, partial(self._look, index))
             if told := data.disagreement(source.facts, found):
-                raise MgzooError(f"its sidecar says {told}", remedy="mend the sidecar, or take these out of it", origin=source.name)
+                raise MgzooError(f"its sidecar declares {told}", remedy="correct the sidecar, or remove these fields", origin=source.name)
         except MgzooError as error:
-            log.warning("left out: %s", error)
+            log.warning("skipped: %s", error)
             return False
         return True

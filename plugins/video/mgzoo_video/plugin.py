@@ -26,6 +26,6 @@ def mgzoo_components():
             kind="data",
             config="mgzoo_video.configs:ShapesConfig",
             target="mgzoo_video.shapes:Shapes",
-            summary="moving shapes with captions, drawn as they are needed; no files",
+            summary="moving shapes with captions, generated on the fly; no files",
         ),
     ]

@@ -170,7 +170,7 @@ def test_a_held_out_list_that_is_not_there_is_an_error_about_the_list(shards):
 
 def test_a_held_out_key_that_is_not_there_is_an_error(shards, tmp_path):
     (tmp_path / "list.txt").write_text("clip03\nclip99\n")
-    with pytest.raises(MgzooError, match="1 held-out keys are no clip of this data, the first is clip99"):
+    with pytest.raises(MgzooError, match="1 held-out keys match no clip of this data, the first is clip99"):
         Clips(config(shards, held_out=(str(tmp_path / "list.txt"),)))
 
 
@@ -280,7 +280,7 @@ def copied(shards, tmp_path):
     ("kind", "message", "left"),
     [
         ("cut off", "a.tar: the shard is damaged at clip0", 2),
-        ("header", "a.tar: the shard is damaged at clip02.json: what follows it is no tar header\n    -> copy it again", 2),
+        ("header", "a.tar: the shard is damaged at clip02.json: no valid tar header after it\n    -> copy it again", 2),
         ("sidecar", "a.tar/clip02.mp4: its .json cannot be read", 5),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_damaged_medium_is_named_before_the_first_batch_or_replaced_loudly(cop
     for _ in range(2):  # remembered, and said again
         with pytest.raises(MgzooError) as error:
             next(Clips(config(copied)).batches(1))
-    assert f"{copied}/a.tar/clip02.mp4: this is not a readable video" in str(error.value)
+    assert f"{copied}/a.tar/clip02.mp4: not a readable video" in str(error.value)
     with caplog.at_level(logging.WARNING, "mgzoo"):
         data = Clips(config(copied, on_error="skip", shuffle=False))
         batch = next(data.batches(6))
@@ -312,10 +312,10 @@ def test_a_damaged_medium_is_named_before_the_first_batch_or_replaced_loudly(cop
     ("spoil", "message"),
     [
         (lambda f: (f / "wide0.txt").write_text("  \n"), "wide0.mp4: the caption is empty\n    -> write one into its .txt"),
-        (lambda f: (f / "wide0.txt").unlink(), "wide0.mp4: there is no caption\n    -> put a .txt or .json of the same name beside it"),
+        (lambda f: (f / "wide0.txt").unlink(), "wide0.mp4: no caption\n    -> add a .txt or .json of the same name"),
         (lambda f: (f / "wide0.txt").write_bytes(b"\xff\xfe\xff"), "wide0.mp4: its .txt cannot be read"),
         (lambda f: (f / "wide0.mp4").write_bytes(b""), "wide0.mp4: the file is empty"),
-        (lambda f: (f / "wide0.mp4").write_bytes(b"nothing"), "wide0.mp4: this is not a readable video"),
+        (lambda f: (f / "wide0.mp4").write_bytes(b"nothing"), "wide0.mp4: not a readable video"),
         (lambda f: (f / "wide0.json").write_text('{"caption": 3}'), "wide0.mp4: its .json cannot be read"),
     ],
 )
@@ -337,7 +337,7 @@ def test_too_few_frames_is_said_with_both_numbers(mixed, caplog):
 
 def test_two_clips_of_one_name_are_an_error(copied):
     (copied / "again.tar").write_bytes((copied / "a.tar").read_bytes())
-    with pytest.raises(MgzooError, match="two clips are called clip00: .*a.tar/clip00.mp4 and .*again.tar/clip00.mp4"):
+    with pytest.raises(MgzooError, match="duplicate key clip00: .*a.tar/clip00.mp4 and .*again.tar/clip00.mp4"):
         Clips(config(copied))
 
 
@@ -348,7 +348,7 @@ def test_data_that_is_not_there_is_said_at_once():
 
 
 def test_an_empty_folder_is_said(tmp_path):
-    with pytest.raises(MgzooError, match="no clip is left to train on of 0 found"):
+    with pytest.raises(MgzooError, match="no training clips left of 0 found"):
         Clips(config(tmp_path))
 
 

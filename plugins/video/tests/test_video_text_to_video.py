@@ -159,7 +159,7 @@ def test_two_captions_are_told_apart_after_a_few_steps(model):
     [
         ({"prompt": "   "}, "the prompt is empty"),
         ({"prompt": []}, "the prompt is empty"),
-        ({"prompt": "a", "height": 33}, "height 33 does not divide by the autoencoder's stride 8"),
+        ({"prompt": "a", "height": 33}, "height 33 is not a multiple of the autoencoder's stride 8"),
         ({"prompt": "a", "width": 24}, "latent size 3 along w is not a multiple of the patch 2"),
         ({"prompt": "a", "height": 640}, "40 patches along h exceed max_len 4"),
         ({"prompt": "a", "frames": 0}, "cannot generate 0 frames"),

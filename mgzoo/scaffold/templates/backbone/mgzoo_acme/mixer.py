@@ -52,7 +52,7 @@ class Told(nn.Module):
     def forward(self, condition: Condition | None, batch: int) -> Tensor:
         if condition is None:
             if not self.spec.optional:
-                raise MgzooError(f"condition {self.spec.name} is missing", remedy="give it: this model was built to need it")
+                raise MgzooError(f"condition {self.spec.name} is missing", remedy="provide it: the model requires this condition")
             return self.null.expand(batch, -1)
         values, mask = condition.values.to(self.null), condition.mask.to(self.null.device)
         if values.ndim == 3:
@@ -88,7 +88,7 @@ class Mixer(nn.Module):
         conditions = conditions or {}
         if unknown := sorted(conditions.keys() - self.told.keys()):
             raise MgzooError(f"unknown condition {', '.join(unknown)}; this backbone takes {', '.join(self.told) or 'none'}",
-                             remedy="name its encoder as the model does, or leave it out")
+                             remedy="rename its encoder, or remove it")
         told_BD = self.time(sinusoid(1000 * t.float(), self.config.width).to(self.norm.dtype))
         for name, one in self.told.items():
             told_BD = told_BD + one(conditions.get(name), len(told_BD))

@@ -5,6 +5,7 @@
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,16 @@ from mgzoo.cli import _parse
 from mgzoo.cli.parser import COMMANDS, Usage, parser
 from mgzoo.contracts import contract_problems
 from mgzoo.discovery import discover
+from mgzoo.old_names import QUESTIONS
 from mgzoo.recipe.compose import compose, recipe_names
+from mgzoo.recipe.schema import RENAMED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIAL = ROOT / "docs" / "plugin.md"  # typed as it stands by tests/scaffold/test_tutorial.py
 VERBS_PAGE = ROOT / "docs" / "verbs.md"
+GLOSSARY = ROOT / "docs" / "glossary.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TAKES_RECIPE = ("check", "explain", "plan", "lock", "cp", "train")
 
@@ -126,6 +132,67 @@ def test_python_uses_public_names():
                 assert node.attr in mgzoo.__all__, f"{page}: mgzoo.{node.attr}"
 
 
+# ------------------------------------------------------------------------------------------ the page on the architecture
+
+
+def defined(path: Path, name: str) -> bool:
+    """Whether a Python file defines every word of a dotted name: a class, a function, or a constant of the module."""
+    text = path.read_text() if path.is_file() else ""
+    return all(re.search(rf"^\s*(async )?(def|class) {word}\b|^{word}\b.*=", text, re.MULTILINE) for word in name.split("."))
+
+
+def changes(page: str) -> list[tuple[str, str]]:
+    """(file, name) of each row of the table "Where a change goes"."""
+    rows = page.partition("## Where a change goes")[2]
+    return re.findall(r"^\| .+ \| `([^`]+)` \| `([^`]+)` \|$", rows, re.MULTILINE)
+
+
+def calls(page: str) -> list[tuple[str, str]]:
+    """(file, name) of each function that the walks name: "`a` in `file`", or "`a` and `b` in `file`"."""
+    found = re.findall(r"`([\w.]+)`(?: and `([\w.]+)`)? in\s+`([\w/]+\.py)`", page.partition("## Three walks")[2].partition("## Where a change goes")[0])
+    return [(file, name) for *names, file in found for name in names if name]
+
+
+def test_the_architecture_page_names_what_is_there():
+    page = ARCHITECTURE.read_text()
+    assert len(changes(page)) == 24 and len(calls(page)) > 40
+    for file, name in (*changes(page), *calls(page)):
+        assert defined(ROOT / file, name), f"{file} defines no {name}"
+    assert not defined(ROOT / "mgzoo" / "plan.py", "no_such_function") and not defined(ROOT / "mgzoo" / "none.py", "plan")
+
+
+def test_every_folder_and_file_of_the_core_is_on_the_architecture_page():
+    page, core = ARCHITECTURE.read_text(), ROOT / "mgzoo"
+    folders = [path for path in core.rglob("*") if path.is_dir() and (path / "__init__.py").is_file() and "templates" not in path.relative_to(core).parts]
+    for path in (*folders, core / "scaffold" / "templates"):
+        assert f"| `{path.relative_to(ROOT)}/` |" in page, path
+    for path in core.glob("*.py"):
+        assert f"`{path.relative_to(ROOT)}`" in page, path
+    for folder, text in re.findall(r"^\| `(mgzoo/[\w/]+/)` \| (.+) \|$", page, re.MULTILINE):
+        for name in re.findall(r"`(\w+\.py)`", text):
+            assert (ROOT / folder / name).is_file(), f"{folder}{name}"
+
+
+def test_the_floors_on_the_architecture_page_are_those_of_the_imports():
+    (contract,) = (one for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"] if one["name"] == "one question per floor")
+    drawing = re.search(r"```text\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert [line.split("  ")[0] for line in drawing.splitlines()] == contract["layers"]
+
+
+def test_the_glossary_is_in_order_and_has_every_renamed_method_and_key():
+    rows = [line.strip("| ").split(" | ") for line in GLOSSARY.read_text().splitlines() if line.startswith("| ")][1:]
+    words = [row[0].lower() for row in rows]
+    assert words == sorted(words) and all(row[1] for row in rows)
+    before = " ".join(row[2] for row in rows if len(row) > 2)
+    for names in QUESTIONS.values():
+        for old, new in names.items():
+            assert f"`{old}()`" in before and any(f"`{new}()`" in row[1] for row in rows), f"{old} -> {new}"
+    configs = [discover().config_class(one) for one in discover().components]
+    keys = [old for config in configs for field in dataclasses.fields(config) for old in field.metadata.get("formerly", ())]
+    for old in (*RENAMED, *keys):
+        assert f"`{old}`" in before, old
+
+
 # ------------------------------------------------------------------------------------------ blocks that run
 
 
@@ -165,6 +232,10 @@ def test_what_is_told_to_be_typed_runs(tmp_path):
         expected = [" ".join(words) for language, text in found if language == "bash" for words in commands(text)]
         assert [what for name, what in ran if name == page and what != "python"] == expected, page
         assert ran.count((page, "python")) == sum(language == "python" for language, _ in found)
+    printed = {" ".join(line.split()) for line in done.stdout.splitlines()}
+    for page, found in asked.items():
+        for line in re.findall(r"^#> (.+)$", "\n".join(text for language, text in found if language == "bash"), re.MULTILINE):
+            assert " ".join(line.split()) in printed, f"{page} shows output that no command prints: {line}"
 
 
 # ------------------------------------------------------------------------------------------ hooks, verbs and flags

@@ -18,34 +18,34 @@ from wild import audio, clip, flash, graded, luma, moved, noise, square, tone, v
 
 from mgzoo import media  # noqa: E402
 
-TEXT = """# Files: what is read, what is written
+TEXT = """# Media files: reading and writing
 
-`media.read(path)` gives the pictures and the sound of a file as they are meant to be seen and heard, and `media.probe(path)` says beforehand what that
-will be. Neither believes a header: frames are counted and timed by their timestamps, lengths are those of what is decoded. What only decoding
-tells is kept by the digest of the file in `$MGZOO_HOME/cache/probe` (without `MGZOO_HOME`, in `~/.cache/mgzoo`).
+`media.read(path)` returns the frames and sound of a file as a player shows them; `media.probe(path)` returns their sizes and lengths in advance. Headers are not trusted: frames
+are counted and timed by their timestamps, and lengths are those of the decoded media. Results that need decoding are cached by the digest of the file in
+`$MGZOO_HOME/cache/probe` (without `MGZOO_HOME`, in `~/.cache/mgzoo`).
 
-## A file as found in the wild, and what mgzoo does
+## Unusual files
 
-`read as` is measured by `python tests/test_media_page.py`, which makes each file and writes this table; a test fails where the two differ.
+`python tests/test_media_page.py` makes each file, measures `read as` and writes this table; a test compares the table with the measurements.
 
 {table}
 
 ## Rules
 
-- **Rate.** A clip's rate is its number of frames over the time that they are shown. A rate that the header names is taken where every timestamp
-  agrees with it. Two rates within half a per cent are one (`media.same_rate`). Frames that are not equally spaced are kept, with their times in
-  `meta["variable_frame_rate"]`; `read(path, even=True)` spaces them equally. AVI and raw streams have no timestamps: there the header's rate is the clock.
-- **Sound and picture.** The first sample is at the time of the first frame. A pause that the container knows of is silence; samples that are missing
-  without one are damage and refused.
-- **HDR.** PQ and HLG (ITU-R BT.2100) become SDR of BT.709: 203 cd/m2 (BT.2408) is white, BT.2020 primaries become BT.709's (BT.2087), what is brighter than white keeps
-  its hue at full level, and light becomes values by the inverse of a display of gamma 2.4 (BT.1886). `mgzoo/media/color.py` has the formulas.
-- **Stills.** A colour profile becomes sRGB. Whole numbers of 16 bits are divided by 257. Pages of a TIFF and further pictures of a JPEG are not read.
-- **Damage.** A file that ends before its container says is read as far as it goes, with a warning that says how much is missing; as a sample of a data set, and
-  where its sound alone is read, it is refused (`mgzoo.media.truncation`: mp4, mov, mkv, webm, avi, wav, aiff, mp3). Checksums of FLAC, AC-3 and FFV1 are heeded. Damaged
-  sound is no matter where pictures alone are wanted, as in `video.clips.v1`. Lists of other files (ffconcat, HLS, DASH) are no media.
-- **Writing.** `.gif` counts hundredths of a second and `.webp` thousandths: each boundary between frames is rounded by itself, so that the whole lasts as long as asked, and
-  frames are left out (with a warning) where one would be shown for less than browsers heed, 0.02 s and 0.011 s. More than two channels of sound are mixed down as
-  ITU-R BS.775 has it. What a format cannot hold is said before anything is computed (`media.can_hold`).
+- **Rate.** The rate of a clip is its number of frames divided by its duration. The header's rate is used if all timestamps agree with it. Rates within
+  half a per cent are equal (`media.same_rate`). Unequally spaced frames are kept, with their times in `meta["variable_frame_rate"]`;
+  `read(path, even=True)` resamples them to equal spacing. AVI and raw streams have no timestamps: the header's rate is used.
+- **Sound and picture.** The first sample is at the time of the first frame. A pause in the container is silence; missing samples without a pause are
+  damage, an error.
+- **HDR.** PQ and HLG (ITU-R BT.2100) become SDR of BT.709: 203 cd/m2 (BT.2408) is white, BT.2020 primaries become BT.709's (BT.2087), colours brighter than white keep
+  their hue at full level, and light becomes values by the inverse of a display gamma of 2.4 (BT.1886). Formulas: `mgzoo/media/color.py`.
+- **Stills.** Colour profiles are converted to sRGB. 16-bit integers are divided by 257. Only the first page of a TIFF and the first picture of a JPEG are read.
+- **Damage.** A truncated file is read up to its end, with a warning that gives the missing part; as a sample of a data set, and for its sound alone, it is an error
+  (`mgzoo.media.truncation`: mp4, mov, mkv, webm, avi, wav, aiff, mp3). Checksums of FLAC, AC-3 and FFV1 are verified. Damaged sound is ignored if only frames are read, as in
+  `video.clips.v1`. Playlists (ffconcat, HLS, DASH) are not media files.
+- **Writing.** Frame times are hundredths of a second in `.gif` and thousandths in `.webp`. Each frame boundary is rounded separately, so that the total duration is
+  right. Frames that would be shorter than browsers display, 0.02 s and 0.011 s, are dropped with a warning. More than two channels of sound are mixed down to two (ITU-R BS.775).
+  Limits of a format are checked before generation (`media.can_hold`).
 """
 
 

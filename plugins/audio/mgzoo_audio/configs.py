@@ -12,7 +12,7 @@ EXTEND, INFILL = "seconds to add after the sound, or before it where negative: 2
 
 @dataclass(frozen=True, kw_only=True)
 class SoundConfig(TaskConfig):
-    """Sound from text and from video, and more of a sound (Movie Gen Audio, section 10 of the facts). Defaults are the paper's where it
+    """Sound from text and from video, and more of a sound (Movie Gen Audio, section 6). Defaults are the paper's where it
     says them; window, overlap, loudness, fade and the share of a window that is given as context are our choice."""
 
     rate: int = option(48_000, "samples per second of the codec and the data")

@@ -20,7 +20,7 @@ from mgzoo import hooks
 from mgzoo.distributions import GROUP, EntryPoint, entry_points, pip_line
 from mgzoo.errors import suggest
 from mgzoo.import_guard import run_guarded
-from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
+from mgzoo.old_names import CONFIG_METHODS, PART_METHODS, accept_old_names
 from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
 
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
@@ -106,7 +106,7 @@ class Registry:
         if reason:
             raise self._broken(component, "config", reason)
         if isinstance(found, type):
-            found = self._configs[component.config] = accept_old_names(found, QUESTIONS[component.kind], say_once)
+            found = self._configs[component.config] = accept_old_names(found, CONFIG_METHODS[component.kind], say_once)
         return found
 
     def build_class(self, component_id: str) -> type:
@@ -116,7 +116,7 @@ class Registry:
             found = load(component.target)
         except (ImportError, AttributeError) as error:
             raise self._broken(component, "target", f"{type(error).__name__}: {error}") from error
-        return accept_old_names(found, METHODS, say_once) if isinstance(found, type) else found
+        return accept_old_names(found, PART_METHODS, say_once) if isinstance(found, type) else found
 
     def check(self, recipe) -> list[Problem]:
         """The problems that plugins' `mgzoo_check` hooks see in a recipe; a hook that fails is a problem itself."""

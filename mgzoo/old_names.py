@@ -1,6 +1,6 @@
 """Names that third parties' configs and parts have from before, accepted for one release with one line of warning for each class.
 
-A recipe asks a config by the names of now (`QUESTIONS`); a class that answers by the old ones is given the new ones too.
+A recipe asks a config by the names of now (`CONFIG_METHODS`); a class that answers by the old ones is given the new ones too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-QUESTIONS = {
+CONFIG_METHODS = {
     "autoencoder": {"latent": "latent_spec", "parameters": "num_parameters"},
     "encoder": {"takes": "input_modality", "condition": "condition_spec", "tokens": "num_tokens", "parameters": "num_parameters"},
     "backbone": {"check": "validate_shapes", "tokens": "num_tokens", "parameters": "num_parameters", "widens": "can_expand"},
@@ -24,8 +24,8 @@ QUESTIONS = {
 }  # fmt: skip
 """Kind of component -> old name of a config's method -> the name of now."""
 _ANSWER = "answer by an old name"
-METHODS = {"widened": "expand_state_dict"}
-"""The same of a part's own methods."""
+PART_METHODS = {"widened": "expand_state_dict"}
+"""Old name of a method of the part itself -> the name of now."""
 
 
 def accept_old_names(cls: type, names: dict[str, str], say: Callable[[str], None]) -> type:

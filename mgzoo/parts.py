@@ -140,7 +140,7 @@ class Backbone(Protocol):
     """An `nn.Module` built as ``Target(config, latent=LatentSpec, conditions=tuple[ConditionSpec, ...], concat_channels=0)``.
 
     concat_channels: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
-    from weights of a narrower one has ``widened(state) -> (state, names of the tensors that are new, or new in part)``.
+    from weights of a narrower one has ``expand_state_dict(state) -> (state, names of the tensors that are new, or new in part)``.
     One whose samples may lie at different times takes ``forward(…, time_offset=None)``: (B,) integers, the position of each
     sample's first latent along the first axis. It is optional: a task looks for it in the signature of forward.
     """

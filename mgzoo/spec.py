@@ -6,6 +6,7 @@ Nothing here imports torch, so that declaring, listing, checking and planning st
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import re
@@ -159,13 +160,32 @@ class Contract:
 def option(default=dataclasses.MISSING, help: str = "", **metadata):
     """A documented config field. Lists and dicts are copied per instance.
 
-    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load. former_values: value -> what it was called
-    before; the config itself accepts it, and a lock of before still holds.
+    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load, and so does Python
+    where the class has `former_names`. former_values: value -> what it was called before; the config itself accepts it, and a lock of before still holds.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def former_names(cls: type) -> type:
+    """Class decorator above ``@dataclass``: the constructor takes the names of before too (`option`'s ``formerly``), with a `DeprecationWarning`.
+
+    Raises TypeError where a field is given under two names. Subclasses that are dataclasses need it themselves. Our choice."""
+    now, construct = {old: f.name for f in dataclasses.fields(cls) for old in f.metadata.get("formerly", ())}, cls.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, *args, **named):
+        for old in now.keys() & named.keys():
+            if now[old] in named:
+                raise TypeError(f"{cls.__name__}() got {now[old]!r} and its old name {old!r}")
+            warnings.warn(f"{cls.__name__}({old}=…) is {now[old]}=… now", DeprecationWarning, stacklevel=2)
+            named[now[old]] = named.pop(old)
+        construct(self, *args, **named)
+
+    cls.__init__ = __init__
+    return cls
 
 
 def require(claims: Mapping[str, bool]) -> None:

@@ -23,7 +23,7 @@ from mgzoo.cli import _parse
 from mgzoo.cli.parser import COMMANDS, Usage, parser
 from mgzoo.contracts import contract_problems
 from mgzoo.discovery import discover
-from mgzoo.old_names import QUESTIONS
+from mgzoo.old_names import CONFIG_METHODS
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.schema import RENAMED
 from mgzoo.recipe.shipped import recipe_names
@@ -185,7 +185,7 @@ def test_the_glossary_is_in_order_and_has_every_renamed_method_and_key():
     words = [row[0].lower() for row in rows]
     assert words == sorted(words) and all(row[1] for row in rows)
     before = " ".join(row[2] for row in rows if len(row) > 2)
-    for names in QUESTIONS.values():
+    for names in CONFIG_METHODS.values():
         for old, new in names.items():
             assert f"`{old}()`" in before and any(f"`{new}()`" in row[1] for row in rows), f"{old} -> {new}"
     configs = [discover().config_class(one) for one in discover().components]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mgzoo import spec
-from mgzoo.old_names import QUESTIONS, accept_old_names, accepted_arguments
+from mgzoo.old_names import CONFIG_METHODS, accept_old_names, accepted_arguments
 
 FROZEN = Path(__file__).parent / "old_names"
 RECIPE = """\
@@ -65,10 +65,10 @@ def test_the_name_of_now_wins_over_the_old_one():
         def better(self):
             return "lower"
 
-    assert accept_old_names(Both, QUESTIONS["autoencoder"], said.append)().latent_spec() == "before"  # nearer to the class
-    assert accept_old_names(Base, QUESTIONS["autoencoder"], said.append)().latent_spec() == "now" and len(said) == 1
-    assert not hasattr(accept_old_names(Old, QUESTIONS["autoencoder"], said.append), "latent_spec")  # a value is no method
-    assert accept_old_names(Old, QUESTIONS["metric"], said.append)().higher_is_better() is False
+    assert accept_old_names(Both, CONFIG_METHODS["autoencoder"], said.append)().latent_spec() == "before"  # nearer to the class
+    assert accept_old_names(Base, CONFIG_METHODS["autoencoder"], said.append)().latent_spec() == "now" and len(said) == 1
+    assert not hasattr(accept_old_names(Old, CONFIG_METHODS["autoencoder"], said.append), "latent_spec")  # a value is no method
+    assert accept_old_names(Old, CONFIG_METHODS["metric"], said.append)().higher_is_better() is False
     assert said[-1].endswith("Old uses old names; the next release removes them: rename better -> higher_is_better")
 
 
@@ -82,8 +82,8 @@ def test_a_config_of_now_answers_by_the_old_names_and_its_subclasses_are_of_now(
     class Below(Now):
         pass
 
-    assert accept_old_names(Now, QUESTIONS["autoencoder"], said.append)().latent() == "now" and len(said) == 1
-    assert accept_old_names(Below, QUESTIONS["autoencoder"], said.append)().latent_spec() == "now" and len(said) == 1
+    assert accept_old_names(Now, CONFIG_METHODS["autoencoder"], said.append)().latent() == "now" and len(said) == 1
+    assert accept_old_names(Below, CONFIG_METHODS["autoencoder"], said.append)().latent_spec() == "now" and len(said) == 1
 
 
 def test_a_part_is_given_the_argument_that_it_takes():

@@ -1,5 +1,6 @@
 """Renamed components and config keys: recipes and artifacts with the old names still load; a component's old id with one line of warning."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from mgzoo import compose, scaffold
-from mgzoo.discovery import load_plugins
+from mgzoo.discovery import discover, load_plugins
 from mgzoo.distributions import entry_points
 from mgzoo.recipe.lock import lock_recipe, recipe_changes
 from mgzoo.recipe.recipe import explain
 from mgzoo.recipe.renamed_keys import first_names
+from mgzoo.recipe.schema import SECTIONS
 from mgzoo.spec import MgzooError
 
 RECIPE = """\
@@ -167,6 +169,23 @@ def test_a_lock_and_a_run_of_before_hold_when_a_key_is_renamed(tmp_path):
     assert recipe_changes(recipe, now, now, before) == []
     before["train"]["clip"] = 4.0
     assert [change.what.partition("    ")[0] for change in recipe_changes(recipe, now, now, before)] == ["train.max_grad_norm 4.0 -> 3.0"]
+
+
+RENAMING = [cls for cls in (*SECTIONS.values(), *(discover().config_class(id) for id in sorted(discover().components)))
+            if any(f.metadata.get("formerly") for f in dataclasses.fields(cls))]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", RENAMING, ids=lambda cls: cls.__name__)
+def test_python_too_takes_the_old_names_of_every_field(cls):
+    """With a warning; and not together with the new ones."""
+    whole = cls.tiny() if hasattr(cls, "tiny") else cls()
+    for f in dataclasses.fields(cls):
+        for old in f.metadata.get("formerly", ()):
+            value = getattr(whole, f.name)
+            with pytest.warns(DeprecationWarning, match=rf"{old}=…\) is {f.name}=…"):
+                assert cls(**{old: value}) == cls(**{f.name: value})
+            with pytest.raises(TypeError, match=f"got '{f.name}' and its old name '{old}'"):
+                cls(**{f.name: value, old: value})
 
 
 @pytest.mark.parametrize("name", ["audio", "edit", "tae-emoji"])

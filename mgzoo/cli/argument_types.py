@@ -1,11 +1,11 @@
 """What the options of the command line take: each function turns the text of one argument into its value, or says what is wrong with it."""
 
 import argparse
-import difflib
 import math
 import re
 from collections.abc import Sequence
 
+from mgzoo.errors import suggest
 from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
@@ -23,7 +23,7 @@ def listed_kind(text: str) -> str:
 def _one_of(text: str, known: Sequence[str]) -> str:
     word = text if text in known else text.removesuffix("s")
     if word not in known:
-        close = difflib.get_close_matches(word, known, n=1)
+        close = suggest(word, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"kinds are {', '.join(known)}"
         raise argparse.ArgumentTypeError(f"unknown kind {text!r}; {hint}")
     return word

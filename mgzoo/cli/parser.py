@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mgzoo.cli import argument_types
+from mgzoo.errors import suggest
 from mgzoo.spec import KINDS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
             lines.append("    -> " + " ".join(self.format_usage().split()))
         known = [option for action in self._actions for option in action.option_strings]
         for word in re.findall(r"(?<!\S)--?[\w-]+", message.partition("unrecognized arguments:")[2]):
-            close = difflib.get_close_matches(word, known, n=1)
+            close = suggest(word, known, 1)
             lines.append(f"    -> did you mean {close[0]}?" if close else f"    -> options are {', '.join(sorted(known))}")
         lines.append(f"    -> `{self.prog} --help` shows the usage and examples")
         raise Usage("\n".join(lines))
@@ -96,7 +96,7 @@ def help_text() -> str:
 def unknown_command(word: str, more: Sequence[str] = ()) -> str:
     """What to say about a verb that nobody has."""
     known = [*COMMANDS, *more]
-    close = difflib.get_close_matches(word.lower(), known, n=1)
+    close = suggest(word.lower(), known, 1)
     hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"
     return f"mgzoo: unknown verb {word!r}\n    -> {hint}"
 

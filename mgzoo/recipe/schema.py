@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Optional
 
-from mgzoo.spec import option, require
+from mgzoo.spec import former_names, option, require
 
 SCHEMA = 1
 
@@ -97,6 +97,7 @@ class Ema:
         })
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """How a model is trained."""
@@ -148,6 +149,7 @@ class Stage:
         require({f"steps must be at least 1, not {self.steps}": self.steps >= 1})
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class Zero:
     """DeepSpeed ZeRO: what is partitioned over the ranks."""

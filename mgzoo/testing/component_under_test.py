@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 from mgzoo.discovery import say_once
-from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
+from mgzoo.old_names import CONFIG_METHODS, PART_METHODS, accept_old_names
 from mgzoo.spec import Component, ConditionSpec, LatentSpec
 
 LATENTS = (
@@ -64,12 +64,12 @@ class Subject:
 
     @cached_property
     def config_class(self) -> type:
-        return accept_old_names(_load(self.component.config), QUESTIONS[self.component.kind], say_once)
+        return accept_old_names(_load(self.component.config), CONFIG_METHODS[self.component.kind], say_once)
 
     @cached_property
     def target(self) -> type:
         found = _load(self.component.target)
-        return accept_old_names(found, METHODS, say_once) if isinstance(found, type) else found
+        return accept_old_names(found, PART_METHODS, say_once) if isinstance(found, type) else found
 
     @cached_property
     def config(self) -> Any:

@@ -14,7 +14,7 @@ from mgzoo.generation.request import options_of
 from mgzoo.media import Media
 from mgzoo.model.feature_cache import Cache
 from mgzoo.model.model import Model
-from mgzoo.old_names import QUESTIONS, accept_old_names
+from mgzoo.old_names import CONFIG_METHODS, accept_old_names
 from mgzoo.parts import Clip
 from mgzoo.recipe.recipe import Recipe
 from mgzoo.recipe.schema import Policy, Train, Zero
@@ -61,7 +61,7 @@ def model_around(subject: Subject, task: Any, frozen: bool = False) -> Model:
 
 
 def _part(name: str, component: Component, config: Any, frozen: bool = False) -> Part:
-    accept_old_names(type(config), QUESTIONS[component.kind], say_once)  # as the registry does
+    accept_old_names(type(config), CONFIG_METHODS[component.kind], say_once)  # as the registry does
     return Part(name=name, kind=component.kind, component=component, provider=KIT, config=config, frozen=frozen or component.kind == "autoencoder")
 
 

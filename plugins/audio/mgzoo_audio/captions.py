@@ -1,4 +1,4 @@
-"""The words that a sound model is told: Movie Gen Audio's caption of four parts (section 10.6 of the facts). No torch.
+"""The words that a sound model is told: Movie Gen Audio's caption of four parts (section 6). No torch.
 
 Quality score, whether there is speech and how likely music is, the sound, the music. The exact wording is our choice, the paper's is not
 published. What is not known is left out; half of the training captions are the sound's description alone, so that a prompt may be that.

@@ -12,7 +12,7 @@ EXTEND, INFILL = "seconds to add after the sound; negative: before it: 20s, -5s"
 
 @dataclass(frozen=True, kw_only=True)
 class SoundConfig(TaskConfig):
-    """Sound from text and from video, and more of a sound (Movie Gen Audio, section 10 of the facts). Defaults are the paper's where it
+    """Sound from text and from video, and more of a sound (Movie Gen Audio, section 6). Defaults are the paper's where it
     says them; window, overlap, loudness, fade and the share of a window that is given as context are our choice."""
 
     rate: int = option(48_000, "samples per second of the codec and the data")

@@ -1,4 +1,4 @@
-"""Which part of a sound the model is shown while it learns to make the rest (section 10.3 of the facts), and how often what is dropped.
+"""Which part of a sound the model is shown while it learns to make the rest (Movie Gen Audio, section 6), and how often what is dropped.
 
 Shape letters: B batch, T latent times.
 """

@@ -1,4 +1,4 @@
-"""Sound for video and from text, and more of a sound: the task head of Movie Gen Audio (sections 10.3 to 10.5 of the facts).
+"""Sound for video and from text, and more of a sound: the task head of Movie Gen Audio (section 6).
 
 One model, five uses: text to sound, video to sound, both, extension at either end, infilling. The text is attended to, features of the
 clip's frames are added to the latents of their time, and the given sound goes in beside the noisy latents on channels, masked where it is

@@ -82,7 +82,7 @@ class TaeConfig:
         s = self.patch * math.prod(self.space_strides)
         return (math.prod(self.time_strides), s, s)
 
-    def can_expand(self, blocks: tuple[int, ...], level: int) -> bool:
+    def changes_width(self, blocks: tuple[int, ...], level: int) -> bool:
         """Whether the resampling before ``level`` changes the width, and not the level's first block."""
         return self.shortcut or not blocks[level]
 
@@ -121,7 +121,7 @@ class TaeConfig:
                 width = c
             if level + 1 < len(self.widths):
                 t, s = self.time_strides[level], self.space_strides[level]
-                c_out = self.widths[level + 1] if self.can_expand(self.encoder_blocks, level + 1) else c
+                c_out = self.widths[level + 1] if self.changes_width(self.encoder_blocks, level + 1) else c
                 yield self._conv(width, c_out, T, math.ceil(H / s), math.ceil(W / s), t)
                 width, T, H, W = c_out, math.ceil(T / t), math.ceil(H / s), math.ceil(W / s)
         yield from self._middle(self.widths[-1], width, T, H, W)
@@ -138,7 +138,7 @@ class TaeConfig:
                 yield from self._block(width, c)
                 width = c
             if level:
-                c_out = self.widths[level - 1] if self.can_expand(self.decoder_blocks, level - 1) else c
+                c_out = self.widths[level - 1] if self.changes_width(self.decoder_blocks, level - 1) else c
                 yield self._conv(width, c_out)
                 width = c_out
         yield self._norm(self.widths[0])

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
                 self.stages.append(ResidualBlock(width, c, config))
                 width = c
             if level:
-                c_out = widths[level - 1] if config.can_expand(config.decoder_blocks, level - 1) else c
+                c_out = widths[level - 1] if config.changes_width(config.decoder_blocks, level - 1) else c
                 self.stages.append(Upsample(width, c_out, (config.time_strides[level - 1], config.space_strides[level - 1]), config))
                 width = c_out
         self.time_stride = math.prod(config.time_strides)

@@ -28,7 +28,7 @@ class Encoder(nn.Module):
                 self.stages.append(ResidualBlock(width, c, config))
                 width = c
             if level + 1 < len(widths):
-                c_out = widths[level + 1] if config.can_expand(config.encoder_blocks, level + 1) else c
+                c_out = widths[level + 1] if config.changes_width(config.encoder_blocks, level + 1) else c
                 self.stages.append(Downsample(width, c_out, (config.time_strides[level], config.space_strides[level]), config))
                 width = c_out
         self.stages.extend(middle(widths[-1], config))

@@ -62,7 +62,7 @@ def test_defaults_are_the_papers_30b():
 
 
 def test_a_modulation_of_its_own_in_each_layer_would_not_make_30b():
-    # The paper's count leaves no room for 6 d^2 per layer (section 2.5 of the facts: 39.86 B).
+    # The paper's count leaves no room for 6 d^2 per layer (39.86 B with them).
     config = Llama3Config()
     assert config.num_parameters(TAE, PAPER_TEXT) + 47 * 6 * config.width**2 > 39e9
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import DataConfig, RequestOption, TaskConfig, option, require, require_at_least
+from mgzoo.spec import DataConfig, RequestOption, TaskConfig, former_names, option, require, require_at_least
 
 SHOWN = {"faces": "with a face", "paper": "on a white background", "whole": "which fills it"}
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class ReferenceConfig(TaskConfig):
     """Text to video with the subject of a picture. Defaults are Movie Gen's sizes for personalized video."""

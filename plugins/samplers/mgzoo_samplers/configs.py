@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mgzoo.spec import option, require
+from mgzoo.spec import former_names, option, require
 
 NoiseSchedule = Literal["scaled_linear", "cosine"]
 
@@ -57,6 +57,7 @@ class VDiffusionConfig:
         return "v"
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Fields of every sampler: the number of steps, and classifier-free guidance."""
@@ -89,16 +90,19 @@ class SamplerConfig:
         return ("velocity",)
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class EulerConfig(SamplerConfig):
     """Equal first-order steps."""
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class MidpointConfig(SamplerConfig):
     """Equal second-order steps, two evaluations each; Movie Gen Audio uses 64 with guidance 3."""
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class LinearQuadraticConfig(SamplerConfig):
     """Movie Gen's inference (arXiv 2410.13720): the first half of the steps linear, the second quadratic."""
@@ -117,6 +121,7 @@ class LinearQuadraticConfig(SamplerConfig):
         })  # fmt: skip
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class DdimConfig(SamplerConfig):
     """Deterministic DDIM (eta = 0) over equal steps in t."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from mgzoo.spec import DataConfig, TaskConfig, option, require, require_at_least
+from mgzoo.spec import DataConfig, TaskConfig, former_names, option, require, require_at_least
 
 
+@former_names
 @dataclass(frozen=True, kw_only=True)
 class ClipsConfig(DataConfig):
     """Captioned clips and images from a folder or from WebDataset tar shards."""

@@ -1,4 +1,4 @@
-"""Models whose parameters have a shape and no memory yet: what a loader builds before it gives every one of them its value."""
+"""Empty models: parameters on the meta device, for loaders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILLS = frozenset({
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves tensors without memory as they are."""
+    """Skip initialisation of tensors on the meta device."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in _FILLS and args[0].is_meta:
@@ -26,10 +26,10 @@ class _Unfilled(TorchFunctionMode):
 
 @contextmanager
 def init_empty_weights() -> Iterator[None]:
-    """Within it, parameters of new modules go to the meta device as they are made; buffers stay real.
+    """Context manager: parameters of new modules are on the meta device; buffers are real.
 
-    So first weights that will be overwritten are neither drawn nor held, while what a part computes when it is built (tables,
-    statistics) is there. Unlike a model that is built on the meta device, it can be filled and used.
+    Initial weights are neither computed nor allocated, but buffers computed in the constructor (tables, statistics) exist.
+    Unlike a model built on the meta device, the model can be filled and used.
     """
 
     def moved(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:

@@ -1,4 +1,4 @@
-"""What a person wants: YAML layers, composed, validated, locked. No torch; nothing is downloaded."""
+"""Recipes: YAML layers, composition, validation, locks. No torch, no downloads."""
 
 from mgzoo.recipe.compose import compose
 from mgzoo.recipe.recipe import Recipe

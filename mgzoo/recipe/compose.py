@@ -1,6 +1,6 @@
-"""A YAML composition of parts -> `Recipe`: typed, complete, and every value knows where it was written.
+"""Compose a `Recipe` from YAML files: typed, complete, with the origin of every value.
 
-All problems of a recipe are found in one go. No torch; nothing is downloaded.
+All problems are reported together. No torch, no downloads.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides: text where the key holds a
-    text, else YAML.
+    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides: text for text fields,
+    otherwise YAML.
 
-    Raises `RecipeError` with every problem there is, contracts between the parts included.
+    Raises `RecipeError` with all problems, contracts between the parts included.
     """
     path, problems = find_recipe(source), []
     written = read_layers(path, problems)
@@ -65,7 +65,7 @@ def _position(problem: Problem) -> tuple:
 
 
 def recipe_folders() -> list[Path]:
-    """Where shipped names are looked up: ./recipes, our own recipes, then those of plugins."""
+    """Folders of shipped recipes: ./recipes, the core's, then those of plugins."""
     folders = [Path("recipes"), data_folder("recipes"), *discover().recipe_folders.values()]
     return list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
 
@@ -80,8 +80,8 @@ def recipe_names() -> dict[str, Path]:
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: a path, or the shipped name. Of two files of one name with the same bytes the first is taken; of two that
-    differ the working folder's, which is said once; others are an error."""
+    """The file of a recipe, from a path or a shipped name. If two files have the same name, equal files are no problem; otherwise
+    the one in the working folder is used, with one warning; other conflicts are an error."""
     storage.refuse_address(source, "give a file or a shipped recipe; the recipe of a model is recipe.yaml in the folder printed by `mgzoo pull`")
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
@@ -103,13 +103,13 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """A path as messages show it: relative to the working folder where it lies below it."""
+    """A path for messages: relative to the working folder if inside it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node:
-    """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
+    """A recipe file merged over its `defaults`, in order."""
     source, empty = display_path(path), Node({}, Origin(source=display_path(path)))
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
@@ -170,7 +170,7 @@ def apply_override(written: Node, text: str, problems: list[Problem]) -> Node:
 
 
 def copy_recipe(name: str, dest: str | Path) -> Path:
-    """Copy a recipe's text to ``dest`` (a file, or a folder) for a person to own; its defaults become shipped names."""
+    """Copy a recipe's text to ``dest`` (a file or a folder); its defaults become shipped names."""
     path, dest = find_recipe(name), Path(dest)
     target = dest / path.name if dest.is_dir() or not dest.suffix else dest
     if target.exists():

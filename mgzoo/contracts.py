@@ -1,4 +1,4 @@
-"""Do these parts fit? Found without torch, before anything is downloaded or built; the last ring builds on the meta device."""
+"""Compatibility checks between the parts of a recipe, without torch, before any download or build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEDIA = {"video": ("frames", "height", "width"), "sound": ("samples",)}
 
 
 def contract_of(recipe) -> Contract:
-    """How the parts of a recipe meet."""
+    """The contract at the backbone of a recipe."""
     check = _Check(recipe)
     wires = check.wires()
     if check.problems:
@@ -24,7 +24,7 @@ def contract_of(recipe) -> Contract:
 
 
 def contract_problems(recipe) -> list[Problem]:
-    """Everything that does not fit, each with the line it was written on; also what plugins' own checks find."""
+    """All incompatibilities, each with its recipe line; includes the checks of plugins."""
     check = _Check(recipe)
     wires = check.wires()
     check.roles()
@@ -42,7 +42,7 @@ def contract_problems(recipe) -> list[Problem]:
 
 
 def adapter_problems(recipe) -> list[Problem]:
-    """Adapters on parts that hold nothing to adapt, or that no stage trains."""
+    """Problems of adapters: no base weights, or never trained."""
     check, parts = _Check(recipe), dict(recipe.parts)
     if recipe.data:
         parts["data"] = recipe.data
@@ -61,7 +61,7 @@ def adapter_problems(recipe) -> list[Problem]:
 
 
 def adapter_rank_problems(recipe) -> list[Problem]:
-    """Adapters whose rank is above the width of a layer that they adapt, where the weights are on this machine: their headers tell the shapes."""
+    """Adapters with a rank above the width of a target layer; shapes are from the headers of local weights."""
     check = _Check(recipe)
     for name, part in recipe.parts.items():
         if part.adapter is None or not part.weights:
@@ -78,7 +78,7 @@ def adapter_rank_problems(recipe) -> list[Problem]:
 
 
 def missing_weights(recipe) -> list[Problem]:
-    """Weights that name a folder or a folder hub, and are not there; those of a network hub are fetched when needed."""
+    """Missing weights in local folders and folder hubs; weights on a network hub are downloaded when needed."""
     check = _Check(recipe)
     for name, part in recipe.parts.items():
         if part.weights:
@@ -95,7 +95,7 @@ def missing_weights(recipe) -> list[Problem]:
 
 
 class _Check:
-    """One look at a recipe; `problems` grows."""
+    """One pass of checks over a recipe; collects `problems`."""
 
     def __init__(self, recipe):
         self.recipe, self.problems = recipe, []
@@ -104,7 +104,7 @@ class _Check:
         self.problems.append(Problem(what=what, remedy=remedy, key=key, origin=self.recipe.origin(key), kind=kind))
 
     def query(self, part, question: str, *arguments, default=None):
-        """What a part's config answers; where it fails, or has no such method, that is a problem."""
+        """Call a method of a part's config; a missing or failing method is a problem."""
         key = "data" if part.name == "data" else f"parts.{part.name}"
         method = getattr(part.config, question, None)
         if method is None:
@@ -138,7 +138,7 @@ class _Check:
         return Contract(latent=latent, conditions=tuple(c for c in conditions if c is not None), concat_channels=concat_channels)
 
     def roles(self) -> None:
-        """Parts that the task needs and the recipe lacks, and parts that nothing uses."""
+        """Missing and unused parts."""
         parts, task, broken = self.recipe.parts, self.recipe.parts.get("task"), {name.split(".")[0] for name in self.recipe.invalid_parts}
         there = {part.kind for part in parts.values()} | {"encoder" if name == "encoders" else name for name in broken}
         if task is None:
@@ -171,7 +171,7 @@ class _Check:
             self.problem(f"duplicate condition {name!r}, from {makers}", "rename the encoder", f"parts.encoders.{name}", "condition-name")
 
     def layout(self, wires: Contract) -> None:
-        """A task that makes sound needs an autoencoder of sound."""
+        """The layout of the latents (video or sound) must match the task."""
         task = self.recipe.parts.get("task")
         if task and wires.latent and hasattr(task.config, "layout"):
             wanted = self.query(task, "layout")
@@ -189,7 +189,7 @@ class _Check:
                              f"choose one of {', '.join(_samplers(predicts)) or 'the samplers of another plugin'}", "parts.sampler.use", "prediction")
 
     def weights(self, name: str, part, wires: Contract) -> None:
-        """What the artifact behind `weights` says of itself against what the recipe asks for."""
+        """Compare the manifest of the artifact in `weights` with the recipe."""
         if not part.weights:
             return
 
@@ -228,14 +228,14 @@ class _Check:
             self.problem(f"{part.weights} was trained with {what}", "use the parts of the training run of these weights, or remove `weights`", key, kind)
 
     def sizes(self, wires: Contract) -> None:
-        """The sizes of the data, and those the task generates, against the autoencoder's stride and the backbone's patches."""
+        """Check the sizes of the data and of the task against the autoencoder's stride and the backbone's patches."""
         said = self.check_sizes(self.recipe.data, "data", "data.config", wires)
         task = self.recipe.parts.get("task")
         if hasattr(task and task.config, "sizes"):  # a task need not have a size of its own
             self.check_sizes(task, "task", "parts.task.config", wires, said)
 
     def check_sizes(self, part, label: str, key: str, wires: Contract, reported: Collection[str] = ()) -> set[str]:
-        """Say what is wrong with a part's sizes, but for what was `reported` of another's; returns all that was found."""
+        """Report the problems of a part's sizes, except those in `reported`; returns all."""
         backbone, latent = self.recipe.parts.get("backbone"), wires.latent
         if not (part and latent):
             return set()
@@ -278,7 +278,7 @@ class _Check:
 
 
 def _license_of(weights: str) -> str | None:
-    """The licence of an artifact on this machine; of one elsewhere it is asked before anything but its manifest is fetched."""
+    """The licence of a local artifact; for others the licence is checked right after the download of the manifest."""
     folder = find_local(weights)
     try:
         return read_manifest(folder).license if folder else None

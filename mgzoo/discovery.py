@@ -1,6 +1,6 @@
-"""Finds the plugins: entry points of the group ``mgzoo``, one by one. A bad one is set aside and never stops anything.
+"""Plugin discovery: entry points of the group ``mgzoo``, one by one. A broken plugin is disabled and never stops the others.
 
-Nothing here, and nothing a plugin may do while it is listed, imports torch, numpy, deepspeed, transformers or diffusers.
+Discovery, including the code of plugins in it, imports no torch, numpy, deepspeed, transformers or diffusers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True, kw_only=True)
 class DisabledPlugin:
-    """A plugin that is not used. name: its namespace. distribution: the pip distribution, with version. reason: one line."""
+    """A disabled plugin. name: its namespace. distribution: the pip distribution, with version. reason: one line."""
 
     name: str
     distribution: str
@@ -41,9 +41,9 @@ class DisabledPlugin:
 
 @dataclass(kw_only=True)
 class Registry:
-    """The plugins in use: components by id, providers and recipe folders by namespace; and those set aside, with reasons.
+    """The active plugins: components by id, providers and recipe folders by namespace; and the disabled ones, with reasons.
 
-    renamed: id that a component had formerly -> the id it has now.
+    renamed: old component id -> current id.
     """
 
     components: dict[str, Component] = field(default_factory=dict)
@@ -63,18 +63,18 @@ class Registry:
         return [c for _, c in sorted(self.components.items()) if c.kind == kind]
 
     def provider(self, component_id: str) -> Provider:
-        """The distribution that declares this component."""
+        """The distribution of this component."""
         return self.providers[self.get(component_id).namespace]
 
     def find(self, component_id: str) -> Component | None:
-        """The component of this id, or the one that had it formerly, which is said in one line; None where there is none."""
+        """The component with this id or old id (with one warning), or None."""
         current = self.renamed.get(component_id)
         if current:
             say_once(f"{component_id} was renamed to {current}; the old name still works, but use the new one")
         return self.components.get(current or component_id)
 
     def get(self, component_id: str) -> Component:
-        """The component of this id; `MgzooError` names the nearest ids, or the distribution to install."""
+        """The component with this id. Raises `MgzooError` with the nearest ids, or the distribution to install."""
         component = self.find(component_id)
         if component is None:
             what, remedy = self.unknown(component_id)
@@ -82,7 +82,7 @@ class Registry:
         return component
 
     def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
-        """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
+        """Problem and remedy for an unknown id: install or repair a plugin, or use one of the nearest ids."""
         what, namespace = f"unknown component {component_id!r}", component_id.split(".", 1)[0]
         for bad in self.disabled:
             if bad.name == namespace:
@@ -98,7 +98,7 @@ class Registry:
         return what, f"install the plugin with this component; `mgzoo list{' ' + kind if kind else ''}` shows the installed ones"
 
     def config_class(self, component_id: str) -> type:
-        """Import the component's config dataclass; a heavy import on the way is an error."""
+        """Import the component's config dataclass; imports of torch etc. are an error."""
         component = self.get(component_id)
         if (known := self._configs.get(component.config)) is not None:
             return known
@@ -110,7 +110,7 @@ class Registry:
         return found
 
     def build_class(self, component_id: str) -> type:
-        """Import the component's class. This is where torch comes in."""
+        """Import the component's class, and with it torch."""
         component = self.get(component_id)
         try:
             found = load(component.target)
@@ -119,7 +119,7 @@ class Registry:
         return accept_old_names(found, PART_METHODS, say_once) if isinstance(found, type) else found
 
     def check(self, recipe) -> list[Problem]:
-        """The problems that plugins' `mgzoo_check` hooks see in a recipe; a hook that fails is a problem itself."""
+        """Problems from the `mgzoo_check` hooks of plugins; a failing hook is a problem itself."""
         problems = []
         for implementation in self.hook.mgzoo_check.get_hookimpls():
             alone = self.manager.subset_hook_caller(
@@ -142,7 +142,7 @@ class Registry:
 
 
 def plugin_manager() -> pluggy.PluginManager:
-    """A pluggy manager that knows our hooks."""
+    """A pluggy manager with the mgzoo hooks."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hooks)
     return manager
@@ -150,11 +150,11 @@ def plugin_manager() -> pluggy.PluginManager:
 
 _found: Registry | None = None
 _told: set[str] = set()
-"""What this process has said once."""
+"""Warnings already logged by this process."""
 
 
 def say_once(line: str) -> None:
-    """A warning in the log, the first time that this process has reason for it."""
+    """Log a warning once per process."""
     import logging
 
     if line not in _told:
@@ -163,7 +163,7 @@ def say_once(line: str) -> None:
 
 
 def discover(refresh: bool = False) -> Registry:
-    """The registry of this process, made at the first call. ``MGZOO_PLUGINS=a,b`` limits it; empty means none."""
+    """The registry of this process, created at the first call. ``MGZOO_PLUGINS=a,b`` limits the plugins; empty: none."""
     global _found
     if _found is None or refresh:
         _found = load_plugins(list(entry_points(sys.path)), os.environ.get("MGZOO_PLUGINS"))
@@ -171,12 +171,12 @@ def discover(refresh: bool = False) -> Registry:
 
 
 def current_id(component_id: str) -> str:
-    """The id under which a component of this id is declared now: another one where it has been renamed."""
+    """The current id of a component, after renamings."""
     return discover().renamed.get(component_id, component_id)
 
 
 def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry:
-    """Load plugins one by one and register those that hold. limit: comma-separated namespaces, None for all."""
+    """Load plugins one by one and register the valid ones. limit: comma-separated namespaces, None for all."""
     registry = Registry()
     wanted = None if limit is None else [name.strip() for name in limit.split(",") if name.strip()]
     if wanted is not None:
@@ -220,7 +220,7 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
 
 
 def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
-    """Import a plugin and ask what it declares, in a manager of its own."""
+    """Import a plugin and collect its declarations, in a separate manager."""
     module = importlib.import_module(point.module)
     alone = plugin_manager()
     for name, value in vars(module).items():

@@ -1,4 +1,4 @@
-"""Installed distributions: entry points, versions, where they came from. No torch."""
+"""Installed distributions: entry points, versions and sources. No torch."""
 
 from __future__ import annotations
 

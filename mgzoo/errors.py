@@ -1,4 +1,4 @@
-"""What is wrong and what to do about it: problems with their origin, and the errors that carry them. Standard library only."""
+"""Problems with origin and remedy, and the exceptions with them. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a value was written: a file (or ``command line``) and its 1-based line, None where there is none."""
+    """Origin of a value: a file (or ``command line``) and its 1-based line, or None."""
 
     source: str
     line: int | None = None
@@ -20,10 +20,10 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong, said so that a person can act on it.
+    """One problem, with its place and its remedy.
 
-    what: what is wrong. key: the dotted recipe key it concerns, or "". origin: where it was written.
-    remedy: what to do. kind: a short stable word for programs (``unknown-key``, ``latent-space`` …).
+    what: the problem. key: dotted recipe key, or "". origin: place of the value.
+    remedy: the fix. kind: a short stable word for programs (``unknown-key``, ``latent-space`` …).
     """
 
     what: str
@@ -43,9 +43,9 @@ class Problem:
 
 
 class MgzooError(ValueError):
-    """An error that a user can cause: printed without a traceback, exit code 1.
+    """A user error: printed without a traceback, exit code 1.
 
-    what: what is wrong. remedy: what to do. origin: where it came from.
+    what: the problem. remedy: the fix. origin: file or reference.
     """
 
     def __init__(self, what: str, *, remedy: str = "", origin: str = ""):
@@ -54,7 +54,7 @@ class MgzooError(ValueError):
 
 
 class RecipeError(MgzooError):
-    """A recipe that does not hold; `problems` lists everything that is wrong with it, at once."""
+    """An invalid recipe; `problems` lists all problems."""
 
     def __init__(self, problems):
         self.problems = tuple(problems)
@@ -64,11 +64,11 @@ class RecipeError(MgzooError):
 
 
 class ArtifactError(RecipeError):
-    """An artifact that does not hold; `problems` lists everything that is wrong with it, at once."""
+    """An invalid artifact; `problems` lists all problems."""
 
 
 def suggest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known words most like this one, best first; what "did you mean" names."""
+    """The most similar known words, best first; for "did you mean"."""
     import difflib
 
     return difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""Figures as text for a terminal: counts, bytes and tables. Standard library only."""
+"""Numbers as text: counts, bytes and tables. Standard library only."""
 
 from __future__ import annotations
 

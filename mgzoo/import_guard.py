@@ -1,4 +1,4 @@
-"""Runs what a plugin wrote without letting it import torch and the like, and turns whatever goes wrong into one line."""
+"""Run plugin code without heavy imports (torch etc.), and turn failures into one line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEAVY = ("torch", "numpy", "deepspeed", "transformers", "diffusers")
 
 
 class HeavyImport(RuntimeError):
-    """A module that must stay free imported a heavy one. Deliberately no `ImportError`, which plugins are used to catch."""
+    """A forbidden import of a heavy module. Deliberately not an `ImportError`, which plugins often catch."""
 
 
 def run_guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
-    """Run what a plugin wrote, without heavy imports: (its answer, None), or (None, why it failed in one line)."""
+    """Call plugin code without heavy imports: (result, None), or (None, reason in one line)."""
     with heavy_imports_refused() as attempts:
         before = set(sys.modules)
         try:

@@ -1,4 +1,4 @@
-"""The protocols of the kinds: what each part must do, and the data that passes between parts.
+"""Protocols of the component kinds, and the data passed between parts.
 
 Shape letters: B batch, C channels, T H W latent time/height/width, L condition tokens, D condition width,
 F frames, Y X pixel height/width. Latents are ``(B, C, *axes)``; axes are (T, H, W) for video and (T,) for sound.
@@ -27,8 +27,8 @@ class Condition:
     """One condition of a batch.
 
     values: ``tokens`` (B, L, D), ``vector`` (B, D) or ``frames`` (B, T, D), float.
-    mask: bool, True where a value counts: (B, L) for tokens, (B,) for vector and frames. A row that is all False is
-        a dropped condition: the backbone puts its learned null in its place.
+    mask: bool, True for valid values: (B, L) for tokens, (B,) for vector and frames. A row that is all False is
+        a dropped condition: the backbone uses its learned null condition.
     """
 
     name: str
@@ -53,10 +53,10 @@ Conditions = Mapping[str, Condition]
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One sample of a data stream, not yet decoded: a picture that moves or not, a sound, or both.
+    """One sample of a data stream, not yet decoded: a video, an image, a sound, or video with sound.
 
-    key: unique name in its data set. digest: hex digest of exactly what `load` and `sound` will return (file bytes and the cut,
-    size and rate asked for), so that frozen parts' outputs can be found without decoding.
+    key: unique name in its data set. digest: hex digest of the result of `load` and `sound` (file bytes, frame selection,
+    size and rate): the key of cached outputs of frozen parts, without decoding.
     frames, height, width, fps: of the media that `load` returns; frames = 1 is an image; all 0 where there is no picture.
     load: decodes and returns uint8 (F, Y, X, 3); None where there is no picture.
     sound: decodes and returns float32 (channels, samples) in [-1, 1], None where there is none. samples, rate: of what it returns.
@@ -78,12 +78,12 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """What a task makes of a batch for one training step: inputs only, frozen parts already applied.
+    """A batch prepared by a task for one training step; frozen parts are already applied.
 
     latents: clean latents (or, for an autoencoder task, the media itself, float (B, 3, F, Y, X) in [-1, 1]).
     inputs: raw encoder inputs by encoder name (e.g. a list of strings), for encoders that train.
     conditions: conditions already computed by frozen encoders.
-    concat: extra input channels for a head that widens the backbone's input, (B, C', *axes), or None.
+    concat: extra input channels of the backbone, concatenated by the task head, (B, C', *axes), or None.
     """
 
     latents: Latents
@@ -94,8 +94,8 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A text of which an encoder does not read all. read, whole: how many ``unit``s (words, bytes, tokens) it reads, and that there
-    are. rest: what it does not read, as text."""
+    """A text truncated by an encoder. read, whole: numbers of ``unit``s (words, bytes, tokens) read, and in total.
+    rest: the ignored text."""
 
     read: int
     whole: int
@@ -105,7 +105,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """total: scalar to descend. terms: named detached scalars for the log."""
+    """total: scalar to minimise. terms: named detached scalars for the log."""
 
     total: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
@@ -121,14 +121,14 @@ class Autoencoder(Protocol):
         """Media float (B, 3, F, Y, X) in [-1, 1] -> normalised latents (B, C, T, H, W), posterior mean; sound -> (B, C, T)."""
 
     def decode(self, latents: Tensor, like: Sequence[int]) -> Tensor:
-        """Normalised latents -> media of size ``like`` = (F, Y, X), or (samples,): what lies beyond it is dropped."""
+        """Normalised latents -> media of size ``like`` = (F, Y, X), or (samples,); the excess is cropped."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """An `nn.Module` built as ``Target(config)``; its forward takes a list of length B: strings, or what else its config's
-    ``input_modality()`` names (image, video, sound) as the task gives it. One that reads only so much of a text has
-    ``cut(texts) -> list[Cut | None]``, None for a text that is read to its end; `mgzoo.model.Model` says it or counts it."""
+    """An `nn.Module` built as ``Target(config)``; its forward takes a list of length B: strings, or the other
+    ``input_modality()`` of its config (image, video, sound). Encoders with a maximum text length have
+    ``cut(texts) -> list[Cut | None]``, None for a text without truncation; `mgzoo.model.Model` logs or counts truncated texts."""
 
     spec: ConditionSpec
 
@@ -139,10 +139,10 @@ class Encoder(Protocol):
 class Backbone(Protocol):
     """An `nn.Module` built as ``Target(config, latent=LatentSpec, conditions=tuple[ConditionSpec, ...], concat_channels=0)``.
 
-    concat_channels: extra input channels that a task head concatenates; their new input weights start at zero. A backbone that can go on
-    from weights of a narrower one has ``expand_state_dict(state) -> (state, names of the tensors that are new, or new in part)``.
-    One whose samples may lie at different times takes ``forward(…, time_offset=None)``: (B,) integers, the position of each
-    sample's first latent along the first axis. It is optional: a task looks for it in the signature of forward.
+    concat_channels: extra input channels concatenated by a task head; their input weights start at zero. Backbones that accept
+    weights with fewer input channels or conditions have ``expand_state_dict(state) -> (state, names of the new or partly new tensors)``.
+    Backbones with a time offset per sample take ``forward(…, time_offset=None)``: (B,) integers, the position of each
+    sample's first latent along the first axis. Optional: tasks check the signature of forward.
     """
 
     def forward(self, latents: Latents, t: Tensor, conditions: Conditions) -> Latents:
@@ -151,7 +151,7 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """Built as ``Target(config)``; no parameters. ``config.prediction_type()`` names what the backbone predicts."""
+    """Built as ``Target(config)``; no parameters. ``config.prediction_type()`` is the prediction type of the backbone."""
 
     def pair(self, latents: Latents, generator: torch.Generator, t: Tensor | None = None) -> tuple[Latents, Tensor, Latents]:
         """Clean latents -> (noisy, t (B,), target), noise and t drawn in float32 from the generator unless t is given."""
@@ -163,14 +163,14 @@ class Objective(Protocol):
 Denoise = Callable[[Tensor, Tensor, Sequence[frozenset[str]]], Sequence[Tensor]]
 """``denoise(latents (B,C,*axes), t (B,), branches)`` -> one prediction per branch.
 
-A branch is the set of condition names that are dropped in it: ``frozenset()`` is fully conditional. All branches run
-in one call, so that a backbone may batch them.
+A branch is a set of dropped condition names: ``frozenset()`` is fully conditional. All branches run in one call,
+so that a backbone can batch them.
 """
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Built as ``Target(config)``; sees one closure and no model. ``config.prediction_types()`` lists what it can integrate."""
+    """Built as ``Target(config)``; sees one closure and no model. ``config.prediction_types()`` lists the supported prediction types."""
 
     def sample(
         self,
@@ -182,25 +182,25 @@ class Sampler(Protocol):
         noise: Tensor | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Latents of ``shape`` (B, C, *axes), float32. conditions: the names guidance may drop, in order."""
+        """Latents of ``shape`` (B, C, *axes), float32. conditions: names of the conditions for guidance, in order."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Built as ``Target(config)``. What a user asks a model to do, and how that is trained. It may be an `nn.Module` with weights
-    of its own. Its config's ``request_options()`` says what a request may hold besides the usual, ``output_modalities()`` what it can give."""
+    """Built as ``Target(config)``. A user-facing task: its training loss and its generation. It may be an `nn.Module` with its own
+    weights. ``config.request_options()`` lists the task-specific request options, ``output_modalities()`` the outputs."""
 
     def trained(self, model) -> Sequence[str]:
-        """Names of the parts this task trains unless the recipe freezes them (e.g. ``backbone``, ``encoders.text``)."""
+        """Names of the trainable parts, before the recipe freezes some of them (e.g. ``backbone``, ``encoders.text``)."""
 
     def prepare(self, model, clips: Sequence[Clip]) -> Example:
         """Run frozen parts (through `model.cache`); no gradients."""
 
     def loss(self, model, example: Example, generator: torch.Generator) -> Loss:
-        """One training loss; every random draw comes from the generator."""
+        """Training loss; all random numbers come from the generator."""
 
     def validate(self, model, example: Example, generator: torch.Generator) -> Mapping[str, float]:
-        """Named held-out measures on fixed noise and a fixed t-grid; ``loss`` must be among them (lower is better)."""
+        """Held-out metrics by name, on fixed noise and a fixed t-grid; ``loss`` is required (lower is better)."""
 
     def generate(self, model, **request) -> Any:
         """Answer a request with a `mgzoo.media.Media` (or a list of them)."""
@@ -208,15 +208,15 @@ class Task(Protocol):
 
 @runtime_checkable
 class Data(Protocol):
-    """Built as ``Target(config, seed=int, rank=int, world=int)``: a resumable, rank-aware stream of batches. `mgzoo.data` has most of one:
-    a reader of folders, tables and shards, and `mgzoo.data.sampler.Stream`. It may have ``counts() -> dict[str, int]``, numbers for the log
+    """Built as ``Target(config, seed=int, rank=int, world=int)``: a resumable, rank-aware stream of batches. `mgzoo.data` provides
+    readers for folders, tables and shards, and `mgzoo.data.sampler.Stream`. Optional: ``counts() -> dict[str, int]``, numbers for the log
     such as ``skipped``."""
 
     def batches(self, size: int) -> Iterator[list[Clip]]:
         """Endless batches of ``size`` clips for this rank; micro-batch m of the run goes to rank ``m % world``."""
 
     def held_out(self) -> Sequence[Clip]:
-        """The validation clips, always in the same order; empty where there is no held-out list."""
+        """The validation clips, in a fixed order; empty without a held-out list."""
 
     def state_dict(self) -> dict: ...
 
@@ -225,15 +225,15 @@ class Data(Protocol):
 
 @runtime_checkable
 class Filter(Protocol):
-    """Built as ``Target(config)``: scores clips for curation. ``config.keeps(score)`` says, without torch, whether a clip of this score stays."""
+    """Built as ``Target(config)``: scores clips for data curation. ``config.keeps(score)``, without torch: whether to keep a clip with this score."""
 
     def __call__(self, clips: Sequence[Clip]) -> list[float]:
-        """One finite score per clip, in order; a clip's score depends on that clip alone."""
+        """One finite score per clip, in order; each depends on its clip alone."""
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """Built as ``Target(config)``: scores what was generated. ``config.higher_is_better()`` says which way is better."""
+    """Built as ``Target(config)``: scores generated media. ``config.higher_is_better()`` is a bool."""
 
     def __call__(self, media: Sequence[Media]) -> list[float]:
-        """One finite score per clip, picture or sound, in order; each depends on that medium (and its caption) alone."""
+        """One finite score per clip, picture or sound, in order; each depends on its own media (and caption) alone."""

@@ -1,4 +1,4 @@
-"""What a recipe will cost, before anything is built: parameters, FLOPs, memory per rank, downloads and disk. No torch.
+"""Estimate the cost of a recipe: parameters, FLOPs, memory per rank, downloads and disk. No torch.
 
 All figures are closed forms of the parts' configs. What a part does not declare is None, shown as "unknown".
 
@@ -130,7 +130,7 @@ class Plan:
 
 
 def plan(recipe, gpus: int = 1, device: str = "cuda") -> Plan:
-    """Work out what a composed recipe costs on ``gpus`` ranks. Nothing is built, downloaded or opened but local manifests.
+    """Estimate the cost of a composed recipe on ``gpus`` ranks. Opens local manifests only; no builds, no downloads.
 
     device: ``cuda`` or ``cpu``, of the ranks; on a CPU the engine sums bfloat16 gradients without float32 copies.
     """
@@ -196,7 +196,7 @@ def memory(
 
 def _buffers(stage: int, trained: int, ranks: int, width: int, bucket: int, device: str) -> tuple[float, float]:
     """Bytes beyond weights and gradients while gradients are summed, and while the optimiser steps (the gradients of other ranks
-    are gone by then, and this rank's are made flat and float32). From DeepSpeed's code, held against runs by benchmarks/memory.py.
+    are gone by then, and this rank's are made flat and float32). From DeepSpeed's code, compared with runs by benchmarks/memory.py.
 
     Summing: on CUDA the bucket in float32; from stage 2 the bucket itself, which in stage 1 takes the place of gradients; in stage 3 also
     a copy sorted by rank, and the weights that are gathered, up to `LIVE_PARAMETERS` of them.

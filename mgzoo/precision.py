@@ -1,4 +1,4 @@
-"""Which number format a device computes fast in. Never imports torch for a CPU.
+"""Default precision of devices. Never imports torch for a CPU.
 
 bfloat16 needs instructions of its own. A CPU with AVX2 alone (most desktops, many servers) emulates it: a matrix product takes
 about 60 times the time of float32's, a convolution 40 to 130 times. What is stored in bfloat16 is computed in float32 there.
@@ -86,7 +86,7 @@ def computes_bf16(device: str = "cpu") -> bool:
 
 
 def preferred(device: str = "cpu") -> Precision:
-    """What ``train.precision: auto`` means on a device."""
+    """The precision for ``train.precision: auto`` on a device."""
     return "bf16" if computes_bf16(device) else "fp32"
 
 
@@ -96,7 +96,7 @@ def has_gpu() -> bool:
 
 
 def reason(device: str = "cpu") -> str:
-    """Why `preferred` answers as it does, for a person."""
+    """The reason for the result of `preferred`, as text."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} is set"
     what = {"cpu": f"this CPU ({cpu_level()})", "cuda": "this GPU"}.get(str(device).partition(":")[0], f"the device {device}")

@@ -1,6 +1,6 @@
-"""The words every part, recipe and plugin speaks: plain data, standard library only.
+"""Specs shared by parts, recipes and plugins: plain dataclasses, standard library only.
 
-Nothing here imports torch, so that declaring, listing, checking and planning stay free.
+No torch import, so that `list`, `check` and `plan` stay fast.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mgzoo.errors import MgzooError, Origin, Problem, RecipeError  # noqa: F401 
 
 KINDS = ("autoencoder", "encoder", "backbone", "objective", "sampler", "task", "data", "filter", "metric")
 SEED_LIMIT = 2**64
-"""Seeds are whole numbers from 0 to below this."""
+"""Exclusive upper limit of seeds."""
 
 
 def as_seed(number: int) -> int:
-    """A whole number, e.g. seed + i, as a seed: after the last comes 0."""
+    """An integer, e.g. seed + i, modulo `SEED_LIMIT`."""
     return number % SEED_LIMIT
 
 
 def spread(seed: int) -> int:
-    """What a generator of torch's is seeded with for a seed. Its CPU generator reads the lower 32 bits alone, so that 7 and 7 + 2^32 would
-    draw the same: a seed that 32 bits do not hold is hashed."""
+    """Seed of a torch generator. torch's CPU generator uses the lower 32 bits only: 7 and 7 + 2^32 would
+    be equal. Larger seeds are therefore hashed."""
     return seed if seed < 2**32 else int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=8).digest(), "little")
 
 
@@ -45,8 +45,8 @@ class Component:
     config: ``module:Class`` of the frozen config dataclass; importing it must not import torch.
     target: ``module:Class`` of the part itself, imported only when the part is built.
     summary: one line for `mgzoo list`.
-    license: SPDX-style lower-case id of the part's code or packaged data, held against `policy.licenses`.
-    formerly: ids that this component had before, in the same namespace: recipes and artifacts that name them still load.
+    license: SPDX-style lower-case id of the part's code or packaged data, checked against `policy.licenses`.
+    formerly: old ids of the component, in the same namespace; recipes and artifacts with them still load.
     """
 
     id: str
@@ -59,13 +59,13 @@ class Component:
 
     @property
     def namespace(self) -> str:
-        """The part of the id before the first dot: the plugin's entry-point name."""
+        """The id up to the first dot: the plugin's entry-point name."""
         return self.id.split(".", 1)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """The distribution that declares a component."""
+    """The distribution with the declaration of a component."""
 
     namespace: str
     distribution: str
@@ -79,7 +79,7 @@ class Provider:
 class LatentSpec:
     """A named latent space.
 
-    space: its identity, e.g. ``autoencoders.tae16``; equal channel counts do not make equal latents.
+    space: identity, e.g. ``autoencoders.tae16``; equal channel counts do not imply equal latents.
     channels: C of a latent ``(B, C, *axes)``.
     stride: media samples per latent along each axis, e.g. ``(8, 8, 8)`` for (T, H, W), ``(1920,)`` for sound.
     layout: ``video`` (axes T, H, W) or ``sound`` (axis T).
@@ -97,14 +97,14 @@ class LatentSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionSpec:
-    """What a condition looks like when it reaches the backbone.
+    """Shape and kind of a condition at the input of the backbone.
 
-    name: the key under which it travels, e.g. ``text``.
+    name: key in the conditions dict, e.g. ``text``.
     dim: width D of its values before the backbone's own projection.
     kind: ``tokens`` (B, L, D; keys and values of cross-attention), ``vector`` (B, D; added to the timestep embedding)
         or ``frames`` (B, T, D; added to the latent tokens of the same time).
-    max_len: longest L (or T), None where unbounded.
-    optional: whether a sample may come without it.
+    max_len: maximum L (or T), None: unbounded.
+    optional: whether samples may lack it.
     """
 
     name: str
@@ -120,11 +120,11 @@ FILE_KINDS = ("image", "video", "sound")
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOption:
-    """One thing that a request to a task may hold, besides what every request may.
+    """A task-specific request option.
 
     name: the keyword of the task's ``generate``; on the command line ``--name``, underscores as hyphens.
-    kind: one of `OPTION_KINDS`. image, video, sound: a file, which the task is given as a `mgzoo.media.Media`; integer: a whole number (``whole`` until this release).
-    help: one line, with its unit. required: whether a request must have it. choices: what a ``choice`` may be.
+    kind: one of `OPTION_KINDS`. image, video, sound: a file, passed to the task as a `mgzoo.media.Media`; integer was called ``whole`` before this release.
+    help: one line, with its unit. choices: the values of a ``choice``.
     """
 
     name: str
@@ -140,16 +140,16 @@ class RequestOption:
 
     @property
     def flag(self) -> str:
-        """How it is written on the command line."""
+        """The command line flag."""
         return "--" + self.name.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What meets at the backbone of a recipe; `mgzoo.contracts.contract_of` works it out, an artifact's manifest records it.
+    """The interface of the backbone in a recipe; computed by `mgzoo.contracts.contract_of`, recorded in the manifest of an artifact.
 
-    latent: the autoencoder's space, None without one. conditions: those of the encoders in the recipe's order, then the
-    task's own. concat_channels: extra input channels that the task concatenates.
+    latent: latent space of the autoencoder, or None. conditions: those of the encoders in recipe order, then the
+    task's own. concat_channels: extra input channels from the task.
     """
 
     latent: LatentSpec | None = None
@@ -160,8 +160,8 @@ class Contract:
 def option(default=dataclasses.MISSING, help: str = "", **metadata):
     """A documented config field. Lists and dicts are copied per instance.
 
-    help: what it is, with unit and shape. formerly: names that the field had before, a tuple; recipes that use them still load, and so does Python
-    where the class has `former_names`. former_values: value -> what it was called before; the config itself accepts it, and a lock of before still holds.
+    help: description with unit and shape. formerly: old names of the field, a tuple; recipes with them still load, and so does Python
+    where the class has `former_names`. former_values: value -> old name of the value; the config accepts it, and old locks stay valid.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (list, dict)):
@@ -189,25 +189,25 @@ def former_names(cls: type) -> type:
 
 
 def require(claims: Mapping[str, bool]) -> None:
-    """Raise ValueError with every sentence that does not hold, one a line; for a config's ``__post_init__``.
+    """Raise ValueError with the message of every false claim, one per line; for the ``__post_init__`` of configs.
 
-    claims: e.g. ``{f"fps must be positive, not {self.fps}": self.fps > 0}``; a sentence that names its field is shown at that line of the recipe.
+    claims: e.g. ``{f"fps must be positive, not {self.fps}": self.fps > 0}``; a message with a field name is reported at the recipe line of the field.
     """
     if wrong := [sentence for sentence, holds in claims.items() if not holds]:
         raise ValueError("\n".join(wrong))
 
 
 def require_at_least(config, least: float, *names: str) -> None:
-    """Raise ValueError unless each of these fields of a config is at least so much."""
+    """Raise ValueError unless each of these config fields has at least its minimum."""
     require({f"{name} must be at least {least}, not {getattr(config, name)}": getattr(config, name) >= least for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """What recipes ask of a task's config, answered for the usual case: a head without weights that generates latents from texts.
+    """Default methods of task configs, for a head without weights that generates latents from texts.
 
-    A convenience: a config that has these methods itself need not derive from it. A task with a size of its own also has ``sizes()``, one that
-    needs sound ``layout()``, one with options ``request_options()``, one that gives anything but video and images ``output_modalities()``.
+    Optional base class. Further methods: ``sizes()`` for a task with its own size, ``layout()`` for sound latents,
+    ``request_options()``, and ``output_modalities()`` for outputs other than video and images.
     """
 
     @classmethod
@@ -216,19 +216,19 @@ class TaskConfig:
         return cls(**changes)
 
     def required_parts(self) -> tuple[str, ...]:
-        """Kinds of part that it needs."""
+        """Kinds of the required parts."""
         return ("autoencoder", "encoder", "backbone", "objective", "sampler")
 
     def modalities(self) -> tuple[str, ...]:
-        """Modalities that it can feed to encoders."""
+        """Modalities available to encoders."""
         return ("text",)
 
     def conditions(self) -> tuple[ConditionSpec, ...]:
-        """Conditions that it makes itself, beside those of encoders."""
+        """Specs of the conditions from the task itself, besides those of encoders."""
         return ()
 
     def concat_channels(self, latent: LatentSpec) -> int:
-        """Extra input channels of the backbone that it concatenates."""
+        """Extra input channels of the backbone."""
         return 0
 
     def num_parameters(self) -> int:
@@ -238,8 +238,8 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What recipes ask of a data part's config, answered for clips of one size: a config derived from it has ``frames``, ``height`` and ``width``,
-    or a ``sizes()`` of its own. A convenience, as `TaskConfig`."""
+    """Default methods of data configs, for clips of one size: subclasses have the fields ``frames``, ``height`` and ``width``,
+    or their own ``sizes()``. Optional base class, like `TaskConfig`."""
 
     @classmethod
     def tiny(cls, **changes):
@@ -247,11 +247,11 @@ class DataConfig:
         return cls(**changes)
 
     def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """(frames, height, width) of every clip that it can emit, (samples,) of sounds."""
+        """All possible sizes: (frames, height, width) of clips, (samples,) of sounds."""
         return ((self.frames, self.height, self.width),)
 
     def modalities(self) -> tuple[str, ...]:
-        """Modalities: moving pictures, single ones, and their captions."""
+        """Modalities: video, images and captions."""
         frames = {size[0] for size in self.sizes()}
         return (*(("video",) if frames != {1} else ()), *(("image",) if 1 in frames else ()), "text")
 

@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all, and what every writer here has to know of a disk. No torch.
+"""Atomic files and folders, fsync, digests, and disk errors. No torch.
 
-What is written aside has a random name: process numbers are equal in containers that share a folder, and so are the names made of them.
+Temporary names are random: process ids are not unique between containers with a shared folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mgzoo.spec import MgzooError
 
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.mgzoo-[0-9a-f]{16}(\.part|\.old)?")
 LEFTOVER_SECONDS = 24 * 3600
-"""What was written aside and not touched for this long is of a process that was killed (our choice: no save takes a day)."""
+"""Age of temporary files of killed processes (our choice: no save takes a day)."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://|\A\s*(https?|hf|s3|gs|file|ssh|git|ftp):/", re.IGNORECASE)  # a Path has one slash
@@ -37,7 +37,7 @@ def output_cache() -> Path:
 
 
 def refuse_address(path: str | Path, remedy: str = "give a local path") -> None:
-    """Raise `MgzooError` where a path is meant and an address stands: written to, it would become a folder of that name."""
+    """Raise `MgzooError` for a URL in place of a path: a write would create a folder of that name."""
     if found := _ADDRESS.search(os.fspath(path)):
         raise MgzooError(f"'{found[1] or found[2]}://…' is an address, not a path", remedy=remedy)  # what follows may hold a password
 
@@ -54,17 +54,17 @@ def digest_file(path: str | Path) -> str:
 
 
 def aside_name(path: Path, suffix: str = "") -> Path:
-    """A name that nobody else writes to, in the folder of ``path``; `clean_leftovers` knows it."""
+    """A unique temporary name in the folder of ``path``, known to `clean_leftovers`."""
     name = os.fsdecode(os.fsencode(path.name)[:180])  # file systems end names at 255 bytes
     return path.with_name(f".{name}.mgzoo-{secrets.token_hex(8)}{suffix}")
 
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """A name to write a file to; what was written there takes the place of ``path`` when all went well.
+    """Context manager: a temporary file that replaces ``path`` on success.
 
-    durable: force it to disk before. A link is written through; what is no plain file (``/dev/null``) is written itself, never replaced.
-    An OSError is named after ``path``. Raises MgzooError where it is an address.
+    durable: fsync before. Links are followed; special files (``/dev/null``) are written directly, never replaced.
+    An OSError has the filename ``path``. Raises MgzooError for a URL.
     """
     refuse_address(path)
     path = Path(path)
@@ -92,15 +92,15 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def atomic_write(path: str | Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part; text as UTF-8."""
+    """Write a file atomically; text as UTF-8."""
     with atomic_path(path, durable=durable) as aside:
         aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A new hidden folder beside ``target`` to write into; removed at the end unless it was renamed by then. Raises
-    MgzooError where ``target`` is an address."""
+    """Context manager: a new hidden folder next to ``target``; removed at the end unless renamed. Raises
+    MgzooError for a URL."""
     refuse_address(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _clean_once(target.parent)
@@ -113,7 +113,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(aside: Path, target: Path) -> None:
-    """Rename a finished folder to ``target``; a folder that stands there is replaced, and put back if that fails."""
+    """Rename a finished folder to ``target``; an existing folder is replaced, and restored on failure."""
     old = aside_name(target, ".old")
     try:
         if target.exists():
@@ -139,7 +139,7 @@ def fsync(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write one file durably, in place: for folders that nobody reads yet."""
+    """Write one file durably, in place: for unpublished folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)
@@ -158,7 +158,7 @@ def copy_files(source: Path, dest: Path, names: Iterable[str]) -> None:
 
 
 def clean_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in ``folder`` a day or longer ago; a folder put away whose successor never came stays."""
+    """Remove temporary files of killed processes in ``folder`` older than a day; a replaced folder without a successor stays."""
     for path in folder.iterdir():
         found = LEFTOVER.fullmatch(path.name)
         if not found or (path.name.endswith(".old") and not path.with_name(found["name"]).exists()):
@@ -176,7 +176,7 @@ def clean_leftovers(folder: Path) -> None:
 
 
 def _clean_once(folder: Path) -> None:
-    """`clean_leftovers`, once for each folder in the life of this process."""
+    """`clean_leftovers`, once per folder and process."""
     if folder not in _cleaned:
         _cleaned.add(folder)
         try:
@@ -193,13 +193,13 @@ def disk_full(error: BaseException) -> bool:
 
 
 def is_vanished(error: BaseException) -> bool:
-    """Whether an error means that a folder went away while it was written to: another process cleaned up, nothing is wrong with the disk."""
+    """Whether an error means that another process removed the folder during a write."""
     return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE) or "No such file" in str(error)
 
 
 @contextmanager
 def disk_errors(doing: str) -> Iterator[None]:
-    """Turn a full or unwritable disk into an error that says what was being done."""
+    """Context manager: turn a full or unwritable disk into a `MgzooError` with the current action."""
     try:
         yield
     except OSError as error:

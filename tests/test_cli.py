@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_written_is_told_before_a_model_is_loaded(out, tmp
 def test_debug_shows_where_an_error_came_from():
     from mgzoo.spec import MgzooError
 
-    with pytest.raises(MgzooError, match="there is no recipe"):
+    with pytest.raises(MgzooError, match="unknown recipe"):
         run(["cp", "tiny/circel", "--debug"])
 
 

@@ -94,12 +94,12 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
 @pytest.mark.parametrize(
     "extra, message",
     [
-        (["--size", "30x32"], "does not divide"),
+        (["--size", "30x32"], "is not a multiple"),
         (["--task", "samplers.euler.v1"], "samplers.euler.v1 is a component of kind sampler, not a task"),
         (["--task", "video.text_to_vdeo.v1"], "did you mean video.text_to_video.v1"),
         (["--out", "a.png", "--frames", "2"], "a .png holds one frame, but --frames is 2"),
         (["--out", "a.wav"], "video.text_to_video.v1 generates video or image; a .wav file cannot hold that"),
-            (["--source", "a.mp4"], "video.text_to_video.v1 takes no --source"),
+            (["--source", "a.mp4"], "video.text_to_video.v1 has no option --source"),
             (["--sedd", "3"], "did you mean --seed?"),
             (["--task", "nothing"], "nothing is no task"),
             (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder for a reference picture"),

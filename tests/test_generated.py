@@ -257,7 +257,7 @@ def test_a_file_that_says_nothing_of_its_making_is_told(here):
 def test_a_plugin_that_is_not_here_is_named_without_a_pip_line():
     made = GenerationRecord(model="run", commit="a" * 12, manifest="a" * 64, request={}, mgzoo="0.1.0", plugins={"evil-package": "6.6.6"})
     (found,) = version_drift(made, "a.png")
-    assert found.what == "made with evil-package 6.6.6, which is not installed" and "pip install" not in found.remedy
+    assert found.what == "made with evil-package 6.6.6, not installed" and "pip install" not in found.remedy
     assert version_drift(dataclasses.replace(made, plugins={}), "a.png") == []
 
 

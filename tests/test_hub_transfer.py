@@ -166,7 +166,7 @@ def test_of_two_pushes_made_on_one_parent_the_later_is_refused(model):
     winner = commit_of(rival)
     assert caught.value.what == f"hub/tae has changed: main is {winner}, this push is based on {first}"
     assert sorted(os.listdir("hub/tae")) == sorted([".lock", first, winner, "refs.json"])
-    with pytest.raises(MgzooError, match="has moved"):
+    with pytest.raises(MgzooError, match="has changed"):
         push(mine, "./hub/tae", parent=first, probe=False)
     assert push(mine, "./hub/tae", parent=winner, probe=False) == commit_of(mine)
 
@@ -179,7 +179,7 @@ def test_many_pushes_at_once_all_succeed_or_are_refused_and_none_is_lost(model):
         try:
             done.append(push(source, "./hub/tae", probe=False))
         except MgzooError as error:
-            assert "has moved" in error.what
+            assert "has changed" in error.what
             refused.append(source)
 
     threads = [threading.Thread(target=work, args=(source,)) for source in sources]

@@ -180,7 +180,7 @@ def test_frames_become_pixels_and_come_back_unchanged():
 def test_values_that_are_not_finite_become_no_frames(value):
     media = torch.zeros(3, 1, 4, 4)
     media[0, 0, 1, 1] = value
-    with pytest.raises(MgzooError, match="not finite"):
+    with pytest.raises(MgzooError, match="non-finite"):
         float_to_uint8(media)
 
 
@@ -226,7 +226,7 @@ def test_a_prompt_that_is_not_read_to_its_end_is_said_once_for_each_text(model, 
 def test_a_quoted_end_cannot_forge_a_line(model, caplog):
     model().encode_conditions({"text": ["word " * 64 + "x\x1b[2J\u202e\n"]})
     (line,) = warnings(caplog)
-    assert line.endswith("not read: 'x\\x1b[2j\\u202e'")
+    assert line.endswith("ignored: 'x\\x1b[2j\\u202e'")
 
 
 def test_training_counts_captions_that_are_cut_and_generating_meanwhile_says_them(model, caplog):

@@ -97,9 +97,9 @@ def test_show_prints_it(family, capsys):
     code = "mgzoo-backbones 0.0.9  git+https://git.example/zoo@abcd"
     chain = f"registry/tuned@{tuned.commit} (blake3 {tuned.digest[:12]}) <- registry/base@{base.commit} (blake3 {base.digest[:12]})"
     for name, line in {
-        "lora": f"  backbone  {code}  here at {lora.commit} (blake3 {lora.digest[:12]}), adapter on {chain}",
-        "tuned": f"  backbone  {code}  here at {tuned.commit} (blake3 {tuned.digest[:12]}) <- {chain.partition(' <- ')[2]}",
-        "base": f"  backbone  {code}  here at {base.commit} (blake3 {base.digest[:12]})",
+        "lora": f"  backbone  {code}  this artifact at {lora.commit} (blake3 {lora.digest[:12]}), adapter on {chain}",
+        "tuned": f"  backbone  {code}  this artifact at {tuned.commit} (blake3 {tuned.digest[:12]}) <- {chain.partition(' <- ')[2]}",
+        "base": f"  backbone  {code}  this artifact at {base.commit} (blake3 {base.digest[:12]})",
     }.items():
         assert run(["show", f"registry/{name}"]) == 0
         assert line in capsys.readouterr().out.splitlines()

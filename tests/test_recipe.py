@@ -472,7 +472,7 @@ def test_hostile_text_is_one_problem(tmp_path, text, what):
 def test_numbers_that_are_none_are_told(tmp_path):
     text = f"defaults: [{os.path.relpath(WHOLE, tmp_path)}]\nseed: {'9' * 5000}\ntrain: {{betas: [0.5, '${{train.nothing}}']}}\n"
     first, second = problems_of(write(tmp_path, text))
-    assert "seed: '9999999999999999999999999999999999999999' is not a number" in first and "train.betas.1: ${train.nothing} is no key" in second
+    assert "seed: '9999999999999999999999999999999999999999' is not a number" in first and "train.betas.1: the recipe has no key ${train.nothing}" in second
 
 
 def test_a_recipe_that_is_no_text_is_one_problem(tmp_path):

@@ -188,7 +188,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_though_its_loss_is(tmp_path
 
 
 def test_debug_names_the_part_that_went_wrong(tmp_path):
-    with pytest.raises(MgzooError, match=r"the prepared batch non-finite values \(shape \(8, 8\)\)"):
+    with pytest.raises(MgzooError, match=r"the prepared batch has non-finite values \(shape \(8, 8\)\)"):
         toy.job(tmp_path / "data", task={"poison": 8}, debug=True)
     model = toy.Model()
     model.encoders["shift"].shift.data[3] = float("inf")
@@ -329,7 +329,7 @@ def test_auto_is_what_the_device_computes_and_a_run_goes_on_as_it_was_begun(tmp_
     monkeypatch.setenv("MGZOO_PRECISION", here)
     toy.job(tmp_path / "run", steps=2, precision="auto")
     said = capsys.readouterr().err
-    assert f"precision: {here} (MGZOO_PRECISION says so)" in said
+    assert f"precision: {here} (MGZOO_PRECISION is set)" in said
     assert json.loads((tmp_path / "run/deepspeed.json").read_text())["bf16"]["enabled"] == (here == "bf16")
     assert json.loads((tmp_path / "run/checkpoints/step-000002/loop.json").read_text())["precision"] == here
     monkeypatch.setenv("MGZOO_PRECISION", other)

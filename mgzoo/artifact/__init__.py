@@ -1,1 +1,1 @@
-"""What a saved model is: files, digests, tensors. No recipe, no model, no network."""
+"""The artifact format: files, digests, tensors. No recipe, no model, no network."""

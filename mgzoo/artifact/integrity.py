@@ -1,6 +1,6 @@
-"""Finds what is wrong with an artifact or a run: missing, changed and foreign files, plugins, tensors, answers.
+"""Integrity checks of artifacts: missing, changed and unlisted files, plugins, licences.
 
-Nothing before `check_tensors` imports torch.
+Never imports torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check_files(
 def check_file(
     folder: Path, name: str, size: int, digest: str, remedy: str = AGAIN, digest_of: Callable[[Path], str] = storage.digest_file
 ) -> list[Problem]:
-    """Compare one file with what it should be; a link is only followed inside a hub's cache."""
+    """Check size and digest of one file; links are followed only inside a hub's cache."""
     path = folder / name
     if not path.is_file():
         return [problem("missing-file", "the file is missing", remedy, path)]
@@ -59,14 +59,14 @@ def check_file(
 
 
 def _holding(folder: Path) -> list[Path]:
-    """Where the files of an artifact may lie: in it; of one in the Hugging Face cache, with its repository's files or the shared ones."""
+    """Allowed locations of the files of an artifact: its folder; in the Hugging Face cache, also the blobs of the repository and the shared ones."""
     if folder.parent.name != "snapshots":
         return [folder]
     return [folder.parents[1], folder.parents[2] / "blobs"]
 
 
 def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
-    """Every part whose component no installed plugin declares, with the pip line where our own list knows one."""
+    """Parts with a missing plugin, with the pip command if known."""
     registry, known, problems = discover(), known_distributions(), {}
     for name, part in sorted(manifest.parts.items()):
         namespace = part.use.split(".", 1)[0]
@@ -83,7 +83,7 @@ def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
 
 
 def check_license(manifest: Manifest, licenses: Sequence[str], origin: str) -> list[Problem]:
-    """A licence that the policy does not allow; an empty policy allows all."""
+    """Check the licence against the policy; an empty policy allows all."""
     if not licenses or manifest.license.lower() in {name.lower() for name in licenses}:
         return []
     remedy = f"add it to policy.licenses ({', '.join(licenses)}), or choose another artifact"
@@ -91,7 +91,7 @@ def check_license(manifest: Manifest, licenses: Sequence[str], origin: str) -> l
 
 
 def check_unlisted(folder: Path, manifest: Manifest) -> list[Problem]:
-    """Files and links that lie in the artifact's folder and are no part of it."""
+    """Unlisted files and links in the artifact's folder."""
     problems = []
     for root, names, files in os.walk(folder):
         for name in [*files, *(name for name in names if (Path(root) / name).is_symlink())]:
@@ -108,7 +108,7 @@ def signature_files(folder: Path) -> list[str]:
 
 
 def copy_artifact(source: Path, dest: Path, manifest: Manifest) -> None:
-    """Copy the artifact and check that what arrived is what is listed."""
+    """Copy the artifact and check the copy against the manifest."""
     storage.copy_files(source, dest, [MANIFEST_NAME, *manifest.files, *signature_files(source)])
     if read_manifest(dest) != manifest:
         raise MgzooError(f"{source} changed while it was copied", remedy="try again without concurrent writes")

@@ -1,6 +1,6 @@
-"""`mgzoo.json`: the file of an artifact that is read before any other, and by which it is judged. Never imports torch.
+"""The manifest `mgzoo.json`, the first file read of an artifact. Never imports torch.
 
-It is strict: an unknown key, an unsafe name or an oversized file is a problem, and all problems are reported together.
+Parsing is strict: unknown keys, unsafe names and oversized files are problems, and all problems are reported together.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from mgzoo.storage import digest_file
 
 MANIFEST_NAME = "mgzoo.json"
 SIGNATURE_NAME = "mgzoo.sig"
-"""Of mgzoo.json, which therefore cannot list it."""
+"""File of the signature of mgzoo.json, and therefore not listed in it."""
 MANIFEST_SCHEMA = 1
 MAX_MANIFEST_BYTES = 1_000_000
 MAX_RECIPE_BYTES = 200_000
-"""Largest recipe file: a hundred times what a long one has, and read within seconds."""
+"""Maximum size of a recipe file: a hundred times a long recipe, and parsed within seconds."""
 MAX_FILES = 10_000
 COMMIT_LENGTH = 12
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -49,7 +49,7 @@ _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsReference:
-    """Weights kept in another artifact: ``part`` of ``repo`` at ``commit``, whose mgzoo.json has the blake3 ``digest``."""
+    """Weights in another artifact: ``part`` of ``repo`` at ``commit``, whose mgzoo.json has the blake3 ``digest``."""
 
     repo: str
     commit: str
@@ -64,9 +64,9 @@ class WeightsReference:
 class PartEntry:
     """One part: its component, whether this artifact's training changed it, and where its weights are.
 
-    weights: the files in this artifact, a `Reference`, or () for a part that has none. base: what the part's training started
-    from, None where it started from nothing or from a folder that only one machine knows; an adapter's files mean nothing
-    without it. widened: tensors that the base did not have, or not as wide.
+    weights: the files in this artifact, a `Reference`, or () for a part without weights. base: the initial weights of the training,
+    None for random initialisation or a local folder; required for adapters. widened: tensors missing in the base, or wider
+    than there.
     """
 
     use: str
@@ -77,12 +77,12 @@ class PartEntry:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the files are an adapter, to be put on the base."""
+        """Whether the files are an adapter for the base."""
         return isinstance(self.weights, tuple) and any(name.endswith(f"/{ADAPTER_FILE}") for name in self.weights)
 
     @property
     def requires(self) -> WeightsReference | None:
-        """The artifact without which the part cannot be loaded."""
+        """The artifact required to load the part, or None."""
         return self.weights if isinstance(self.weights, WeightsReference) else self.base if self.is_adapter else None
 
 
@@ -138,7 +138,7 @@ class Manifest:
 
 
 def commit_of(folder: str | Path) -> str:
-    """The name of an artifact's content: the first 12 hex digits of the blake3 digest of its mgzoo.json."""
+    """The commit of an artifact: the first 12 hex digits of the blake3 digest of its mgzoo.json."""
     return digest_file(Path(folder) / MANIFEST_NAME)[:COMMIT_LENGTH]
 
 
@@ -155,7 +155,7 @@ def is_allowed_file(name: str) -> bool:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check `folder`/mgzoo.json. Raises `ArtifactError` with every problem, `MgzooError` where there is none."""
+    """Read and check `folder`/mgzoo.json. Raises `ArtifactError` with every problem, `MgzooError` for a missing manifest."""
     path = Path(folder) / MANIFEST_NAME
     try:
         with open(path, "rb") as file:
@@ -166,7 +166,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write mgzoo.json, its digests those of everything that lies in the folder."""
+    """Write mgzoo.json, with the digests of all files in the folder."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     entries = {
         name: FileEntry(size=(folder / name).stat().st_size, blake3=digest_file(folder / name))

@@ -1,4 +1,4 @@
-"""Weights in eight bits: int8 rows with a scale for each."""
+"""int8 quantization of weights, with one scale per row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MIN_QUANTIZED_SIZE = 4096
 
 
 def quantize_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels of `EIGHT_BIT_FROM` values or more as int8 with a scale for each output row, (O,) float32, called ``NAME:scale``;
-    the rest as it is.
+    """Matrices and kernels of `EIGHT_BIT_FROM` values or more as int8 with one scale per output row, (O,) float32, named ``NAME:scale``;
+    other tensors are unchanged.
 
     W is about scale * q with q in -127..127 and scale = max|W| / 127 of the row: an error of 0.3 % of the row's largest value at most
     (symmetric, per channel, to the nearest; our choice). `whole` is the way back.

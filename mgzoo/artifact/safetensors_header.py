@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read strictly and without torch: what the format's own library lets pass is refused here, too.
+"""Strict reader for safetensors headers, without torch: stricter than the library of the format.
 
 A file is 8 bytes (little-endian length of the header), the header (JSON: name -> dtype, shape, data_offsets, and text under
 ``__metadata__``) and the tensors, one after the other without gaps. Of two equal names the library takes the last, and any text is

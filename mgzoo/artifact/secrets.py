@@ -1,6 +1,6 @@
-"""What must not leave a machine inside an artifact: tokens, keys, passwords, and paths of somebody's home. Never imports torch.
+"""Search for secrets in artifacts: tokens, keys, passwords, and paths of home folders. Never imports torch.
 
-Every text of an artifact is searched, the headers of its tensors and what is written into its pictures included.
+All texts of an artifact are searched, including tensor headers and picture metadata.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _HOME = re.compile(rb"(?<![\w.~-])(/home/[^/\s\"'<>]+|/Users/[^/\s\"'<>]+|/root)
 
 
 def find_secrets(folder: Path, manifest: Manifest) -> list[Problem]:
-    """Every line of the artifact's texts that holds what looks like a secret, or names a home folder.
+    """Problems for all lines of the artifact's texts with a likely secret or a home folder.
 
-    The problems name file, line and kind, and never repeat what was found.
+    They contain file, line and kind, never the secret.
     """
     problems = []
     for name in [MANIFEST_NAME, *(name for name in manifest.files if (folder / name).is_file())]:

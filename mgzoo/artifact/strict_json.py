@@ -1,5 +1,4 @@
-"""JSON that strangers wrote, read strictly: every problem is collected, and nothing is taken for more than it is. Never imports
-torch."""
+"""Strict parsing of untrusted JSON, with all problems collected. Never imports torch."""
 
 from __future__ import annotations
 

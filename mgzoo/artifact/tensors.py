@@ -1,4 +1,4 @@
-"""Named tensors <-> safetensors files, in shards above a size. Whatever is written is opened again and compared."""
+"""Named tensors <-> safetensors files, sharded above a size. Written files are read back and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the options of the command line take: each function turns the text of one argument into its value, or says what is wrong with it."""
+"""Argument types of the command line: each function parses one argument, or raises `argparse.ArgumentTypeError`."""
 
 import argparse
 import math
@@ -9,7 +9,7 @@ from mgzoo.errors import suggest
 from mgzoo.spec import KINDS, SEED_LIMIT, MgzooError
 
 LISTED = (*KINDS, "recipe", "plugin", "verb")
-"""What `mgzoo list` can be narrowed to; the plural is understood too."""
+"""Kinds for `mgzoo list`; plurals are accepted."""
 
 
 def part_kind(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`mgzoo completion`: scripts that complete in bash, zsh and fish, and the words they ask for. Never imports torch."""
+"""`mgzoo completion`: scripts for bash, zsh and fish, and the completion candidates. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mgzoo doctor`: what a bug report needs to say about a machine, without importing torch, secrets or the name of a home folder."""
+"""`mgzoo doctor`: machine report for bug reports, without a torch import, secrets or home folder names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAST_DISK = 2**30
 
 
 def doctor(arguments) -> int:
-    """Print the report; exit code 1 when a plugin was set aside, or what mgzoo needs is missing or too old."""
+    """Print the report; exit code 1 for a disabled plugin, or missing or outdated requirements."""
     report = redact(examine())
     if arguments.json:
         output.emit_json(report)

@@ -1,4 +1,4 @@
-"""`mgzoo generate`. torch is imported when everything that can be asked without it was asked."""
+"""`mgzoo generate`. torch is imported after all checks without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs: their words, options and help. Standard library only, and nothing runs here."""
+"""The verbs: arguments, options and help. Standard library only."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def help_text() -> str:
 
 
 def unknown_command(word: str, more: Sequence[str] = ()) -> str:
-    """What to say about a verb that nobody has."""
+    """Message for an unknown verb."""
     known = [*COMMANDS, *more]
     close = suggest(word.lower(), known, 1)
     hint = f"did you mean `mgzoo {close[0]}`?" if close else f"verbs are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""What answers without a model: `mgzoo check`, `explain`, `plan`, `lock` and `cp`."""
+"""Recipe verbs: `mgzoo check`, `explain`, `plan`, `lock` and `cp`."""
 
 from __future__ import annotations
 

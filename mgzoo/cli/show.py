@@ -1,4 +1,4 @@
-"""`mgzoo show`: what a component can be told, or what a model, a run or a generated file is made of. No torch."""
+"""`mgzoo show`: options of a component, or parts and provenance of a model, a run or a generated file. No torch."""
 
 from __future__ import annotations
 

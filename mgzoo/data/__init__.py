@@ -1,9 +1,9 @@
-"""Data sets as people have them -> samples, and what every data part needs around them. Nothing here imports torch but `mgzoo.data.sampler`.
+"""Data sets -> samples, and shared functions of data parts. Only `mgzoo.data.sampler` imports torch.
 
-    find_data     the folder or file that a config names
-    scan_data     its samples with their captions: media with sidecars, tables, lists or tar shards; what is left out is told
-    held_out_keys, split_keys   which samples validate and are never trained on
-    Inspections, look_at        what media really hold, decoded once and remembered
+    find_data     the folder or file of a data config
+    scan_data     its samples with their captions: media with sidecars, tables, lists or tar shards; skipped files are logged
+    held_out_keys, split_keys   samples for validation, excluded from training
+    Inspections, look_at        actual contents of media files, decoded once and cached
     DecodedCache                decoded media in memory
     mgzoo.data.sampler          `Stream` and `EpochOrder`: a resumable order for any number of ranks
 """
@@ -23,7 +23,7 @@ _MODULES = {
     "shards": ("read_members",),
     "splits": ("held_out_keys", "split_keys"),
 }
-"""Module -> its names here. Each is imported when it is first used: the reader of a lock needs no decoder."""
+"""Module -> its names here; imported at first use."""
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOMES)

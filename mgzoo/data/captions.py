@@ -1,4 +1,4 @@
-"""Text files as people's editors and programs write them: captions, sidecars, tables and lists. Standard library only."""
+"""Text files of data sets: captions, sidecars, tables and lists. Standard library only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROMPTS, MEDIA_LISTS = ("prompts.txt", "prompt.txt"), ("videos.txt", "images.txt
 
 
 class NotText(ValueError):
-    """Bytes that are no UTF-8 text; the message says what they are instead."""
+    """Bytes that are not UTF-8 text; the message describes them."""
 
 
 def decode_text(data: bytes) -> str:
@@ -40,7 +40,7 @@ def decode_text(data: bytes) -> str:
 
 
 def read_text(path: str | Path) -> str:
-    """A text file, as `decode_text` reads it. Raises MgzooError where it is none."""
+    """A text file, as `decode_text` reads it. Raises MgzooError for other files."""
     try:
         return decode_text(Path(path).read_bytes())
     except NotText as error:
@@ -54,14 +54,14 @@ def split_lines(text: str) -> list[str]:
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The lines of a text file but empty ones and those that begin with #."""
+    """The lines of a text file without empty lines and comments (#)."""
     return [line for line in split_lines(read_text(path)) if line.strip() and not line.startswith("#")]
 
 
 def read_jsonl(path: str | Path, needed: Sequence[str] = (), example: str = '{"file": "rabbit.mp4", "caption": "…"}') -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of a file of JSON lines; empty lines are passed over.
+    """(line number from 1, object) of a file of JSON lines; empty lines are skipped.
 
-    needed: fields that must be there and hold text. Raises MgzooError for a line that is something else, with `example` as what to write.
+    needed: required text fields. Raises MgzooError for other lines, with `example` as the remedy.
     """
     for number, line in enumerate(split_lines(read_text(path)), 1):
         if not line.strip():
@@ -77,7 +77,7 @@ def read_jsonl(path: str | Path, needed: Sequence[str] = (), example: str = '{"f
 
 
 def read_table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(name of the medium as written, where the line stands, the other fields) of a table of `TABLES`. Raises MgzooError for a line that names none."""
+    """(name of the media file, place of the line, other fields) of a table of `TABLES`. Raises MgzooError for a line without a name."""
     field = TABLES[path.name.lower()]
     if path.suffix.lower() == ".csv":
         for number, fields in _csv_rows(path):
@@ -90,8 +90,8 @@ def read_table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(number of its last line, fields by column) of each row. Raises MgzooError where a row has more cells than there are columns, as where a
-    caption with a comma stands without quotes: what it says would be cut off."""
+    """(number of its last line, fields by column) of each row. Raises MgzooError for a row with more cells than columns, e.g. with an
+    unquoted comma in a caption."""
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         for row in rows:
@@ -103,7 +103,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The same of two lists that belong together line by line. Raises MgzooError where they are not of one length."""
+    """The same for two parallel lists. Raises MgzooError if their lengths differ."""
     names, words = split_lines(read_text(media)), split_lines(read_text(prompts))
     while names and not names[-1].strip():
         names.pop()
@@ -117,18 +117,18 @@ def read_line_pairs(media: Path, prompts: Path, caption_key: str = "caption") ->
 
 
 def composed(name: str) -> str:
-    """A name with composed letters (NFC), so that a file of one system is found by the table of another."""
+    """A name with composed letters (NFC), equal on all systems."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def normal_name(name: str) -> str:
-    """The name of a file as it is compared: composed letters (NFC), slashes, no ``./``."""
+    """The normalised name of a file: composed letters (NFC), slashes, no ``./``."""
     return posixpath.normpath(composed(name).replace("\\", "/"))
 
 
 def caption_of(fields: Mapping[str, Any], text: str | None, caption_key: str) -> tuple[str | None, str]:
-    """(caption, the field or suffix that it came from): a JSON field `caption_key`, else the .txt, else a field ``text`` where the key is
-    ``caption``. None where there is none; null is none. Raises ValueError where the field holds no text."""
+    """(caption, its field or suffix): a JSON field `caption_key`, else the .txt, else a field ``text`` where the key is
+    ``caption``. None without a caption or for null. Raises ValueError if the field is not text."""
     if fields.get(caption_key) is not None:
         if not isinstance(fields[caption_key], str):
             raise ValueError(f"{caption_key} is not text")

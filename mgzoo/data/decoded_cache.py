@@ -1,4 +1,4 @@
-"""What was decoded, held in memory while there is room."""
+"""In-memory cache for decoded media."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 class DecodedCache:
     """Tensors (or tuples of them) by name.
 
-    room: bytes held at most, None for any number. evict: whether the least recently used leave for new ones. Data that is read in rounds
-    longer than the room is better off without: what is held would always have left before it is asked for again.
+    room: maximum bytes, None: unlimited. evict: whether to evict the least recently used. Without eviction for data read in epochs
+    larger than the room: entries would always be evicted before their reuse.
     """
 
     def __init__(self, room: int | None, *, evict: bool = False):
@@ -19,7 +19,7 @@ class DecodedCache:
         self._held: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get_or_compute(self, name: Hashable, compute: Callable[[], Any]) -> Any:
-        """What is held under this name, or what `compute` gives. Shared: do not change it in place."""
+        """The cached value of this name, or the result of `compute`. Shared: do not modify it in place."""
         if name in self._held:
             self._held.move_to_end(name)
             return self._held[name]

@@ -1,4 +1,4 @@
-"""Which files of a folder are data: every file is an entry or is left out for a reason that is told. Standard library only."""
+"""The data files of a folder: every file is an entry or is skipped with a logged reason. Standard library only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(kw_only=True)
 class LeftOut:
-    """Names of files that are no data, by reason."""
+    """Names of skipped files, by reason."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class LeftOut:
         self.names.setdefault(reason, []).append(name)
 
     def tell(self, root: Path) -> None:
-        """One line of the log for each reason: how many, of which suffixes, and the first by name."""
+        """Log one line per reason: the count, the suffixes and the first name."""
         for reason, names in self.names.items():
             suffixes = sorted({suffix_of(name) for name in names} - {""}) if reason == "files of unsupported types" else []
             what = f"{len(names)} {reason}" + (f" ({', '.join(suffixes[:8])})" if suffixes else "")
@@ -67,26 +67,26 @@ class LeftOut:
 
 
 def suffix_of(name: str) -> str:
-    """What follows the last dot of a name's last part, with the dot, in lower case; empty where there is none."""
+    """The suffix of a name with the dot, in lower case, or empty."""
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return f".{suffix.lower()}" if dot and stem else ""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a part of this name begins with a dot or is what an operating system leaves in every folder."""
+    """Whether a part of this name is hidden or a system file."""
     return any((part.startswith(".") and part not in (".", "..")) or part.lower() in LEFT_BY_PROGRAMS for part in name.split("/"))
 
 
 def is_about(name: str) -> bool:
-    """Whether this is a document about the data, such as a README or a licence."""
+    """Whether this is documentation, such as a README or a licence."""
     last = name.rpartition("/")[2].lower()
     return last.startswith(ABOUT) or last.endswith(".md") or last == "dataset_infos.json"
 
 
 def walk(root: Path, left_out: LeftOut) -> list[Entry]:
-    """Every file below a folder, in order of name. Links are followed; a folder that is reached twice is read once, and loops end.
+    """All files below a folder, sorted by name. Links are followed; each folder is read once, without loops.
 
-    Hidden files and links that lead nowhere go to `left_out`.
+    Hidden files and broken links go to `left_out`.
     """
     found: list[Entry] = []
     seen = {_identity(root)}

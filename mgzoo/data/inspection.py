@@ -1,7 +1,7 @@
-"""What media really hold: looked at before the first step, and remembered, so that the next start is free.
+"""Inspection of media files before the first training step, with cached results.
 
-A sidecar may say what a medium holds (frames, height, width, fps); it is believed until the medium was decoded once. What was found is kept in
-the cache home by the file's name, size and time of change. No torch.
+Sidecars may declare frames, height, width and fps; they are used until the file is decoded once. Results are cached in
+the cache home by file name, size and modification time. No torch.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from mgzoo.spec import MgzooError
 
 FACTS = ("frames", "height", "width", "fps")
 LOOK_SECONDS = 60.0
-"""So long a start decodes media it has not seen yet; what is left over is looked at when it is drawn, and at the next start (our choice)."""
+"""Time limit in seconds for the inspection at the start; remaining files are inspected when used, and at the next start (our choice)."""
 CHECKS = 2  # raise it when a medium that was found good may be found bad, or the other way
 log = logging.getLogger("mgzoo")
 
 
 def claimed_facts(sample: Sample) -> dict[str, float] | None:
-    """Frames, height, width and fps as the sidecar says them; None unless it says all four, as positive numbers."""
+    """Frames, height, width and fps of the sidecar; None unless all four are positive numbers."""
     known = {name: sample.fields.get(name) for name in FACTS}
     good = all(isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9 for value in known.values())
     return known if good and all(float(known[name]).is_integer() for name in FACTS[:3]) else None
 
 
 def same_rate(a: float | None, b: float | None) -> bool:
-    """Whether two frame rates are one for all purposes."""
+    """Whether two frame rates are equal within the tolerance."""
     return a == b or bool(a and b and media.same_rate(a, b))
 
 
 def disagreement(claimed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Where a sidecar says otherwise than its medium, in words; empty where nowhere. A rate of a single picture is no matter."""
+    """Differences between a sidecar and its media file, as text; empty without any. The rate of a single picture is ignored."""
     differ = [name for name in FACTS[:3] if int(claimed[name]) != found[name]]
     if found["frames"] != 1 and not same_rate(claimed["fps"], found["fps"]):
         differ.append("fps")
@@ -47,16 +47,16 @@ def disagreement(claimed: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def decode_whole(data: bytes, name: str, claimed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Decode every picture of a medium once, keeping none -> its facts. claimed: what a sidecar says, given back where it is so.
+    """Decode all frames of a media file once -> its facts. claimed: facts of the sidecar, returned if correct.
 
-    Raises MgzooError where it is damaged or holds no picture.
+    Raises MgzooError for a damaged file, or one without frames.
     """
     facts = probed(data, name, decode=True)
     return dict(claimed) if claimed is not None and not disagreement(claimed, facts) else facts
 
 
 def probed(source: bytes | Path, name: str, decode: bool = False) -> dict[str, Any]:
-    """`media.probe`, for media that have a picture. Raises MgzooError where there is none."""
+    """`media.probe` for video and images. Raises MgzooError for other media."""
     facts = media.probe(source, name, decode=decode, sound=False)
     if not facts["frames"]:
         raise MgzooError("the file has no video stream", remedy="remove it", origin=name)
@@ -64,10 +64,10 @@ def probed(source: bytes | Path, name: str, decode: bool = False) -> dict[str, A
 
 
 class Inspections:
-    """What was found in the media of one data set, by what was asked.
+    """Cached inspection results of one data set.
 
-    root: of the data set. An entry that is older than its file is none. A cache home that cannot be written is no error: then nothing is
-    remembered.
+    root: of the data set. Entries older than their file are invalid. An unwritable cache home is no error: the results are
+    not cached.
     """
 
     def __init__(self, root: Path):
@@ -78,7 +78,7 @@ class Inspections:
         self._held: dict[str, dict] | None = None
 
     def ask(self, question: str, sample: Sample, answer: Callable[[], Any]) -> Any:
-        """What `answer` gives, computed once for as long as the file does not change. A MgzooError that it raises is an answer, too."""
+        """The result of `answer`, computed once per version of the file. A raised MgzooError is cached, too."""
         entry = self._entry(sample)
         if question not in entry:
             try:
@@ -92,11 +92,11 @@ class Inspections:
         return held["is"]
 
     def knows(self, question: str, sample: Sample) -> bool:
-        """Whether the answer is there already."""
+        """Whether the result is cached."""
         return question in self._entry(sample)
 
     def save(self) -> None:
-        """Remember what was found since the last time."""
+        """Write new results to the cache."""
         if not self._made:
             return
         whole = {**self._read(), **self._made}
@@ -120,7 +120,7 @@ class Inspections:
         return entry
 
     def _place(self, file: Path) -> tuple[str, list[int]]:
-        """Where a file really lies, and what changes when it does."""
+        """The real path of a file, with its size and modification time."""
         if file not in self._places:
             status = file.stat()
             self._places[file] = str(file.resolve()), [status.st_size, status.st_mtime_ns, status.st_ino]
@@ -142,9 +142,9 @@ class Inspections:
 
 
 def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], answer: Callable[[int], Any], *, seconds: float = LOOK_SECONDS) -> dict[int, Any]:
-    """Ask the same of many media -> answer or MgzooError by index, of those that fit into the time; the rest is told.
+    """Inspect many media files -> result or MgzooError by index, within the time limit; the rest is logged.
 
-    answer: index of a sample -> what was found; it may raise MgzooError.
+    answer: index of a sample -> result; it may raise MgzooError.
     """
     found: dict[int, Any] = {}
     until, told, late = time.monotonic() + seconds, time.monotonic() + 3, 0
@@ -167,7 +167,7 @@ def look_at(inspections: Inspections, question: str, samples: Sequence[Sample], 
 
 
 def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, noun: str = "clip", used: int = 0, can_skip: bool = True) -> None:
-    """Raise MgzooError that names up to ten of these problems, or, where `on_error` is ``skip``, tell them in the log.
+    """Raise MgzooError with up to ten of these problems or, with `on_error` ``skip``, log them.
 
     can_skip: whether the config has `on_error`.
     """
@@ -185,9 +185,9 @@ def raise_or_tell(problems: Sequence[MgzooError], on_error: str, root: Path, *, 
 
 
 def stand_in(index: int, group: Sequence[int], good: Callable[[int], bool], root: Path) -> int:
-    """The sample itself if it is good, else the next good one of its group, so that every rank finds the same without being told.
+    """The sample itself if usable, else the next usable one of its group: the same on every rank without communication.
 
-    Raises MgzooError where none is good.
+    Raises MgzooError if none is usable.
     """
     if good(index):
         return index

@@ -1,4 +1,4 @@
-"""Where the data that a config names lies."""
+"""Paths of data in configs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def find_data(
 ) -> Path:
     """The file or folder of this name: absolute, in the working directory, or in the source tree of a package.
 
-    option: of the data's config, which the error names. what, wanted: words of the error: what is not there, and what the option may be.
-    beside: a file of the package whose source tree is looked into (``__file__`` of the caller); one installed as a wheel has none.
-    Raises MgzooError where there is no such file or folder.
+    option: option name in the data config, for the error. what, wanted: words for the error: the missing thing and the expected value.
+    beside: a file of a package whose source tree is searched (``__file__`` of the caller); wheels have none.
+    Raises MgzooError for a missing file or folder.
     """
     storage.refuse_address(path, f"download it, then set data.config.{option} to {wanted} on this machine")
     named = Path(path).expanduser()
@@ -28,6 +28,6 @@ def find_data(
 
 
 def source_trees(*files: str | Path) -> list[Path]:
-    """The folders above these files and above mgzoo that hold a ``pyproject.toml``: checkouts that they are run from, the nearest first."""
+    """The source trees (folders with a ``pyproject.toml``) above these files and above mgzoo, nearest first."""
     above = [parent for file in (*files, __file__) for parent in Path(file).resolve().parents]
     return list(dict.fromkeys(parent for parent in above if (parent / "pyproject.toml").is_file()))

@@ -1,7 +1,7 @@
-"""Resumable, rank-elastic order of a data set: what every stream of batches has in common.
+"""Resumable, rank-elastic order of a data set, shared by all streams of batches.
 
-The stream is one endless sequence of micro-batches that depends on the seed and the batch size alone; rank r of W takes every W-th of them
-from where the stream stands. Where it stands is therefore one number, good for any number of ranks.
+The stream is one endless sequence of micro-batches that depends only on the seed and the batch size; rank r of W takes every W-th of them.
+Its position is therefore one number, valid for any number of ranks.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from blake3 import blake3
 
 
 def derived_seed(words: str) -> int:
-    """A seed of 56 bits from words that say what is drawn, e.g. ``clips 0 3``."""
+    """A 56-bit seed from words, e.g. ``clips 0 3``."""
     return int.from_bytes(blake3(words.encode()).digest(length=7), "little")
 
 
 class EpochOrder:
-    """Indices epoch after epoch, each epoch in an order of its own.
+    """Indices in a new order each epoch.
 
-    indices: what is drawn. seed: epoch -> seed of its order, None to keep the order of `indices`. groups: lists of indices that are never mixed
-    in one micro-batch (sizes of clips); default one group of all.
+    indices: the sample indices. seed: epoch -> seed of its order, None: the order of `indices`. groups: lists of indices never mixed
+    in one micro-batch (sizes of clips); default: one group.
     """
 
     def __init__(self, indices: Sequence[int], seed: Callable[[int], int] | None, groups: Sequence[Sequence[int]] = ()):
@@ -42,8 +42,8 @@ class EpochOrder:
     def micro_batches(self, size: int, start: int = 0) -> Iterator[list[tuple[int, int]]]:
         """Micro-batches from number `start` on, as (index, epoch) pairs.
 
-        Each group is a stream of its own, its epochs end to end; a micro-batch comes when its group's stream has filled it. How many
-        came before an epoch is thus known without walking there.
+        Each group is a stream of its own, its epochs end to end; a micro-batch is emitted when its group's stream has filled it. The
+        number before an epoch is therefore known without iteration.
         """
         lengths = [len(group) for group in self.groups]
 
@@ -84,22 +84,22 @@ class Stream:
         self.position = {"samples": 0, "size": 1}
 
     def micro_batches(self, size: int, start: int) -> Iterator[Any]:
-        """What the run's micro-batches hold, from number `start` on; cheap, since every rank walks through those of all ranks."""
+        """The contents of the run's micro-batches from number `start`; must be cheap, since every rank iterates over those of all ranks."""
         raise NotImplementedError
 
     def clips(self, drawn: Any) -> list:
-        """The clips of one micro-batch, as `micro_batches` named it."""
+        """The clips of one micro-batch from `micro_batches`."""
         raise NotImplementedError
 
     def epoch_length(self) -> int | None:
-        """Samples in an epoch; None where there are no epochs."""
+        """Samples in an epoch; None without epochs."""
         return None
 
     def begin(self) -> None:
-        """Called before the first micro-batch is drawn: the place to look at what cannot be trained on."""
+        """Called before the first micro-batch: the place to check the data."""
 
     def batches(self, size: int) -> Iterator[list]:
-        """Endless micro-batches of `size` clips from where the stream stands."""
+        """Endless micro-batches of `size` clips from the current position."""
         assert size > 0
         self.begin()
         start = self.position["samples"] // size
@@ -110,10 +110,10 @@ class Stream:
                 yield clips
 
     def state_dict(self) -> dict:
-        """epoch: times all samples have been seen. position: micro-batches that all ranks together have taken. size: of those."""
+        """epoch: completed epochs. position: micro-batches taken by all ranks together. size: of those."""
         samples, size, length = self.position["samples"], self.position["size"], self.epoch_length()
         return {**({"epoch": samples // length} if length else {}), "position": samples // size, "size": size}
 
     def load_state_dict(self, state: dict) -> None:
-        """Stand where `state` was taken; with another batch size, at the nearest micro-batch that repeats rather than skips."""
+        """Restore the position of `state`; with another batch size, the nearest micro-batch without skipped samples."""
         self.position = {"samples": state["position"] * state["size"], "size": state["size"]}

@@ -1,4 +1,4 @@
-"""A data set as it lies there -> its samples, each with its caption: the one place that decides what belongs to a data set.
+"""Scan a data set: its samples, each with its caption. The only place that decides which files belong to it.
 
 Layouts: a folder of media, each with a .txt or .json of its name beside it; the same with tables (`mgzoo.data.captions.TABLES`), in any
 folder of the tree; ``prompts.txt`` with ``videos.txt``; tar shards, one or a folder of them. Standard library only.
@@ -24,10 +24,10 @@ REMEDY = "add a .txt or .json of the same name, or a line in captions.jsonl"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One medium of a data set and what is written about it.
+    """One media file of a data set, with its caption.
 
-    key: its name without suffix, unique in the data set. name: what errors call it. file, offset, size: where its bytes lie. caption: stripped,
-    empty where there is none. fields: what its sidecar or its line of a table holds besides the caption.
+    key: its name without suffix, unique in the data set. name: for errors. file, offset, size: position of its bytes. caption: stripped,
+    or empty. fields: the other fields of its sidecar or its table line.
     """
 
     key: str
@@ -46,12 +46,12 @@ class Sample:
 
 
 class TwoCaptions(Exception):
-    """Two sidecars of one kind that say different things of one medium."""
+    """Two sidecars of the same kind with different contents."""
 
 
 @dataclass(kw_only=True)
 class Scan:
-    """What was found. problems: what is wrong with files that should be samples, one each. left_out: files that are no data, by reason."""
+    """Result of a scan. problems: one per invalid sample. left_out: skipped files, by reason."""
 
     root: Path
     samples: list[Sample] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Scan:
 
 @dataclass(kw_only=True)
 class _Listed:
-    """What tables say of the media of a folder, by normal name; `taken` are the names of the tables themselves."""
+    """Table entries for the media of a folder, by normalised name; `taken`: names of the tables."""
 
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
@@ -72,11 +72,11 @@ def scan_data(
     root: Path, suffixes: Sequence[str], *, caption_key: str = "caption", captioned: bool = True, held_out: Iterable[str] = (),
     keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Scan:  # fmt: skip
-    """Every sample of a folder or shard, in order of name (of place, in a shard).
+    """All samples of a folder or shard, sorted by name (in a shard, by position).
 
-    suffixes: of the media that the data reads, in lower case with dots. caption_key: field of JSON that holds the caption. captioned: a medium
-    without a caption is a problem. held_out: names of held-out lists, which are no captions. keep: whether a medium with these fields
-    is wanted at all. Raises MgzooError where `root` is neither, a table holds nonsense, or two samples have one key.
+    suffixes: supported media types, in lower case with dots. caption_key: JSON field of the caption. captioned: a missing
+    caption is a problem. held_out: names of held-out lists, which are not captions. keep: filter on the fields.
+    Raises MgzooError for another `root`, an invalid table, or duplicate keys.
     """
     found, media = Scan(root=root), tuple(suffixes)
     own, apart = shards.find_shards(root), {_relative(str(name), root, "") for name in held_out}
@@ -119,7 +119,7 @@ def _lists_and_pairs(found: Scan, root: Path, entries: list[Entry], media, capti
 
 
 def _tables(root: Path, entries: list[Entry], caption_key: str) -> _Listed:
-    """What all tables of the tree say. Names in them are relative to the table's folder."""
+    """The entries of all tables in the tree. Names are relative to the folder of the table."""
     listed = _Listed()
     names = {entry.name: entry for entry in entries}
     for entry in entries:
@@ -165,7 +165,7 @@ def _texts_of_shard(shard: Path, members: list[Entry]) -> Callable[[Entry], byte
 
 
 def _pair(found: Scan, entries: list[Entry], media, listed: _Listed, caption_key: str, captioned: bool, keep, content, webdataset: bool = False) -> None:
-    """Give each medium the sidecars of its name: ``0001.v2.txt`` or ``0001.v2.mp4.txt`` for ``0001.v2.mp4``. A key ends at the last dot; in a
+    """Pair each media file with its sidecars: ``0001.v2.txt`` or ``0001.v2.mp4.txt`` for ``0001.v2.mp4``. A key ends at the last dot; in a
     shard, a medium without any takes those of its key as WebDataset has it, to the first dot: ``0001.caption.txt`` for ``0001.video.mp4``."""
     beside: dict[str, list[Entry]] = {}
     groups: dict[str, list[Entry]] = {}
@@ -205,7 +205,7 @@ def _first_dot(name: str) -> str:
 
 
 def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None, content, caption_key: str, captioned: bool, keep) -> Sample | None:
-    """A medium with its caption and fields. Raises MgzooError where it has none, or one that cannot be read."""
+    """A media file with its caption and fields. Raises MgzooError for a missing or invalid caption."""
     fields, text, said = dict(line or {}), None, False
     for sidecar in sidecars:
         try:
@@ -250,7 +250,7 @@ def _described(entry: Entry, sidecars: list[Entry], line: dict[str, Any] | None,
 
 
 def _rest(found: Scan, entries: list[Entry]) -> None:
-    """Say what is left out, and why."""
+    """Log the skipped files with reasons."""
     for entry in entries:
         last = entry.name.rpartition("/")[2]
         if last.startswith("__") and last.partition(".")[0].endswith("__"):  # WebDataset's notes on a shard
@@ -266,7 +266,7 @@ def _rest(found: Scan, entries: list[Entry]) -> None:
 
 
 def _beside_shards(found: Scan, entries: list[Entry], own: set[Path], media, held_out: set[str]) -> None:
-    """What lies in a folder of shards and is none."""
+    """The other files in a folder of shards."""
     for entry in entries:
         if entry.file in own:
             continue

@@ -1,4 +1,4 @@
-"""Tar shards as WebDataset writes them: members by their place in the file, so that nothing is unpacked. Standard library only."""
+"""Tar shards in WebDataset's format: members by their offset, without unpacking. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mgzoo.spec import MgzooError
 
 
 def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | None = None) -> list[Entry]:
-    """The files in a shard, in its order. Where it is cut off or damaged: those before that place, and a problem.
+    """The files in a shard, in order. For a truncated or damaged shard: the files before the damage, and a problem.
 
-    A link to another member is that member once more. Names lose a leading ``./``.
+    A link to another member duplicates that member. A leading ``./`` is removed from names.
     """
     left_out = left_out or LeftOut()
     if (plain := _plain_members(shard)) is not None:
@@ -46,7 +46,7 @@ def shard_entries(shard: Path, problems: list[MgzooError], left_out: LeftOut | N
 
 
 def _plain_members(shard: Path) -> list[tuple[str, int, int]] | None:
-    """(name, offset, size) of the files of a shard that holds nothing else, and is whole; None of any other, which tarfile then reads.
+    """(name, offset, size) of the files of an intact shard with regular files only; None for others, which are read with tarfile.
 
     `tarfile` takes four times as long, and a data set may have a million members. The format is POSIX.1-1988's (ustar).
     """
@@ -74,7 +74,7 @@ def _plain_members(shard: Path) -> list[tuple[str, int, int]] | None:
 
 
 def _target(member: tarfile.TarInfo, found: dict[str, Entry]) -> Entry | None:
-    """The member before this one that it links to."""
+    """The earlier member that a link refers to."""
     if member.islnk():
         return found.get(member.linkname)
     if member.issym():
@@ -83,7 +83,7 @@ def _target(member: tarfile.TarInfo, found: dict[str, Entry]) -> Entry | None:
 
 
 def _members(shard: Path, problems: list[MgzooError]) -> list[tarfile.TarInfo]:
-    """The whole members of a shard, and a problem where there should be more."""
+    """The complete members of a shard, and a problem if some are missing."""
     end, members, reason, place = shard.stat().st_size, [], None, ""
     with open(shard, "rb") as opened:
         try:
@@ -119,7 +119,7 @@ def find_shards(root: Path) -> list[Path]:
 
 
 def read_members(shard: Path) -> Iterator[tuple[Entry, bytes]]:
-    """(entry, its bytes) of every file of a shard. Raises MgzooError where it is damaged."""
+    """(entry, its bytes) of every file of a shard. Raises MgzooError for a damaged shard."""
     problems: list[MgzooError] = []
     entries = shard_entries(shard, problems)
     if problems:

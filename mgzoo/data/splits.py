@@ -1,4 +1,4 @@
-"""Held-out lists: which samples validate and are never trained on. Standard library and blake3."""
+"""Held-out lists: samples for validation, excluded from training. Standard library and blake3."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def held_out_file(name: str, root: Path, *, beside: str | Path = __file__, origi
 
 
 def split_keys(keys: Sequence[str], held_out: Collection[str], split: str) -> tuple[list[int], list[int]]:
-    """(indices that are trained on, indices that validate). split: ``train`` leaves the held-out ones out of training, ``all`` does not.
+    """(training indices, validation indices). split: ``train`` excludes the held-out samples from training, ``all`` does not.
 
-    Validation comes in an order that is fixed and mixed, by the digests of the keys: the first n are a fair sample.
+    Validation samples are ordered by the digests of their keys: fixed and mixed, so that the first n are a fair sample.
     """
     held_out = set(held_out)
     validation = sorted((i for i, key in enumerate(keys) if key in held_out), key=lambda i: blake3(keys[i].encode()).digest())

@@ -1,1 +1,1 @@
-"""What a request may hold, where its result goes, and what is recorded in it. No torch until a file is read."""
+"""Requests, output paths and generation records. torch is imported only to read files."""

@@ -1,4 +1,4 @@
-"""Where what is generated goes: file names, and what a file of that name can hold."""
+"""Output files: default names, and checks of suffix, size and rate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 SLUG = 60
 """Most characters of a prompt in a file name (our choice)."""
 HOLDS = {".wav": ("sound",), ".png": ("image",)}
-"""What a suffix holds, where that is not video or a picture."""
+"""Contents by suffix, other than video or images."""
 
 
 def require_writable(out: Path) -> None:
-    """Raise `MgzooError` where ``out`` is no name of a media file, or cannot be written."""
+    """Raise `MgzooError` if ``out`` is not a media file name, or not writable."""
     if out.suffix.lower() not in WRITTEN:
         raise MgzooError(f"{out} does not have the suffix of a media file", remedy=f"use one of {', '.join(WRITTEN)}")
     if out.is_dir():
@@ -32,8 +32,8 @@ def require_writable(out: Path) -> None:
 
 
 def require_holds(out: Path | None, request: Mapping[str, Any], task: str, config, modalities: Collection[str]) -> None:
-    """Raise `MgzooError` where a file of this name cannot hold what the task gives, or ``frames`` disagrees with it, or no file can hold the
-    size and rate that are asked for. out: None for a name that is chosen later."""
+    """Raise `MgzooError` if a file of this name cannot hold the output of the task, the requested ``frames``, size or rate.
+    out: None for a default name."""
     suffix = out.suffix.lower() if out else ""
     if out and not set(HOLDS.get(suffix, ("video", "image"))) & set(modalities):
         can = ", ".join(name for name, kinds in ((".mp4", {"video"}), (".png", {"image"}), (".wav", {"sound"})) if kinds & set(modalities))
@@ -44,7 +44,7 @@ def require_holds(out: Path | None, request: Mapping[str, Any], task: str, confi
 
 
 def default_path(media: Media, request: Mapping[str, Any], options: Sequence[RequestOption]) -> Path:
-    """A free name for what was generated, of its prompt or of the first file that it was made from."""
+    """An unused file name, from the prompt or the first input file."""
     files = (Path(request[option.name]).stem for option in options if option.kind in FILE_KINDS and isinstance(request.get(option.name), str | Path))
     suffix = ".wav" if media.video is None else ".png" if len(media.video) == 1 else ".mp4"
     return unused_path(Path(slug(request.get("prompt") or next(files, "")) + suffix))

@@ -1,7 +1,7 @@
-"""What a request to a task may hold: read from paths and texts, checked, and told where it does not hold.
+"""Requests to a task: parsing from command line texts and paths, and validation.
 
-A task's config says it with ``request_options()`` (`mgzoo.spec.RequestOption`) and what it can give with ``output_modalities()``. This module imports torch only
-when a file is read.
+The config of a task has ``request_options()`` (`mgzoo.spec.RequestOption`) and ``output_modalities()``. torch is imported only
+to read files.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from mgzoo.media import Media
 
 COMMON = ("prompt", "seed", "frames", "height", "width", "fps", "steps", "guidance")
-"""What a request to any task that samples may hold; on the command line these have flags of their own."""
+"""Request options common to all sampling tasks; fixed flags of the command line."""
 IN_MEMORY = "(in memory)"
-"""The recorded name of an input that was given as media and not as a file: the file it is recorded in cannot be made again from files alone."""
+"""Recorded name of an input passed as media instead of a file: such outputs cannot be regenerated from files alone."""
 _SHORT = 60
 
 
 def options_of(config) -> tuple[RequestOption, ...]:
-    """What a task's config asks for besides the usual."""
+    """The task-specific request options of a config."""
     return tuple(config.request_options()) if hasattr(config, "request_options") else ()
 
 
 def output_modalities(config) -> tuple[str, ...]:
-    """What a task can give: ``video``, ``image``, ``sound``."""
+    """Output modalities of a task: ``video``, ``image``, ``sound``."""
     return tuple(config.output_modalities()) if hasattr(config, "output_modalities") else ("video", "image")
 
 
 def requires_prompt(config) -> bool:
-    """Whether a request must have a prompt: yes, unless the task asks for it as something that may be left out."""
+    """Whether the prompt is required: yes, unless the task declares it as an optional option."""
     return all(ask.required for ask in options_of(config) if ask.name == "prompt")
 
 
 def choose_task(word: str | None, own) -> tuple[str, Any]:
-    """(id, config) of the task head that a word names: an id, a plugin's namespace, or the middle of an id. The model's ``own`` part where it
-    is that one, or nothing is said; another keeps what its config shares with the own task's (sizes, rate).
+    """(id, config) of the task head for a word: an id, a plugin's namespace, or the middle of an id; without a word, the model's ``own``
+    part. Another task inherits the shared config fields of the own task (sizes, rate).
 
-    Raises `MgzooError` where the word names none or several, or the model has none.
+    Raises `MgzooError` for an unknown or ambiguous word, or a model without a task.
     """
     registry = discover()
     tasks = [one.id for one in registry.kind("task")]
@@ -73,8 +73,8 @@ def choose_task(word: str | None, own) -> tuple[str, Any]:
 def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
     """``--name value`` and ``--name=value`` of a command line -> texts by name.
 
-    others: flags that are known elsewhere, for "did you mean". Raises `MgzooError` for a flag that the task does not have, one
-    given twice, and one without its value.
+    others: other known flags, for "did you mean". Raises `MgzooError` for unknown and duplicate flags, and missing
+    values.
     """
     known, given, rest = {ask.flag: ask for ask in asked if ask.name not in COMMON}, {}, list(words)
     while rest:
@@ -93,9 +93,9 @@ def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str,
 
 
 def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request with every ask as the task wants it: files read, numbers made of texts. What is None counts as not given.
+    """A request with parsed options: files loaded, texts converted to numbers. None means missing.
 
-    Raises `MgzooError` for what is missing, and for what is of another kind than was asked for.
+    Raises `MgzooError` for missing options and wrong types.
     """
     whole = {name: value for name, value in request.items() if value is not None}
     if missing := [ask for ask in asked if ask.required and ask.name not in whole]:
@@ -108,7 +108,7 @@ def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) ->
 
 
 def parse_seed(value: Any) -> int:
-    """A seed as it was asked for: a whole number from 0 to 2^64 - 1, or ``random`` for one that is drawn here."""
+    """Parse a seed: an integer from 0 to 2^64 - 1, or ``random`` for a new one."""
     if value == "random":
         return secrets.randbelow(SEED_LIMIT)
     try:
@@ -121,8 +121,8 @@ def parse_seed(value: Any) -> int:
 
 
 def record_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any]) -> dict[str, Any]:
-    """A request as a generated file tells of it: of each input file its name and the blake3 digest of its bytes. An input that was never a
-    file is called `IN_MEMORY`."""
+    """A request for the generation record: input files as name and blake3 digest. Inputs passed in memory
+    have the name `IN_MEMORY`."""
     files, recorded = {ask.name for ask in asked if ask.kind in FILE_KINDS}, {}
     for name, value in request.items():
         if name in files and isinstance(value, str | Path):
@@ -142,8 +142,8 @@ def _media_digest(media: Media) -> str:
 
 
 def locate_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any], given: Mapping[str, str], beside: Path) -> dict[str, Any]:
-    """A recorded request with the paths of its input files: those in ``given``, else of the recorded name beside the generated
-    file or here. Raises `MgzooError` where one is not there, or holds other bytes than were used."""
+    """A recorded request with the paths of its input files: from ``given``, else by the recorded name in the folder of the generated
+    file or the working folder. Raises `MgzooError` for missing or changed files."""
     whole = dict(request)
     if strange := sorted(request.keys() - {ask.name for ask in asked} - set(COMMON)):
         raise MgzooError(f"the record has {', '.join(strange)}, unknown to its task", remedy="do not use this record")
@@ -164,7 +164,7 @@ def locate_inputs(asked: Sequence[RequestOption], request: Mapping[str, Any], gi
 
 
 def input_digest(path: str | Path) -> str:
-    """blake3 of a file's bytes, hex. Raises `MgzooError` where there is none."""
+    """Hex blake3 digest of a file. Raises `MgzooError` for a missing file."""
     if not Path(path).is_file():
         raise MgzooError("no such file", remedy="check the path", origin=str(path))
     return blake3(max_threads=blake3.AUTO).update_mmap(str(path)).hexdigest()

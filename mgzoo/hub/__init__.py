@@ -1,1 +1,1 @@
-"""Where artifacts are: transport only. A folder such as ``registry/``, or an endpoint that speaks the Hugging Face protocol."""
+"""Transport of artifacts. A folder such as ``registry/``, or an endpoint with the Hugging Face protocol."""

@@ -1,10 +1,10 @@
-"""Addresses as people paste them -> ``org/name[@revision]``. Never imports torch, opens no socket.
+"""URLs -> ``org/name[@revision]``. No torch, no network.
 
     https://HUB/org/name, …/tree/v1, …/blob/main/FILE    a page of the hub that HF_ENDPOINT names (HUB/org/name is read likewise)
     hf://org/name[@v1], hf://models/org/name             always the network hub, also where a folder has that name
     org/name/tree/v1, models/org/name                    the path of a page, where no folder has that name
 
-Anything else with a scheme or a host in it is refused with the form that is meant; it is never a path.
+All other URLs are rejected with the valid form; they are never paths.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FORMS = "use a folder, registry/NAME[@tag], PATH/NAME[@tag] or org/name[@revisio
 SAME = ("huggingface.co", "hf.co", "www.huggingface.co")
 """Names of one hub."""
 PAGES = ("tree", "blob", "resolve", "raw", "edit", "commit", "commits")
-"""What stands before a revision in the address of a page."""
+"""Path components before the revision in the URL of a page."""
 OTHERS = {"datasets": "a data set", "spaces": "a space", "buckets": "a bucket", "collections": "a collection", "papers": "a paper",
           "docs": "a documentation page", "blog": "a blog page", "api": "a hub route"}
-"""What an address may begin with that names no model."""
+"""First path components of URLs that are not models."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 _HOST = re.compile(r"(([a-z0-9-]+\.)+[a-z]{2,}|localhost|\[[0-9a-f:]+\]|\d{1,3}(\.\d{1,3}){3})(:\d+)?", re.IGNORECASE)
 _USER = re.compile(r"[^/\s]*@")
@@ -46,7 +46,7 @@ class Address:
 
 
 def shown(text: str) -> str:
-    """A reference as a message may repeat it: without a user, a password, a query or a token."""
+    """A reference for messages: without user, password, query or token."""
     scheme = _SCHEME.match(text)
     if scheme:
         head = text[: scheme.start(2)]
@@ -60,9 +60,9 @@ def shown(text: str) -> str:
 
 
 def read(text: str) -> Address | None:
-    """The model that an address names, or None for what is no address: a path, a name of a hub's.
+    """The model of a URL, or None for other references (paths, hub names).
 
-    Raises `MgzooError` for an address of something else, of another hub than the one that is set, and for one with a secret in it.
+    Raises `MgzooError` for URLs of other things, of other hubs than the configured one, and with secrets.
     """
     written = text.strip()
     first, *more = written.split("/")
@@ -99,7 +99,7 @@ def _refuse_secret(text: str) -> None:
 
 
 def _on_hub(host: str, path: str, text: str) -> Address:
-    """A page of the configured hub; every other host is refused."""
+    """A page of the configured hub; other hosts are rejected."""
     if "@" in host:
         _refuse_secret(text)
     if _SECRET_QUERY.search(text):

@@ -1,4 +1,4 @@
-"""From a reference to a folder, downloaded first where it is on an endpoint and not here yet. Never imports torch."""
+"""Resolve a reference to a local folder, with a download if needed. Never imports torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from mgzoo.hub.references import ArtifactRef, parse_reference
 from mgzoo.spec import MgzooError, Problem
 
 BeforeWeights = Callable[[Path, Manifest], list[Problem]]
-"""Asked once the manifest and recipe.yaml are here and before any weight is: the problems for which no weight is to be fetched. This floor
-knows no recipe; those above pass `mgzoo.recipe.artifact_check.check_contract`."""
+"""Callback between the download of the manifest and recipe.yaml and that of the weights: problems that stop the download. This layer
+does not know recipes; callers pass `mgzoo.recipe.artifact_check.check_contract`."""
 
 
 def fetch_base(reference: WeightsReference, *, before_weights: BeforeWeights) -> Path:
-    """The artifact a reference points to, with its digest compared. Raises `MgzooError` where it is another."""
+    """The artifact of a reference, with its digest checked. Raises `MgzooError` for another digest."""
     folder = fetch(str(reference), before_weights=before_weights)
     digest = storage.digest_file(folder / MANIFEST_NAME)
     if digest != reference.digest:
@@ -45,9 +45,9 @@ _without_network: ContextVar[bool] = ContextVar("without_network", default=False
 
 @contextmanager
 def without_network() -> Iterator[None]:
-    """Within it, no reference is asked about on a network hub: what is on this machine is used, and an error says what is not.
+    """Context manager: local artifacts only, no requests to network hubs; missing artifacts are errors.
 
-    For what a lock has been compared with: a tag that could have moved needs no second look.
+    For locked recipes: their tags need no second lookup.
     """
     token = _without_network.set(True)
     try:
@@ -57,9 +57,9 @@ def without_network() -> Iterator[None]:
 
 
 def fetch(ref: str | Path, *, before_weights: BeforeWeights) -> Path:
-    """The artifact's folder, downloaded first where it is on an endpoint and not here yet.
+    """The local folder of an artifact, downloaded from an endpoint if needed.
 
-    Raises `MgzooError` that says what is missing. See `without_network` and `mgzoo.hub.lookup.only_licenses`.
+    Raises `MgzooError` for missing artifacts. See `without_network` and `mgzoo.hub.lookup.only_licenses`.
     """
     parsed = parse_reference(ref)
     if not parsed.is_endpoint:
@@ -73,7 +73,7 @@ def fetch(ref: str | Path, *, before_weights: BeforeWeights) -> Path:
 
 
 def check_before_fetching(manifest: Manifest, origin: str, place: Path, licenses: Sequence[str] = ()) -> list[Problem]:
-    """Everything that the manifest alone can tell: plugins, licence, parts kept elsewhere, disk space."""
+    """Checks with the manifest alone: plugins, licence, referenced parts, disk space."""
     problems = check_plugins(manifest, origin) + check_license(manifest, licenses, f"{origin}/{MANIFEST_NAME}")
     problems += check_bases(manifest, origin, fetchable=False)
     while not place.exists():
@@ -86,7 +86,7 @@ def check_before_fetching(manifest: Manifest, origin: str, place: Path, licenses
 
 
 def fetch_bases(manifest: Manifest, licenses: Sequence[str], *, before_weights: BeforeWeights) -> None:
-    """Fetch the artifacts that hold parts of this one; another one than was used, or of another licence, is refused."""
+    """Fetch the referenced artifacts of this one; other digests or licences are rejected."""
     with only_licenses(licenses):
         for part in manifest.parts.values():
             if part.requires:
@@ -95,10 +95,10 @@ def fetch_bases(manifest: Manifest, licenses: Sequence[str], *, before_weights: 
 
 def fetch_from_endpoint(parsed: ArtifactRef, *, licenses: Sequence[str] = (), key: str | Path | None = None, before_weights: BeforeWeights,
                         place: Path | None = None, say: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder of one commit in the cache, with every file of it checked and its bases here.
+    """The cache folder of one commit, with all files checked and all bases local.
 
-    The manifest decides first, then recipe.yaml (``before_weights``), and only then are weights fetched. key: the public key of a signature
-    that must be there. place: where it will be copied, for its free space. say: called with a line for each step.
+    First the manifest is checked, then recipe.yaml (``before_weights``), then the weights are fetched. key: public key of a required
+    signature. place: target of a later copy, for its free space. say: called with a line for each step.
     Raises `ArtifactError` with every problem, or `MgzooError`.
     """
     from mgzoo.hub import huggingface
@@ -155,6 +155,6 @@ def _check_recipe(repo: str, commit: str, folder: Path, manifest: Manifest, know
 
 
 def _damaged(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> dict[str, list[Problem]]:
-    """The files that are missing or are not what the manifest lists, with what is wrong with each."""
+    """Missing and damaged files, with the problem of each."""
     found = {name: check_files(folder, manifest, [name]) for name in (manifest.files if names is None else names)}
     return {name: problems for name, problems in found.items() if problems}

@@ -25,7 +25,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 def read_refs(hub: str | Path, name: str) -> dict[str, str]:
-    """Tag -> commit of ``HUB/NAME``; empty where nothing was pushed. Raises `MgzooError` for a damaged file."""
+    """Tag -> commit of ``HUB/NAME``; empty before the first push. Raises `MgzooError` for a damaged file."""
     path = Path(hub) / name / REFS_NAME
     try:
         with open(path, "rb") as file:
@@ -44,7 +44,7 @@ def read_refs(hub: str | Path, name: str) -> dict[str, str]:
 
 
 def commit_of_revision(hub: str | Path, name: str, revision: str | None = None) -> str | None:
-    """The commit that a revision (a tag or a commit; default main) names in ``HUB/NAME``; None where there is none, or its refs are damaged."""
+    """The commit that a revision (a tag or a commit; default main) names in ``HUB/NAME``; None if missing, or with damaged refs."""
     try:
         refs = read_refs(hub, name)
     except MgzooError:
@@ -54,7 +54,7 @@ def commit_of_revision(hub: str | Path, name: str, revision: str | None = None) 
 
 
 def find_in_hub(hub: str | Path, name: str, revision: str | None = None) -> Path:
-    """The folder of ``HUB/NAME@revision`` (a tag or a commit; default main). Raises `MgzooError` naming what there is."""
+    """The folder of ``HUB/NAME@revision`` (a tag or a commit; default main). Raises `MgzooError` with the available ones."""
     base, refs = Path(hub) / name, read_refs(hub, name)
     if not refs:
         there = sorted(path.parent.name for path in Path(hub).glob(f"*/{REFS_NAME}"))
@@ -71,7 +71,7 @@ def find_in_hub(hub: str | Path, name: str, revision: str | None = None) -> Path
 
 
 def check_tag(tag: str | None) -> None:
-    """Raise `MgzooError` for what cannot be a tag; None, no tag, may pass."""
+    """Raise `MgzooError` for an invalid tag; None (no tag) is valid."""
     if tag is not None and (not _TAG.fullmatch(tag) or tag == "main"):
         raise MgzooError(f"{tag!r} is not a valid tag", remedy="use letters, digits, '.', '_' and '-'; main is reserved for the newest commit")
 
@@ -81,9 +81,9 @@ def publish_to_hub(
 ) -> str:
     """Publish what ``fill(folder)`` writes as a new commit of ``HUB/NAME`` and return the commit.
 
-    parent: the commit that main must still name when this one is done; default: what it names now. A push that raced
-    another is refused, and a tag is never moved. A damaged copy of the same commit is repaired. Nothing is left behind when
-    anything fails. One push to ``HUB/NAME`` is published at a time, also by machines that share the hub.
+    parent: the expected commit of main at the end; default: the current one. Concurrent pushes are rejected, and tags
+    are never moved. A damaged copy of the same commit is repaired. No files remain after a failure. Pushes to ``HUB/NAME``
+    are serialised, also between machines with a shared hub.
     """
     from filelock import FileLock  # slow to import
 

@@ -1,6 +1,6 @@
-"""A hub that speaks the Hugging Face protocol, through `huggingface_hub` as it is: its cache, its variables, its login.
+"""Hubs with the Hugging Face protocol, through `huggingface_hub`: with its cache, environment variables and login.
 
-`huggingface_hub` is imported when an endpoint is spoken to; what only reads the cache imports its constants and never opens
+`huggingface_hub` is imported for network access only; reading the cache imports its constants and never opens
 a socket. The client reads HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE when it is imported.
 """
 
@@ -27,11 +27,11 @@ _ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _KEPT = frozenset({".gitattributes"})
 _BUSY = (408, 429, 500, 502, 503, 504)
 AT_ONCE = 8
-"""Files that are fetched at the same time, as `huggingface_hub.snapshot_download` does."""
+"""Number of parallel downloads, as in `huggingface_hub.snapshot_download`."""
 
 
 def is_commit(revision: str | None) -> bool:
-    """Whether a revision names one commit for ever, as a tag or a branch does not."""
+    """Whether a revision is a commit hash, not a tag or a branch."""
     return bool(_COMMIT.fullmatch(revision or ""))
 
 
@@ -46,13 +46,13 @@ def is_offline() -> bool:
 
 
 def cached_folder(repo: str, revision: str | None) -> Path | None:
-    """The artifact's folder in the Hugging Face cache, if the manifest and every file it lists are there."""
+    """The artifact's folder in the Hugging Face cache, if complete."""
     folder, lacks = find_cached(repo, revision)
     return None if lacks else folder
 
 
 def find_cached(repo: str, revision: str | None) -> tuple[Path, str]:
-    """Where the cache holds an artifact, and what it lacks there in words; nothing where it is complete."""
+    """The cache folder of an artifact, and a message about missing files; empty if complete."""
     base = _cache_of(repo)
     commit = revision if is_commit(revision) else None
     if commit is None:
@@ -71,7 +71,7 @@ def find_cached(repo: str, revision: str | None) -> tuple[Path, str]:
 
 
 def remember(repo: str, revision: str | None, commit: str) -> None:
-    """Note in the cache which commit a tag or a branch names, as the client does, but only once all of it is there."""
+    """Record the commit of a tag or branch in the cache, like the client, but only after a complete download."""
     if is_commit(revision):
         return
     pointer = _cache_of(repo) / "refs" / (revision or "main")
@@ -79,7 +79,7 @@ def remember(repo: str, revision: str | None, commit: str) -> None:
 
 
 def discard(folder: Path, name: str) -> None:
-    """Take a damaged file out of the cache, so that the next pull fetches it again."""
+    """Remove a damaged file from the cache, so that the next pull fetches it again."""
     path = folder / name
     if path.is_symlink():
         blob = path.parent / os.readlink(path)
@@ -126,7 +126,7 @@ def fetch_manifest(repo: str, revision: str | None) -> tuple[str, Path]:
 
 
 def check_listing(repo: str, commit: str, manifest: Manifest) -> list[Problem]:
-    """Hold the hub's own listing of a commit against the manifest: missing files, other sizes, names that leave the folder."""
+    """Compare the hub's file listing of a commit with the manifest: missing files, other sizes, paths outside the folder."""
     from huggingface_hub import HfApi, RepoFile
 
     with _errors(repo):
@@ -148,7 +148,7 @@ def check_listing(repo: str, commit: str, manifest: Manifest) -> list[Problem]:
 
 
 def fetch(repo: str, commit: str, names: Sequence[str]) -> None:
-    """Fetch exactly these files of one commit into the cache, several at once; those that are there are not asked for."""
+    """Fetch exactly these files of one commit into the cache, in parallel; existing files are skipped."""
     from huggingface_hub import hf_hub_download
 
     with _errors(repo), ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
@@ -180,10 +180,10 @@ def fetch_signature(repo: str, commit: str) -> None:
 def publish(
     folder: Path, names: Sequence[str], repo: str, *, tag: str | None, parent: str | None, check: Callable[[], None]
 ) -> str:
-    """Make one commit that holds exactly these files, on ``parent`` (default: what main is when this begins), and tag it.
+    """Create one commit with exactly these files, on ``parent`` (default: main at the start), and tag it.
 
-    Weights are uploaded first; what an earlier push left on the hub is not sent again. check: called when all is
-    uploaded and before the commit; it raises to stop it. Until the commit, nobody sees anything.
+    Weights are uploaded first; files from earlier pushes are not sent again. check: called after the upload and before the
+    commit; may raise to abort. Nothing is visible before the commit.
     """
     from huggingface_hub import HfApi
 
@@ -215,7 +215,7 @@ def publish(
 
 
 def _main(api, repo: str):
-    """What main is; the repository is made where there is none."""
+    """The commit of main; a missing repository is created."""
     from huggingface_hub import errors
 
     try:
@@ -226,7 +226,7 @@ def _main(api, repo: str):
 
 
 def _is_tagged(api, repo: str, tag: str | None, folder: Path) -> bool:
-    """Whether the tag is there and names this very artifact; refused where it names another."""
+    """Whether the tag exists for this artifact; an error if it names another one."""
     commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo).tags} if tag is not None else {}
     if tag not in commits:
         return False
@@ -238,7 +238,7 @@ def _is_tagged(api, repo: str, tag: str | None, folder: Path) -> bool:
 
 
 def _takes_xet(repo: str) -> bool:
-    """Whether weights go through Xet. The client takes that for granted; a hub without it answers 404 to the token route."""
+    """Whether the hub supports Xet. The client assumes so; hubs without it answer 404 to the token route."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session
 
@@ -249,7 +249,7 @@ def _takes_xet(repo: str) -> bool:
 
 
 def _additions(folder: Path, names: Sequence[str], xet: bool, stack: ExitStack) -> Iterator:
-    """Weights are read from disk while they are sent: by name for Xet, as open files for LFS. All else is read here, once."""
+    """The upload operations. Weights are streamed from disk: by name for Xet, as open files for LFS. Other files are read here."""
     from huggingface_hub import CommitOperationAdd
 
     for name in names:
@@ -287,7 +287,7 @@ def _moved(repo: str, now: str, expected: str) -> MgzooError:
 
 @contextmanager
 def _errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Turn whatever the client raises into one error of ours: what is wrong and what to do."""
+    """Turn the exceptions of the client into `MgzooError` with a remedy."""
     from huggingface_hub import errors
 
     try:
@@ -349,13 +349,13 @@ def _last_of_url(error) -> str:
 
 
 def _said(text: str) -> str:
-    """A text of the hub's, on one short line without control characters."""
+    """A text from the hub, as one short line without control characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= 200 else line[:197] + "..."
 
 
 def _quiet():
-    """Progress bars only on a terminal; the client's bars for Xet do not look."""
+    """Disable the client's progress bars without a terminal."""
     from huggingface_hub.utils import disable_progress_bars
 
     return nullcontext() if sys.stderr.isatty() else disable_progress_bars()

@@ -1,4 +1,4 @@
-"""From a reference to a folder on this machine, and to the artifacts that it refers to. Opens no socket, imports no torch."""
+"""Local lookup of artifacts and the artifacts they refer to. No network, no torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from mgzoo.spec import MgzooError, Problem
 
 
 def weights_holder(folder: Path, part: str) -> tuple[Path, PartEntry]:
-    """The artifact on this machine that holds a part's plain weights: references, and adapters to their bases, are followed.
+    """The local artifact with a part's plain weights: references, and adapters to their bases, are followed.
 
-    Raises `MgzooError` where one is not here.
+    Raises `MgzooError` for a missing artifact.
     """
     entry = part_entry(read_manifest(folder), part, str(folder))
     while reference := entry.requires:
@@ -44,8 +44,8 @@ def stored_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
 
 
 def lineage(entry: PartEntry) -> list[WeightsReference]:
-    """What a part's weights came from, the nearest first: those they are kept in, those they were trained from, and so on, as far
-    as artifacts on this machine tell. One that is another than was used tells nothing."""
+    """The lineage of a part's weights, nearest first: referenced artifacts and base models, as far
+    as local artifacts tell. Artifacts with another digest are ignored."""
     found: list[WeightsReference] = []
     while reference := (entry.weights if isinstance(entry.weights, WeightsReference) else entry.base):
         found.append(reference)
@@ -60,9 +60,9 @@ def lineage(entry: PartEntry) -> list[WeightsReference]:
 
 
 def check_bases(manifest: Manifest, origin: Path | str, *, fetchable: bool = True) -> list[Problem]:
-    """References whose artifact is not on this machine, is another one, or is damaged.
+    """Problems of references: missing, different or damaged artifacts.
 
-    fetchable: also report those that are not here but could be pulled from an endpoint.
+    fetchable: also report missing artifacts that could be pulled from an endpoint.
     """
     problems = []
     for name, part in manifest.parts.items():
@@ -88,8 +88,8 @@ _allowed_licenses: ContextVar[tuple[str, ...]] = ContextVar("licenses", default=
 
 @contextmanager
 def only_licenses(licenses: Sequence[str]) -> Iterator[None]:
-    """Within it, every artifact that a reference leads to, bases included, must be under one of ``licenses`` (empty: any); of
-    another nothing but its mgzoo.json is fetched."""
+    """Context manager: all resolved artifacts, bases included, must have one of ``licenses`` (empty: any); for
+    others only mgzoo.json is fetched."""
     token = _allowed_licenses.set(tuple(licenses))
     try:
         yield
@@ -103,7 +103,7 @@ def allowed_licenses() -> tuple[str, ...]:
 
 
 def find_local(ref: str | Path) -> Path | None:
-    """The artifact's folder if it is on this machine, complete, without opening a socket; else None."""
+    """The local folder of a complete artifact, or None; no network."""
     try:
         parsed = parse_reference(ref)
     except MgzooError:
@@ -121,7 +121,7 @@ def find_local(ref: str | Path) -> Path | None:
 
 
 def require_local(ref: str | Path) -> Path:
-    """The artifact's folder on this machine. Raises `MgzooError` that says what is missing, or that its licence is not allowed
+    """The local folder of an artifact. Raises `MgzooError` for missing files or a licence that is not allowed
     (`only_licenses`)."""
     parsed = parse_reference(ref)
     if parsed.folder is not None:
@@ -140,7 +140,7 @@ def require_local(ref: str | Path) -> Path:
 
 
 def find_commit(parsed: ArtifactRef) -> Path:
-    """The commit of a folder hub. Where the hub is a folder only because one of that name is here, an error says so."""
+    """The commit in a folder hub. Errors mention an ambiguous reference to a local folder."""
     try:
         return find_in_hub(parsed.hub, parsed.name, parsed.revision)
     except MgzooError as error:

@@ -1,10 +1,10 @@
-"""What a person may write to name an artifact, and where it lies. Never imports torch; opens no socket unless it must pull.
+"""Artifact references and their parsing. No torch, no network.
 
-    runs/first, ./some/folder          a folder that holds an artifact, or a run's folder
-    registry/NAME[@tag]                the folder hub ./registry, or the one beside mgzoo
+    runs/first, ./some/folder          a folder of an artifact or a run
+    registry/NAME[@tag]                the folder hub ./registry, or the one of the mgzoo installation
     PATH/NAME[@tag]                    any other folder hub; PATH exists, starts with . / ~, or has a slash of its own
-    org/name[@revision]                an endpoint that speaks the Hugging Face protocol
-    hf://org/name, https://HUB/…       the same, as an address (`mgzoo.hub.addresses`); never a folder, nor made into one
+    org/name[@revision]                an endpoint with the Hugging Face protocol
+    hf://org/name, https://HUB/…       the same, as a URL (`mgzoo.hub.addresses`); never a folder
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mgzoo.spec import MgzooError
 class ArtifactRef:
     """A parsed reference: exactly one of an artifact's ``folder``, a folder ``hub`` + ``name``, or an endpoint's ``repo``.
 
-    revision: tag, branch or commit, None for the newest. repo: ``org/name``, or ``registry/NAME`` for the shared folder
-    hub; None for hubs and folders that only this machine knows, so that no artifact ever points to one.
+    revision: tag, branch or commit, None: the newest. repo: ``org/name``, or ``registry/NAME`` for the shared folder
+    hub; None for local hubs and folders, so that no artifact refers to them.
     """
 
     text: str
@@ -44,17 +44,17 @@ class ArtifactRef:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether ``org/name`` is read as a folder hub because a folder ``org`` is here."""
+        """Whether ``org/name`` is parsed as a folder hub because of a local folder ``org``."""
         return self.hub is not None and self.repo is None and self.text[0] not in "./~" and self.base.count("/") == 1
 
     @property
     def base(self) -> str:
-        """How it is called without its revision."""
+        """The reference without its revision."""
         return self.text.removesuffix(f"@{self.revision}")
 
 
 def parse_reference(ref: str | Path) -> ArtifactRef:
-    """Read a reference. Raises `MgzooError` for one that cannot be any of the forms."""
+    """Parse a reference. Raises `MgzooError` for invalid ones."""
     text = os.fspath(ref)
     if is_url(text):
         return _parse_name(text)
@@ -67,7 +67,7 @@ def parse_reference(ref: str | Path) -> ArtifactRef:
 
 
 def is_url(ref: str | Path) -> bool:
-    """Whether a reference has a scheme, and so is no path even where a folder has that name."""
+    """Whether a reference has a URL scheme and is therefore never a path."""
     return "://" in os.fspath(ref)
 
 
@@ -98,7 +98,7 @@ def _split_revision(text: str) -> tuple[str, str, str]:
 
 
 def expand_home(text: str) -> Path:
-    """A path with the home folder in place of ``~``. Raises `MgzooError` where nobody has it."""
+    """Expand ``~`` in a path. Raises `MgzooError` for an unknown user."""
     try:
         return Path(text).expanduser()
     except (RuntimeError, ValueError) as error:  # nobody of that name; a NUL
@@ -106,7 +106,7 @@ def expand_home(text: str) -> Path:
 
 
 def parse_target(ref: str) -> ArtifactRef:
-    """Read where to push: ``registry/NAME[@tag]``, ``PATH/NAME[@tag]`` or ``org/name[@tag]``."""
+    """Parse the target of a push: ``registry/NAME[@tag]``, ``PATH/NAME[@tag]`` or ``org/name[@tag]``."""
     address = addresses.read(os.fspath(ref))
     if address is not None and address.file:
         raise MgzooError(f"{shown(ref)!r} is a file of {address.repo}", remedy=f"push to the model: {address}")
@@ -114,7 +114,7 @@ def parse_target(ref: str) -> ArtifactRef:
 
 
 def artifact_folder(path: str | Path) -> Path | None:
-    """The artifact in a folder: the folder itself, or its ``artifact`` when it is a run's; None where there is none."""
+    """The artifact of a folder: the folder itself, or ``artifact`` inside a run's folder; or None."""
     path = expand_home(os.fspath(path))
     for folder in (path, path / "artifact"):
         if (folder / MANIFEST_NAME).is_file():
@@ -123,8 +123,8 @@ def artifact_folder(path: str | Path) -> Path | None:
 
 
 def registry_folder(name: str = "", revision: str | None = None) -> Path:
-    """The shared folder hub: ./registry, else the one beside the installed core; the first that has ``name`` wins, and before it one that
-    has the revision too. Where the other's is another model, that is said once."""
+    """The shared folder hub: ./registry, else that of the mgzoo installation; the first with ``name`` and the revision, else the first
+    with ``name``. One warning if the other has a different model of this name."""
     candidates = [path for path in (Path("registry"), data_folder("registry")) if path.is_dir()]
     holding = [path for path in candidates if name and (path / name / REFS_NAME).is_file()]
     commits = {path: commit_of_revision(path, name, revision) for path in holding} if len(holding) > 1 else {}

@@ -1,4 +1,4 @@
-"""What a media file holds: pictures uint8 (T, H, W, 3) in RGB, sound float32 (channels, samples) in [-1, 1], as in `mgzoo.parts`."""
+"""`Media`: video uint8 (T, H, W, 3) RGB and sound float32 (channels, samples) in [-1, 1], as in `mgzoo.parts`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Media:
     """One clip, picture or sound.
 
     video: uint8 (T, H, W, 3) RGB, or None. fps: frames per second, None for a picture. audio: float32 (channels, samples)
-    in [-1, 1], or None. rate: its samples per second. caption: what is shown. meta: whatever belongs to the file, as JSON
-    holds it; written into the file by `save`.
+    in [-1, 1], or None. rate: its samples per second. caption: text. meta: JSON data,
+    embedded into the file by `save`.
     """
 
     video: Tensor | None = None
@@ -31,17 +31,17 @@ class Media:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path, *, crf: float = 12) -> Path:
-        """Write .mp4 (H.264, AAC), .png (one frame), .gif, .webp (moving picture) or .wav, whole or not at all.
+        """Write .mp4 (H.264, AAC), .png (one frame), .gif, .webp (moving picture) or .wav, atomically.
 
         crf: quantiser of H.264, 0-51; 12 is visually lossless. Odd sizes are written as yuv444p, since yuv420p cannot hold them.
-        Raises MgzooError where this media has nothing that such a file could hold.
+        Raises MgzooError if such a file cannot hold this media.
         """
         from mgzoo.media import encode
 
         return encode.write(self, Path(path), crf)
 
     def metadata(self) -> dict[str, Any]:
-        """What is written into a file beside picture and sound."""
+        """The metadata embedded into a file."""
         return {key: value for key, value in {"caption": self.caption, **self.meta}.items() if key != integrity.KEY}
 
     def embedded(self) -> str:

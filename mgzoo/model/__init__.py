@@ -1,4 +1,4 @@
-"""A recipe, built: its parts wired together, ready to train, to generate, to save. Importing it imports torch."""
+"""Models: build, load, save and generate. Imports torch."""
 
 from mgzoo.model.build import build
 from mgzoo.model.generate import generate
@@ -12,7 +12,7 @@ __all__ = ["Model", "build", "generate", "load", "save"]
 
 
 _OLD = {"to_frames": "float_to_uint8", "to_pixels": "uint8_to_float"}
-"""Names of before, for one release, of what is in `mgzoo.media` now."""
+"""Old names, for one release, of functions now in `mgzoo.media`."""
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""Build the parts of a recipe and fill them with the weights that it names."""
+"""Build the parts of a recipe and load their weights."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mgzoo.spec import MgzooError, as_seed, spread
 
 
 def empty_model(recipe, device: str = "cpu"):
-    """A model of ``recipe`` whose parameters are unset: to compare with headers, and to fill.
+    """A model of ``recipe`` with uninitialised parameters, for shape checks and for loading.
 
-    Where even one tensor of it is larger than memory, it is all on the meta device: then its shapes can still be told.
+    If a tensor is larger than the memory, the whole model is on the meta device; its shapes remain available.
     """
     try:
         with init_empty_weights():
@@ -33,8 +33,8 @@ def empty_model(recipe, device: str = "cpu"):
 def build(recipe, device: str = "cpu", *, weights: bool = True, cache: Cache | None = None) -> Model:
     """Build every part of a recipe on a device (``meta``, ``cpu``, ``cuda``).
 
-    Each part is initialised from a seed of its own (recipe seed and part name), so swapping one part leaves the
-    others' first weights as they were. weights: load the parts' `weights` artifacts (never on ``meta``). Adapters are put on
+    Each part has its own initialisation seed (recipe seed and part name), so that swapping one part does not change the
+    initial weights of the others. weights: load the `weights` artifacts of the parts (never on ``meta``). Adapters are attached
     last, untrained.
     """
     registry, wires, parts = discover(), contract_of(recipe), {}
@@ -61,8 +61,8 @@ def build(recipe, device: str = "cpu", *, weights: bool = True, cache: Cache | N
 
 
 def load_part(model: Model, name: str, ref: str) -> None:
-    """Fill one part from the artifact ``ref``, which is its base from then on. Names and shapes must agree exactly, but for what a
-    part that has ``widened`` adds to a narrower base. An adapter on the part stays as it is."""
+    """Load the weights of one part from the artifact ``ref``, its base from then on. Names and shapes must match exactly, except for the new
+    tensors of a part with ``widened``. An adapter on the part is unchanged."""
     _, state = load_part_weights(ref, name)
     part, base, new = model.part(name), base_reference(ref, name), ()
     if hasattr(part, "expand_state_dict"):

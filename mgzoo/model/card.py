@@ -1,4 +1,4 @@
-"""The model card: an artifact's README.md, written from what is known about it."""
+"""The model card: README.md of an artifact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVALUATION_NAME = "evaluation.json"
 
 
 def license_text(license: str) -> str:
-    """The text of LICENSE: Apache-2.0 whole, as mgzoo itself is under it; of another licence its name."""
+    """The text of LICENSE: the full Apache-2.0 text, or the name of another licence."""
     if license.lower() != "apache-2.0":
         return f"The files of this artifact are under the licence {license}.\n"
     path = Path(__file__).parents[2] / "LICENSE"
@@ -48,8 +48,8 @@ def copy_pictures(folder: Path, curve: str | Path | None, samples: str | Path | 
 def parse_evaluation(given: str | Path | Sequence[Mapping], origin: str = "evaluation") -> list[dict]:
     """The content of evaluation.json: a list of ``{"name", "value", "baseline", "command"}``, or the JSON file that holds it.
 
-    name: what was measured, on what. value: a number or a short text. baseline: what it is held against, likewise; may be left
-    out. command: what prints the figure, for a reader to repeat; may be left out. Raises `MgzooError` for anything else.
+    name: metric and data. value: a number or a short text. baseline: the reference value, optional.
+    command: the command that prints the value, optional. Raises `MgzooError` for anything else.
     """
     remedy = 'write [{"name": "PSNR, held-out clips (dB)", "value": 23.8, "baseline": 21.0, "command": "mgzoo eval …"}]'
     if isinstance(given, str | os.PathLike):
@@ -83,7 +83,7 @@ def _is_figure(value) -> bool:
 
 
 def write_evaluation(folder: Path, figures: Sequence[Mapping]) -> None:
-    """Write evaluation.json into the folder of an artifact that is being made."""
+    """Write evaluation.json into the folder of a new artifact."""
     (folder / EVALUATION_NAME).write_text(json.dumps(list(figures), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -217,5 +217,5 @@ def _figure(value) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that stays in its cell of a table."""
+    """A text escaped for a cell of a Markdown table."""
     return " ".join(text.replace("|", "\\|").split())

@@ -1,4 +1,4 @@
-"""A built model against what an artifact or a recipe says: names, shapes, configs."""
+"""Checks of a built model against an artifact or a recipe: names, shapes, configs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mgzoo.spec import MgzooError, Problem
 
 
 def meta_problems(recipe) -> list[Problem]:
-    """What building the parts on the meta device finds: adapters without a layer, weights whose headers do not fit."""
+    """Problems found by a build on the meta device: adapters without a target layer, weights with other names or shapes."""
     plain = recipe
     for name in [name for name, part in recipe.parts.items() if part.adapter]:
         plain = plain.with_adapter(name, None)
@@ -75,7 +75,7 @@ def check_shapes(origin: str, shapes: Mapping[str, tuple[int, ...]], part) -> li
 
 
 def check_config(folder: Path, name: str, config) -> list[Problem]:
-    """Hold a part's config.json, which recipes that start from these weights inherit, against the config in recipe.yaml."""
+    """Compare config.json of a part (inherited by recipes with these weights) with the config in recipe.yaml."""
     stored, built = read_part_config(folder, name), json.loads(json.dumps(dataclasses.asdict(config)))
     return [
         problem("config", f"is {stored[key]!r}, recipe.yaml has {built[key]!r}", "save the artifact again", folder / name / "config.json", key)
@@ -85,7 +85,7 @@ def check_config(folder: Path, name: str, config) -> list[Problem]:
 
 
 def check_model(opened: OpenedArtifact, model: Model, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[Problem]:
-    """Compare the manifest's parts, and the shapes of their tensors by part, with the model that the recipe builds."""
+    """Compare the parts of the manifest, and their tensor shapes, with the model built from the recipe."""
     folder, manifest, problems = opened.folder, opened.manifest, check_parts(opened)
     other, with_weights = {one.key for one in problems}, model.part_names()
     remedy = "save the artifact again; its manifest and its recipe.yaml differ"
@@ -101,7 +101,7 @@ def check_model(opened: OpenedArtifact, model: Model, shapes: Mapping[str, Mappi
 
 
 def check_headers(opened: OpenedArtifact) -> list[Problem]:
-    """The names and shapes in the headers of its weights against a model that has shapes and no memory; no tensor is read."""
+    """Compare names and shapes in the headers of the weights with an empty model; no tensor is read."""
     folder, manifest = opened.folder, opened.manifest
     files = {name: [folder / file for file in part.weights] for name, part in manifest.parts.items() if isinstance(part.weights, tuple)}
     shapes = {name: tensor_shapes(paths) for name, paths in files.items() if paths}
@@ -110,5 +110,5 @@ def check_headers(opened: OpenedArtifact) -> list[Problem]:
 
 
 def check_tensors(opened: OpenedArtifact) -> list[Problem]:
-    """`check_headers`, and every stored value finite."""
+    """`check_headers`, and check that every stored value is finite."""
     return check_headers(opened) + check_values(opened.folder, opened.manifest)

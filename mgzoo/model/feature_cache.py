@@ -1,4 +1,4 @@
-"""Outputs of frozen parts, kept under what they depend on, so that nothing is computed twice and nothing stale is served."""
+"""Cache for outputs of frozen parts, keyed by everything they depend on."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def default_root() -> Path:
 
 
 def cache_key(component_id: str, version: str, config: str, weights_digest: str, input_digest: str) -> str:
-    """Hex name of one output: it changes when the part, its plugin's version, its config, its weights or its input does."""
+    """Hex key of one output; depends on the part, the plugin version, the config, the weights and the input."""
     return blake3(json.dumps([component_id, version, config, weights_digest, input_digest]).encode()).hexdigest()
 
 
 class Cache:
     """Tensors by key, on disk and in memory.
 
-    root: folder of the entries, default `default_root()`; made when the first entry is written. disk: False keeps nothing there.
-    memory: bytes held in memory, the least recently used leaving first; 0 for none. Entries are shared: do not change them in place.
+    root: folder of the entries, default `default_root()`; created at the first write. disk: False: memory only.
+    memory: size limit in bytes of the in-memory LRU cache; 0: none. Entries are shared: do not modify them in place.
     """
 
     def __init__(self, root: str | Path | None = None, *, memory: int = 2**30, disk: bool = True):
@@ -42,7 +42,7 @@ class Cache:
         self._bytes = 0
 
     def get(self, key: str) -> Tensor | None:
-        """The tensor, or None. A damaged entry is as good as none, and said in a warning."""
+        """The tensor, or None. A damaged entry gives None and a warning."""
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
@@ -62,9 +62,9 @@ class Cache:
         return value
 
     def put(self, key: str, value: Tensor) -> None:
-        """Keep a tensor; an entry on disk appears whole or not at all. A disk that cannot be written is given up with a warning.
+        """Store a tensor; writes to disk are atomic. An unwritable disk disables the disk cache with a warning.
 
-        Several processes, and machines, may share the folder: equal keys are equal content, so whoever comes second changes nothing.
+        Several processes and machines may share the folder: equal keys have equal content.
         """
         value = value.detach().cpu().contiguous()
         self._hold(key, value)
@@ -85,7 +85,7 @@ class Cache:
                     return
 
     def get_or_compute(self, identity: Sequence[str], clips: Sequence, compute: Callable[[list], Sequence[Tensor]]) -> list[Tensor]:
-        """One output per clip (or whatever has a `digest`), computing in one call those that are missing.
+        """One output per clip (or other object with a `digest`); missing ones are computed in one call.
 
         identity: (component id, version, config, weights digest) of the frozen part. compute: clips -> one tensor each.
         """

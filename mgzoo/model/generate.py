@@ -1,4 +1,4 @@
-"""One door for generation: a request -> a task head -> media with a record of what made it. The command line and Python both come here."""
+"""Generation: a request -> a task head -> media with a generation record. Used by the command line and from Python."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mgzoo.spec import MgzooError
 
 @torch.inference_mode()
 def generate(self: Model, prompt: str | None = None, *, task: str | None = None, **request):
-    """Answer a request through the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
+    """Generate media with the task head: ``generate("a rabbit hopping", seed=0)`` -> `mgzoo.media.Media`.
 
-    task: another head than the model's own, for this request: an id, or a word that names one (``edit``); it must have no weights of its own.
-    What else a request may hold (frames, size, steps, guidance, on_step …) is the task's to say; what it asks for as a file may be a path or
-    a `mgzoo.media.Media`. seed: 0 to 2^64 - 1, or ``random`` for one that is drawn and recorded.
-    What a loaded model gives carries in `Media.meta` what made it; `Media.save` writes that into the file, where `mgzoo verify` and
-    `mgzoo generate --from` read it. It does not where the weights were changed after loading.
+    task: another task head for this request, by id or name (``edit``); it must not have its own weights.
+    The other options (frames, size, steps, guidance, on_step …) depend on the task; file options accept a path or
+    a `mgzoo.media.Media`. seed: 0 to 2^64 - 1, or ``random`` for a new, recorded one.
+    The result of a loaded model has its generation record in `Media.meta`; `Media.save` writes it into the file for `mgzoo verify` and
+    `mgzoo generate --from`. There is no record if the weights were changed after loading.
     """
     own = self.recipe.parts.get("task")
     if task is not None:
@@ -38,7 +38,7 @@ def generate(self: Model, prompt: str | None = None, *, task: str | None = None,
 
 
 def _with_head(model: Model, head, component_id: str, prompt: str | None, request: dict[str, Any]):
-    """Answer through another head and put the model's own back."""
+    """Generate with another head, then restore the model's own."""
     own, own_id = model.task, model.task_id
     model.set_task(head, component_id)
     try:
@@ -67,7 +67,7 @@ def _answer(model: Model, prompt: str | None, request: dict[str, Any]):
 
 
 def _accepted(task, request: dict[str, Any]) -> dict[str, Any]:
-    """The request, if the head's `generate` takes all of it. Raises `MgzooError` that says what it takes."""
+    """Check the request against the signature of the head's `generate`. Raises `MgzooError` with the supported options."""
     takes = dict(list(inspect.signature(task.generate).parameters.items())[1:])
     if any(one.kind is one.VAR_KEYWORD for one in takes.values()):
         return request
@@ -82,7 +82,7 @@ def _accepted(task, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(model: Model, options, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What to write into the file; nothing for a model that is no artifact as it stands, or a request that no file can hold."""
+    """The generation record for the file; None for a model that is not an unchanged artifact, or a request that cannot be recorded."""
     given = {key: value for key, value in request.items() if value is not None and key != "on_step"}
     if model.artifact is None or model.task_id is None or model.loaded_weights != weights_state(model):
         return {}
@@ -94,23 +94,23 @@ def _record(model: Model, options, request: Mapping[str, Any]) -> dict[str, Any]
 
 
 def generates_frames(task: str) -> bool:
-    """Whether a task head, an id, takes a number of frames in its request: one frame is a picture."""
+    """Whether requests to the task with this id accept `frames`."""
     return "frames" in inspect.signature(discover().build_class(task).generate).parameters
 
 
 def machine_of(model: Model) -> dict[str, Any]:
-    """What the last bits of an answer depend on here: torch, device, threads, precision, processor."""
+    """Machine facts with an effect on the last bits of an output: torch, device, threads, precision, processor."""
     return {"torch": torch.__version__, "device": model.device.type, "threads": torch.get_num_threads(), **precision.of(model)}
 
 
 def weights_state(model: Model) -> tuple[int, int]:
-    """What changes when a weight is written to in place: torch counts the writes. Moving the model to another device is none."""
+    """Version counters of the weights, from torch: changed by in-place writes, not by a move to another device."""
     tensors = list(model.state_dict(keep_vars=True).values())
     return len(tensors), sum(0 if tensor.is_inference() else tensor._version for tensor in tensors)
 
 
 def other_task(model: Model, component_id: str, config):
-    """A task head that the model was not made with. Raises `MgzooError` for one that needs what the model lacks."""
+    """Another task head for the model. Raises `MgzooError` if the model lacks a required part."""
     there = {name.partition(".")[0].removesuffix("s") for name in model.recipe.parts}
     if missing := [kind for kind in config.required_parts() if kind not in there]:
         raise MgzooError(f"{component_id} needs {', '.join(missing)}; this model has none", remedy="use a model with these parts")

@@ -1,7 +1,7 @@
-"""The golden probe: a few fixed inputs through every stored part, and what came out when the artifact was saved.
+"""Golden outputs: a few fixed inputs of every stored part, and the outputs at the time of saving.
 
-It finds what no digest can: a plugin whose code changed so that the same weights now mean something else. It is computed in float32
-whatever the weights are stored in: kinds of processors differ by a hundred times less in it than in bfloat16.
+They detect changes in the code of a plugin, which digests cannot. They are computed in float32 for any storage dtype: the differences
+between kinds of processors are a hundred times smaller than in bfloat16.
 Shape letters as in `mgzoo.parts`.
 """
 
@@ -28,7 +28,7 @@ thread counts and kernels round differently: the shipped models by 3e-6 in float
 
 
 def draw_inputs(model, names: Sequence[str], contract) -> dict[str, Tensor]:
-    """Small fixed inputs for the named parts; ``contract`` is the manifest's."""
+    """Small fixed inputs for the named parts; ``contract``: from the manifest."""
     generator = torch.Generator().manual_seed(20_24)
 
     def noise(*shape: int) -> Tensor:
@@ -59,7 +59,7 @@ def _condition_shape(spec: ConditionSpec, axes: tuple[int, ...]) -> tuple[int, .
 
 @torch.inference_mode()
 def run_parts(model, names: Sequence[str], inputs: Mapping[str, Tensor], contract) -> dict[str, Tensor]:
-    """What the named parts answer, float32."""
+    """Outputs of the named parts, float32."""
     outputs: dict[str, Tensor] = {}
     was_training = model.training
     model.eval()
@@ -86,7 +86,7 @@ def run_parts(model, names: Sequence[str], inputs: Mapping[str, Tensor], contrac
 
 
 def write_golden_outputs(model, names: Sequence[str], contract, folder: Path) -> list[str]:
-    """Draw, run and store the probe of ``names`` under ``folder``/probe; returns the files' names."""
+    """Compute and store the golden outputs of ``names`` under ``folder``/probe; returns the file names."""
     inputs = draw_inputs(model, names, contract)
     outputs = run_parts(model, names, inputs, contract)
     about = {"parts": json.dumps(list(names)), "precision": "float32", "processor": processor()}
@@ -96,7 +96,7 @@ def write_golden_outputs(model, names: Sequence[str], contract, folder: Path) ->
 
 
 def compare_golden_outputs(model, contract, folder: Path) -> list[Problem]:
-    """Run the stored probe again, on a ``model`` in float32, and report every output that is further from the stored one than `TOLERANCE`."""
+    """Compute the golden outputs again, on a ``model`` in float32, and report every difference above `TOLERANCE`."""
     path = folder / "probe" / "inputs.safetensors"
     about = read_metadata(path)
     names = [name for name in json.loads(about.get("parts", "[]")) if name in model.part_names()]
@@ -128,5 +128,5 @@ def compare_golden_outputs(model, contract, folder: Path) -> list[Problem]:
 
 
 def _is_bf16(part: nn.Module) -> bool:
-    """Whether a part's float32 weights are those of a bfloat16 file."""
+    """Whether a part's float32 weights come from a bfloat16 file."""
     return all(torch.equal(value, value.bfloat16().float()) for value in part.parameters())

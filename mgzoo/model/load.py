@@ -55,10 +55,10 @@ def load_opened(opened: OpenedArtifact, files: MappedFiles, device: str = "cpu",
 
 
 def fill_part(part: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None = None, device: str = "cpu") -> None:
-    """Give a built part its weights, in their stored dtype (parameters: in ``dtype``, see `load`) and the part's memory layout.
+    """Load weights into a built part, in their stored dtype (parameters: in ``dtype``, see `load`) and the part's memory layout.
 
-    Those that are so already become the part's as they are. ``tensors`` is emptied on the way: a shard's file is let go as soon
-    as the last tensor of it was copied.
+    Tensors with the right dtype and layout are used without a copy. ``tensors`` is emptied on the way, to release a shard's file
+    after its last tensor.
     """
     target, device = part.state_dict(), torch.device(device)
     emulated = dtype is None and not precision.computes_bf16(device.type)

@@ -1,11 +1,11 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) on any part that has linear layers, without the part knowing.
+"""Low-rank adapters (LoRA, Hu et al. 2021) for any part with linear layers, without changes in its code.
 
     y = W x + b + (alpha / rank) B A x
 
-W and b are the base and rest; A and B learn. B starts at zero, so training starts at the base exactly. A hook on each
-`nn.Linear` adds the update, and A and B are its children ``lora_A`` and ``lora_B``: the names of the base's own weights stay as
-they are. Modules that the adapter names (PEFT's ``modules_to_save``) learn whole beside the updates: a task head's new input
-channels and conditions have no base to add to. Files in PEFT's format are `mgzoo.model.lora_files`'s.
+W and b are the frozen base; A and B are trained. B is initialised to zero, so training starts exactly at the base. A hook on each
+`nn.Linear` adds the update; A and B are its children ``lora_A`` and ``lora_B``: the names of the base weights are
+unchanged. Modules in `adapter.modules` (PEFT: ``modules_to_save``) are trained in full: new input channels and conditions of a
+task head have no base weights. `mgzoo.model.lora_files` reads and writes PEFT's file format.
 
 Shape letters: I inputs and O outputs of a linear layer, R rank.
 """
@@ -29,24 +29,24 @@ LORA_NAMES = ("lora_A", "lora_B")
 
 
 def linear_layers(part: nn.Module) -> dict[str, nn.Linear]:
-    """The layers of a part that can be adapted, by path. `nn.MultiheadAttention` reads its weights and never calls them."""
+    """The possible target layers of a part, by path. Not those of `nn.MultiheadAttention`: it never calls them."""
     unseen = {id(child) for module in part.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()}
     unseen |= {id(child) for layer in adapted_layers(part).values() for child in layer.children()}
     return {path: module for path, module in part.named_modules() if path and isinstance(module, nn.Linear) and id(module) not in unseen}
 
 
 def adapted_layers(part: nn.Module) -> dict[str, nn.Linear]:
-    """The layers that carry an update, by path; empty where the part has no adapter."""
+    """The layers with an update, by path; empty without an adapter."""
     return {path: module for path, module in part.named_modules() if "adapter_scale" in module.__dict__}
 
 
 def saved_modules(part: nn.Module) -> dict[str, nn.Module]:
-    """The modules that learn whole beside the updates, by path."""
+    """The modules trained in full, by path."""
     return {path: module for path, module in part.named_modules() if "adapter_whole" in module.__dict__}
 
 
 def unmatched_targets(part, adapter: Adapter) -> list[tuple[str, str]]:
-    """(what, remedy) of every target that is no linear layer of the part."""
+    """(what, remedy) for every target that matches no linear layer of the part."""
     paths = list(linear_layers(part)) if isinstance(part, nn.Module) else []
     if not paths:
         return [(f"{type(part).__name__} has no linear layer to adapt", "remove the adapter, or adapt another part")]
@@ -65,13 +65,13 @@ def unmatched_targets(part, adapter: Adapter) -> list[tuple[str, str]]:
 
 
 def ranks_too_large(part, adapter: Adapter) -> list[tuple[str, str]]:
-    """(what, remedy) where the rank is above the width of a layer of the part that it adapts."""
+    """(what, remedy) if the rank is above the width of a target layer."""
     found = linear_layers(part) if isinstance(part, nn.Module) else {}
     return adapter.too_wide({path: tuple(layer.weight.shape) for path, layer in found.items()})
 
 
 def tensors_missing_from_base(adapter: Adapter, new: Sequence[str], every: Iterable[str]) -> list[tuple[str, str]]:
-    """(what, remedy) where a base lacks tensors, ``new`` of a part's ``every``, that no update can stand for and no module holds."""
+    """(what, remedy) for tensors missing in the base (``new``, out of ``every``) and not in a module trained in full."""
     if not (lacking := [key for key in new if not adapter.is_saved_module(key)]):
         return []
     every = list(every)
@@ -92,8 +92,8 @@ def _modules_of(tensors: Sequence[str], every: Sequence[str]) -> list[str]:
 
 
 def attach_adapter(part: nn.Module, adapter: Adapter) -> None:
-    """Put an untrained adapter on a part: A from Kaiming's uniform distribution (as PEFT has it), B zero; but for the modules that
-    it names the rest of the part rests from here on. Raises MgzooError where the part has an adapter, or a target matches no layer.
+    """Attach an untrained adapter to a part: A from Kaiming's uniform distribution (as in PEFT), B zero. All other weights are
+    frozen, except the adapter's modules. Raises MgzooError for a second adapter, or a target without a layer.
     """
     if adapted_layers(part):
         raise MgzooError(f"{type(part).__name__} has an adapter already", remedy="merge it first: mgzoo.model.lora.merge_adapters(model)")
@@ -133,14 +133,14 @@ def _dropped(x: Tensor, share: float, seed: int | None) -> Tensor:
 
 
 def seed_dropout(part: nn.Module, number: int) -> None:
-    """Make the adapter's dropout a function of a number until the next call: what is computed again in the backward pass
-    (activation checkpointing) then drops the same, whether or not the part keeps the random state."""
+    """Seed the adapter's dropout until the next call: recomputation in the backward pass (activation checkpointing) then
+    drops the same values, even if the part does not preserve the random state."""
     for i, layer in enumerate(adapted_layers(part).values()):
         layer.adapter_seed = (number + i) % 2**63
 
 
 def trainable_tree(part: nn.Module) -> nn.Module:
-    """What of a part goes into the training engine: the part, or a tree that holds its adapter alone, under the same names."""
+    """The modules of a part for the training engine: the part, or a tree of its adapter alone, under the same names."""
     adapted = adapted_layers(part)
     if not adapted:
         return part
@@ -164,8 +164,8 @@ def trainable_tree(part: nn.Module) -> nn.Module:
 
 
 def set_train_mode(part: nn.Module, mode: bool) -> None:
-    """`nn.Module.train` of a part; under an adapter the base stays in eval mode, as any part whose weights rest: its own
-    dropout is off and its running statistics stay."""
+    """`nn.Module.train` of a part; under an adapter the base stays in eval mode, like other frozen parts: without
+    dropout and with fixed running statistics."""
     adapted = adapted_layers(part)
     part.train(mode and not adapted)
     for layer in adapted.values():
@@ -177,7 +177,7 @@ def set_train_mode(part: nn.Module, mode: bool) -> None:
 
 @contextmanager
 def in_base_dtype(part: nn.Module) -> Iterator[None]:
-    """While inside, modules that learn whole are in the precision of the base around them, as in training; on leaving, as they were."""
+    """Context manager: modules trained in full have the precision of the base, as in training; restored on exit."""
     own = {id(p) for module in (*saved_modules(part).values(), *(getattr(layer, name) for layer in adapted_layers(part).values() for name in LORA_NAMES)) for p in module.parameters()}
     rest = {p.dtype for p in part.parameters() if p.is_floating_point() and id(p) not in own}
     kept = [(p, p.data) for module in saved_modules(part).values() for p in module.parameters()] if len(rest) == 1 else []
@@ -191,20 +191,20 @@ def in_base_dtype(part: nn.Module) -> Iterator[None]:
 
 
 def is_update(key: str) -> bool:
-    """Whether a key of an adapted part's state is of one of the two small matrices."""
+    """Whether a key of an adapted part's state dict belongs to A or B."""
     return key.endswith(tuple(f".{name}.weight" for name in LORA_NAMES))
 
 
 def adapter_state_dict(part: nn.Module) -> dict[str, Tensor]:
     """The adapter's tensors by their names in the part: A (R, I) as ``PATH.lora_A.weight``, B (O, R) as ``PATH.lora_B.weight``, and
-    those of the modules that learn whole."""
+    those of the modules trained in full."""
     own = part.state_dict()
     updates = {key: own[key] for path in adapted_layers(part) for name in LORA_NAMES if (key := f"{path}.{name}.weight")}
     return updates | {key: own[key] for path in saved_modules(part) for key in own if key.startswith(f"{path}.")}
 
 
 def cast_to_base(base: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An adapter's tensors, those that learnt whole in the one precision of the base's: they are computed with among its weights."""
+    """An adapter's tensors; modules trained in full are cast to the precision of the base."""
     dtypes = {value.dtype for value in base.values() if value.is_floating_point()}
     if len(dtypes) != 1:
         return dict(own)
@@ -214,8 +214,8 @@ def cast_to_base(base: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
 
 @torch.no_grad()
 def merge_state_dict(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """A base's tensors with the updates added, computed in float32 and rounded to each weight's dtype, and with the adapter's own
-    tensors in the place of theirs."""
+    """The base tensors with the updates added (in float32, rounded to each weight's dtype) and the adapter's modules
+    in place of the base's."""
     result = {**base, **{key: value for key, value in own.items() if not is_update(key)}}
     for key, down_RI in own.items():
         if key.endswith(".lora_A.weight"):
@@ -231,7 +231,7 @@ def merge_state_dict(base: Mapping[str, Tensor], own: Mapping[str, Tensor], scal
 
 @torch.no_grad()
 def merge_adapters(model):
-    """Fold every adapter of a model into plain weights, in place, and return the model: it saves as a fine-tune of its base."""
+    """Merge all adapters of a model into the weights, in place, and return the model: it saves as a full fine-tune."""
     for name, spec in list(model.recipe.parts.items()):
         if spec.adapter is None:
             continue
@@ -246,7 +246,7 @@ def merge_adapters(model):
 
 
 def detach_adapter(part: nn.Module) -> None:
-    """Take the adapter off: the part is its base again, and all of it may learn."""
+    """Remove the adapter: the part is its base again, with all weights trainable."""
     for layer in adapted_layers(part).values():
         for name in LORA_NAMES:
             delattr(layer, name)
@@ -260,7 +260,7 @@ def detach_adapter(part: nn.Module) -> None:
 
 
 def add_adapter(model, name: str, adapter: Adapter) -> None:
-    """Put an untrained adapter on part ``name`` of a built model, in its recipe too; A is drawn from a seed of its own."""
+    """Attach an untrained adapter to part ``name`` of a built model, and add it to the recipe; A has its own seed."""
     part = model.part(name)
     if isinstance(part, nn.Module) and not adapted_layers(part) and (wrong := unmatched_targets(part, adapter)):
         raise MgzooError("; ".join(what for what, _ in wrong), remedy="; ".join(remedy for _, remedy in wrong),

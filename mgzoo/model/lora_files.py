@@ -23,9 +23,9 @@ from mgzoo.spec import MgzooError, Problem
 
 
 def load_adapter(model, name: str, folder: str | Path) -> None:
-    """Put an adapter in PEFT's format (``adapter_config.json``, ``adapter_model.safetensors``) on part ``name`` of a model.
+    """Load an adapter in PEFT's format (``adapter_config.json``, ``adapter_model.safetensors``) into part ``name`` of a model.
 
-    Raises MgzooError for a file that is none, that fits another part, or that holds more than plain low-rank updates.
+    Raises MgzooError for a damaged file, another part, or anything but plain low-rank updates.
     """
     adapter, own = read_adapter(Path(folder))
     add_adapter(model, name, adapter)
@@ -45,7 +45,7 @@ WRITTEN = ("bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "use_rslor
 PLAIN = {"bias": "none", "fan_in_fan_out": False, "rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False,
          "use_dora": False, "lora_bias": False, "use_qalora": False, "target_parameters": None, "trainable_token_indices": None,
          "layer_replication": None, "alora_invocation_tokens": None}
-"""What PEFT's config says of a plain low-rank adapter; other values mean other mathematics. Older versions know only `WRITTEN`."""
+"""Config values of a plain LoRA adapter in PEFT; other values are other methods. Older versions know only `WRITTEN`."""
 
 
 def write_adapter(part: nn.Module, adapter: Adapter, tensors: Mapping[str, Tensor], folder: Path, base: WeightsReference) -> list[str]:
@@ -72,7 +72,7 @@ def write_adapter(part: nn.Module, adapter: Adapter, tensors: Mapping[str, Tenso
 
 
 def _targets(part: nn.Module, adapter: Adapter, paths: list[str]) -> list[str]:
-    """The fewest words by which PEFT, which looks at the end of every module's path, finds the same layers."""
+    """The shortest path suffixes with which PEFT matches the same layers."""
     own = {f"{path}.{name}" for path in paths for name in LORA_NAMES}
     modules = [path for path, _ in part.named_modules() if path and path not in own]
     for words in (adapter.targets, sorted({path.rpartition(".")[2] for path in paths})):
@@ -82,7 +82,7 @@ def _targets(part: nn.Module, adapter: Adapter, paths: list[str]) -> list[str]:
 
 
 def read_adapter(folder: Path, files: MappedFiles | None = None) -> tuple[Adapter, dict[str, Tensor]]:
-    """An adapter and its tensors, by their names in the part. Raises `MgzooError` for what is damaged or no plain adapter.
+    """An adapter and its tensors, by their names in the part. Raises `MgzooError` for damaged files and other kinds of adapters.
 
     files: where its file is mapped, if its digest was compared."""
     adapter, known = read_adapter_config(folder), {}
@@ -103,7 +103,7 @@ def read_adapter(folder: Path, files: MappedFiles | None = None) -> tuple[Adapte
 
 
 def tensor_name(key: str, path: Path, adapter: Adapter) -> str:
-    """A tensor's name in the part, of its name in the file."""
+    """The name in the part of a tensor in the file."""
     name = key.removeprefix(PREFIX)
     if name == key or not (is_update(name) or adapter.is_saved_module(name)):
         raise MgzooError(f"{path} is not a plain adapter: it contains {key[:100]!r}", remedy=f"expected: {PREFIX}LAYER.lora_A.weight, or tensors of modules_to_save")
@@ -111,7 +111,7 @@ def tensor_name(key: str, path: Path, adapter: Adapter) -> str:
 
 
 def check_adapters(opened: OpenedArtifact) -> list[Problem]:
-    """Compare an artifact's adapters with those that its recipe builds: their ranks and scales are no tensors."""
+    """Compare the ranks and scales of an artifact's adapters with its recipe."""
     folder, manifest, problems = opened.folder, opened.manifest, []
     for name, part in opened.recipe.parts.items():
         stored_here = name in manifest.parts and manifest.parts[name].is_adapter
@@ -129,7 +129,7 @@ def _in_words(adapter: Adapter) -> str:
 
 
 def read_adapter_config(folder: Path) -> Adapter:
-    """What ``adapter_config.json`` says. Raises `MgzooError` for one that is damaged, or asks for more than plain updates."""
+    """Read ``adapter_config.json``. Raises `MgzooError` for damaged files and unsupported settings."""
     path = folder / ADAPTER_CONFIG_NAME
     try:
         said = json.loads(path.read_bytes()[: MAX_MANIFEST_BYTES])

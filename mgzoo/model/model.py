@@ -1,4 +1,4 @@
-"""A built recipe: its parts wired together, ready to train, to generate, to save.
+"""`Model`: the built parts of a recipe, for training, generation and saving.
 
 Shape letters as in `mgzoo.parts`.
 """
@@ -25,18 +25,18 @@ from mgzoo.parts import Clip, Condition, Conditions, Cut, Denoise
 log = logging.getLogger("mgzoo")
 ENCODE_CLIPS = 4
 SAID = 10_000
-"""Texts that a model remembers having spoken of."""
+"""Maximum number of truncated texts remembered for one warning each."""
 QUOTED = 60
-"""Characters of what is not read that a message repeats."""
+"""Maximum characters of the ignored text in a warning."""
 PART_KINDS = ("autoencoder", "encoders", "backbone", "objective", "sampler", "task")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderInput:
-    """One input of a frozen encoder as the cache knows it.
+    """One input of a frozen encoder, for the cache.
 
-    value: what the encoder's forward takes in its list, or a function of nothing that gives it when it is needed. digest: hex,
-    of exactly that.
+    value: element of the encoder's input list, or a function without arguments that returns it. digest: hex digest of
+    the value.
     """
 
     value: Any
@@ -49,14 +49,13 @@ class EncoderInput:
 
 
 class Model(nn.Module):
-    """The parts of one recipe. Roles that the recipe leaves empty are None; encoders is an `nn.ModuleDict`.
+    """The parts of one recipe. Missing roles are None; encoders is an `nn.ModuleDict`.
 
     recipe: the composed recipe. cache: `mgzoo.model.feature_cache.Cache` for outputs of frozen parts. bases: part name ->
-    `mgzoo.artifact.manifest.WeightsReference` to what its weights were when they were read. widened: part name -> its tensors that the base
-    did not have, or not as wide. artifact: what it was loaded from, None for a model that was built;
-    loaded_weights: `mgzoo.model.generate.weights_state` then. task_id: component id of the task
-    head. counting: while a model is trained, texts that an encoder does not read to their end are counted
-    (`counts`) and no longer named in the log.
+    `mgzoo.artifact.manifest.WeightsReference` of the loaded weights. widened: part name -> tensors missing in the base
+    or wider than there. artifact: the loaded artifact, None for a built model;
+    loaded_weights: `mgzoo.model.generate.weights_state` after loading. task_id: component id of the task
+    head. counting: in training, truncated texts are counted (`counts`) instead of logged.
     """
 
     def __init__(self, recipe, parts: Mapping[str, Any], cache: Cache):
@@ -78,27 +77,27 @@ class Model(nn.Module):
         self._fingerprints: dict[str, tuple[str, ...]] = {}
 
     def part_names(self) -> list[str]:
-        """Names of the parts that hold weights, e.g. ``["autoencoder", "encoders.text", "backbone"]``."""
+        """Names of the parts with weights, e.g. ``["autoencoder", "encoders.text", "backbone"]``."""
         return [name for name in self.recipe.parts if isinstance(part := self.part(name), nn.Module) and any(True for _ in part.state_dict())]
 
     def part(self, name: str):
-        """The part of this name (``encoders.text``), or None."""
+        """The part with this name (``encoders.text``), or None."""
         role, _, key = name.partition(".")
         return self.encoders[key] if key else getattr(self, role)
 
     def set_task(self, task, component_id: str | None = None) -> None:
-        """Put another task head in the place of the model's own, which may be a module and the other none. component_id: of that head; without
-        it what the head gives carries no record of what made it."""
+        """Replace the task head. component_id: id of the new head; without it, generated media have no
+        generation record."""
         del self.task
         self.task, self.task_id = task, component_id
 
     @property
     def device(self) -> torch.device:
-        """Where the generating part (the backbone, or whatever weights there are) lives."""
+        """Device of the backbone, or of the first part with weights."""
         return next((self.backbone or self).parameters()).device
 
     def fingerprint(self, name: str) -> tuple[str, ...]:
-        """What a frozen part's output depends on: component, version, config and a digest of its weights."""
+        """Fingerprint of a frozen part for the cache: component, version, config and digest of the weights."""
         if name not in self._fingerprints:
             spec, digest = self.recipe.parts[name], blake3()
             for key, value in sorted(self.part(name).state_dict().items()):
@@ -111,13 +110,13 @@ class Model(nn.Module):
         return self._fingerprints[name]
 
     def clear_fingerprints(self) -> None:
-        """To be called where a frozen part's weights have changed: digests are taken once."""
+        """Reset the cached fingerprints; required after a change of frozen weights."""
         self._fingerprints.clear()
 
     @torch.no_grad()
     def encode_clips(self, clips: Sequence[Clip]) -> list[Tensor]:
-        """Latents (C, *axes) float32 of each clip from the frozen autoencoder, of its picture or, where the autoencoder's layout is
-        ``sound``, of the mean of its sound's channels; clips found in the cache are never decoded."""
+        """Latents (C, *axes) float32 of each clip from the frozen autoencoder, of its frames or, for the layout ``sound``,
+        of the mean of its sound channels; cached clips are never decoded."""
         sound = self.autoencoder.spec.layout == "sound"
 
         def compute(missing: Sequence[Clip]) -> list[Tensor]:
@@ -138,13 +137,13 @@ class Model(nn.Module):
         return {condition.name: condition for condition in conditions}
 
     def encode_texts(self, name: str, texts: Sequence[str]) -> Condition:
-        """The condition of a frozen text encoder, each text through the cache: a text that was met before costs nothing."""
+        """The condition of a frozen text encoder; each text is cached."""
         return self.encode_inputs(name, [EncoderInput.text(words) for words in texts])
 
     @torch.no_grad()
     def encode_inputs(self, name: str, inputs: Sequence[EncoderInput]) -> Condition:
-        """The condition of a frozen encoder, each input through the cache. Rows of ``tokens`` and ``frames`` may differ in length:
-        shorter ones are filled up with what does not count."""
+        """The condition of a frozen encoder; each input is cached. Rows of ``tokens`` and ``frames`` of different lengths are
+        padded and masked."""
         encoder = self.encoders[name]
         vector = encoder.spec.kind == "vector"
         self._look_for_cuts(name, [one.value for one in inputs])  # a text that is in the cache was cut as well
@@ -163,16 +162,16 @@ class Model(nn.Module):
         return Condition(name=encoder.spec.name, values=values, mask=mask).to(self.device)
 
     def cuts(self, name: str, texts: Sequence[str]) -> list[Cut | None]:
-        """What the encoder ``name`` does not read of each text; None where it reads all, as one without ``cut`` does."""
+        """Truncation of each text by the encoder ``name``; None without truncation."""
         encoder = self.encoders[name]
         return encoder.cut(texts) if hasattr(encoder, "cut") else [None] * len(texts)
 
     def counts(self) -> dict[str, int]:
-        """How many texts an encoder did not read to their end while this model was trained: ``encoders.text.cut``. Never falls."""
+        """Numbers of texts truncated in training, by encoder: ``encoders.text.cut``. Never decreases."""
         return {f"encoders.{name}.cut": self._cut[name] for name, encoder in self.encoders.items() if hasattr(encoder, "cut")}
 
     def _look_for_cuts(self, name: str, inputs: Sequence[Any]) -> None:
-        """Count or, once for each text, say in the log what an encoder does not read."""
+        """Count truncated texts or, once per text, log them."""
         texts = [one for one in inputs if isinstance(one, str)] if hasattr(self.encoders[name], "cut") else []
         found = {text: cut for text, cut in zip(texts, self.cuts(name, texts) if texts else (), strict=True) if cut}
         if self.counting:
@@ -188,10 +187,10 @@ class Model(nn.Module):
             del self._said[next(iter(self._said))]
 
     def denoiser(self, conditions: Conditions, concat: Mapping[str, Tensor] | None = None) -> Denoise:
-        """The one closure a sampler sees: all branches of a step run as one batch of the backbone.
+        """The denoising closure for samplers: all branches of a step run as one batch of the backbone.
 
-        concat: name -> (B, C', *axes) extra input channels that a task head concatenates, in this order; a branch that drops the
-        name has zeros there.
+        concat: name -> (B, C', *axes) extra input channels, concatenated in this order; zeros in branches that drop
+        the name.
         """
         device, concat = self.device, concat or {}
 

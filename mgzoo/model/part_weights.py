@@ -1,4 +1,4 @@
-"""The tensors of one part of an artifact, references and adapters followed to their bases."""
+"""The tensors of one part of an artifact; references and adapters are resolved to their bases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_all_weights(ref: str | Path) -> dict[str, dict[str, Tensor]]:
 
 
 def base_reference(ref: str | Path, part: str) -> WeightsReference | None:
-    """What a part that starts from ``ref`` has as its base; None for a folder that only this machine knows."""
+    """The base of a part with the weights ``ref``; None for a local folder."""
     folder, parsed = fetch(ref, before_weights=check_contract), parse_reference(ref)
     entry = part_entry(read_manifest(folder), part, str(ref))
     if isinstance(entry.weights, WeightsReference) or parsed.repo is None:
@@ -50,26 +50,26 @@ def base_reference(ref: str | Path, part: str) -> WeightsReference | None:
 
 
 def adapted_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an adapted part's state: the adapter's beside its base's."""
+    """Names and shapes of an adapted part's state dict: base and adapter."""
     path, adapter = folder / part / ADAPTER_FILE, read_adapter_config(folder / part)
     return {**stored_shapes(folder, part), **{tensor_name(key, path, adapter): shape for key, shape in tensor_shapes([path]).items()}}
 
 
 def _weight_files(entry: PartEntry) -> list[str]:
-    """The files of a part that loading it reads, but for its config."""
+    """The weight files of a part."""
     own = list(entry.weights) if isinstance(entry.weights, tuple) else []
     return [*own, own[0].replace(ADAPTER_FILE, ADAPTER_CONFIG_NAME)] if entry.is_adapter else own
 
 
 def part_tensors(folder: Path, entry: PartEntry, files: MappedFiles) -> dict[str, Tensor]:
-    """A part's tensors as the model that its artifact's recipe builds has them: an adapter's beside its base's."""
+    """A part's tensors under the names of the built model: base and adapter."""
     if entry.is_adapter:
         return {**base_tensors(entry.base), **read_adapter((folder / entry.weights[0]).parent, files)[1]}
     return _plain_tensors(folder, entry, files)
 
 
 def _plain_tensors(folder: Path, entry: PartEntry, files: MappedFiles) -> dict[str, Tensor]:
-    """A part's weights without an adapter beside them: it is merged into its base."""
+    """A part's weights with its adapter merged into the base."""
     if isinstance(entry.weights, WeightsReference):
         return base_tensors(entry.weights)
     if not entry.is_adapter:  # finite as they were when they were saved, pushed and pulled: a look at each value again takes as long as a digest

@@ -1,4 +1,4 @@
-"""Models whose parameters have a shape and no memory yet: what a loader builds before it gives every one of them its value."""
+"""Empty models: parameters on the meta device, for loaders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INIT = frozenset(function for name, function in vars(nn.init).items() if name.e
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves tensors without memory as they are: `torch.nn.init` arrives here as a whole, and what it calls no more."""
+    """Skip initialisation of tensors on the meta device: calls of `torch.nn.init` arrive here whole."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         filled = args[0] if args else (kwargs or {}).get("tensor")
@@ -28,10 +28,10 @@ class _Unfilled(TorchFunctionMode):
 
 @contextmanager
 def init_empty_weights() -> Iterator[None]:
-    """Within it, parameters of new modules go to the meta device as they are made; buffers stay real.
+    """Context manager: parameters of new modules are on the meta device; buffers are real.
 
-    So first weights that will be overwritten are neither drawn nor held, while what a part computes when it is built (tables,
-    statistics) is there. Unlike a model that is built on the meta device, it can be filled and used.
+    Initial weights are neither computed nor allocated, but buffers computed in the constructor (tables, statistics) exist.
+    Unlike a model built on the meta device, the model can be filled and used.
     """
 
     def moved(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:

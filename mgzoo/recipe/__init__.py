@@ -1,1 +1,1 @@
-"""What a person wants: YAML layers, composed, validated, locked. No torch; nothing is downloaded."""
+"""Recipes: YAML layers, composition, validation, locks. No torch, no downloads."""

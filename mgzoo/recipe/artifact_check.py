@@ -1,4 +1,4 @@
-"""An artifact's recipe.yaml against its mgzoo.json. No torch, no weights."""
+"""Checks of an artifact's recipe.yaml against its mgzoo.json. No torch, no weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mgzoo.spec import Problem, RecipeError
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedArtifact:
-    """An artifact's folder with its manifest read and its recipe composed, once for all checks that follow."""
+    """An artifact's folder with its parsed manifest and its composed recipe, shared by all checks."""
 
     folder: Path
     manifest: Manifest
@@ -26,12 +26,12 @@ class OpenedArtifact:
 
 
 def open_artifact(folder: Path, manifest: Manifest | None = None) -> OpenedArtifact:
-    """Read mgzoo.json, unless ``manifest`` is it already, and compose recipe.yaml. Raises `ArtifactError` or `RecipeError`."""
+    """Read mgzoo.json (unless passed as ``manifest``) and compose recipe.yaml. Raises `ArtifactError` or `RecipeError`."""
     return OpenedArtifact(folder=folder, manifest=manifest or read_manifest(folder), recipe=compose(folder / "recipe.yaml"))
 
 
 def check_requires(opened: OpenedArtifact) -> list[Problem]:
-    """Distributions that the manifest requires and that supply no part, and those that do and are not required."""
+    """Check that the required distributions of the manifest are exactly those of its parts."""
     recipe, where = opened.recipe, opened.folder / MANIFEST_NAME
     supplied = {part.provider.distribution for part in (*recipe.parts.values(), recipe.data) if part is not None}
     listed = {one.distribution for one in opened.manifest.requires}
@@ -41,8 +41,8 @@ def check_requires(opened: OpenedArtifact) -> list[Problem]:
 
 
 def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
-    """What recipe.yaml says that the manifest does not: problems of its own, another component of a part, another contract. No weight
-    is needed. Nothing where a plugin is missing, see `check_plugins`, or where there is no recipe."""
+    """Problems of recipe.yaml, and its differences from the manifest: components of parts, contract. Needs no weights.
+    Empty if a plugin (see `check_plugins`) or the recipe is missing."""
     entry, path = manifest.files.get("recipe.yaml"), folder / "recipe.yaml"
     if entry is None or check_plugins(manifest, folder):
         return []
@@ -58,7 +58,7 @@ def check_contract(folder: Path, manifest: Manifest) -> list[Problem]:
 
 
 def contract_differences(opened: OpenedArtifact) -> list[Problem]:
-    """Where the contract in the manifest is not the one that the recipe's parts make."""
+    """Differences between the contract in the manifest and that of the recipe's parts."""
     made, built = opened.manifest.contract, contract_of(opened.recipe)
     return [
         problem("contract", f"is {_in_words(getattr(made, key))}, recipe.yaml and the plugins give {_in_words(getattr(built, key))}",

@@ -1,6 +1,6 @@
-"""A YAML composition of parts -> `Recipe`: typed, complete, and every value knows where it was written.
+"""Compose a `Recipe` from YAML files: typed, complete, with the origin of every value.
 
-All problems of a recipe are found in one go. No torch; nothing is downloaded.
+All problems are reported together. No torch, no downloads.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mgzoo.spec import MgzooError, Origin, Problem, RecipeError
 
 
 def compose(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides: text where the key holds a
-    text, else YAML.
+    """Compose a recipe from a YAML file or a shipped name, and ``a.b=value`` overrides: text for text fields,
+    otherwise YAML.
 
-    Raises `RecipeError` with every problem there is, contracts between the parts included.
+    Raises `RecipeError` with all problems, contracts between the parts included.
     """
     path, problems = find_recipe(source), []
     written = read_layers(path, problems)
@@ -61,7 +61,7 @@ def _position(problem: Problem) -> tuple:
 
 
 def read_layers(path: Path, problems: list[Problem], chain: tuple[Path, ...] = ()) -> Node:
-    """A recipe file and the files its `defaults` name, merged in order, the file itself last."""
+    """A recipe file merged over its `defaults`, in order."""
     source, empty = display_path(path), Node({}, Origin(source=display_path(path)))
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
@@ -122,7 +122,7 @@ def apply_override(written: Node, text: str, problems: list[Problem]) -> Node:
 
 
 def copy_recipe(name: str, dest: str | Path) -> Path:
-    """Copy a recipe's text to ``dest`` (a file, or a folder) for a person to own; its defaults become shipped names."""
+    """Copy a recipe's text to ``dest`` (a file or a folder); its defaults become shipped names."""
     path, dest = find_recipe(name), Path(dest)
     target = dest / path.name if dest.is_dir() or not dest.suffix else dest
     if target.exists():

@@ -1,4 +1,4 @@
-"""Values of a config's fields: their types in words, and conversion by OmegaConf, one leaf at a time."""
+"""Field types of configs in words, and conversion of single values by OmegaConf."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def structured_config(cls: type):
 
 
 def default_of(cls: type, f: dataclasses.Field, around: Origin) -> Node:
-    """The node of a field that nobody wrote. around: where the map it is missing in was written."""
+    """The node of a field's default. around: origin of the enclosing map."""
     value = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
     if value is dataclasses.MISSING or value == MISSING:
         return Node(MISSING, around)
@@ -76,8 +76,8 @@ def default_of(cls: type, f: dataclasses.Field, around: Origin) -> Node:
 
 
 def convert_value(cls: type, name: str, value: Any) -> tuple[bool, Any]:
-    """(True, a value as the type of ``cls.name``), or (False, why OmegaConf refuses it). What was converted once is not converted again:
-    the stages of a recipe share nearly all their values. A scalar that has its field's very type needs no conversion."""
+    """(True, value with the type of ``cls.name``), or (False, OmegaConf's error). Conversions are cached:
+    the stages of a recipe share nearly all values. A scalar with exactly the type of its field is not converted."""
     if type(value) is field_hints(cls).get(name) and type(value) in EXACT and not (isinstance(value, str) and "$" in value):
         return True, value
     key = (cls, name, repr(value))

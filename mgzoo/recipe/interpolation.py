@@ -1,4 +1,4 @@
-"""``${key}`` in a recipe: filled in with the value of another key."""
+"""Interpolation: ``${key}`` in a recipe is replaced by the value of another key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mgzoo.recipe.yaml_tree import Node, find_node, leaves, node_of
 from mgzoo.spec import Problem
 
 MAX_EXPANSION = 1_000_000
-"""Characters that filled-in references may add to a recipe: a few lines that refer to each other could ask for any amount."""
+"""Maximum characters added by interpolation: a few nested references could otherwise grow without limit."""
 PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
 def _size(root: Node) -> int:
-    """How much filling in a reference copies: characters of a text, or of all texts and scalars of a tree."""
+    """Size of an interpolated value: characters of a text, or of all texts and scalars of a tree."""
     if root.is_map or root.is_list:
         return sum(1 + _size(child) for child in (root.value.values() if root.is_map else root.value))
     return len(root.value) if isinstance(root.value, str) else 1
@@ -24,14 +24,14 @@ def _size(root: Node) -> int:
 
 @dataclass
 class Interpolation:
-    """Fills in ``${key}``, the only thing a value may refer to; a node that cannot be filled is marked as told."""
+    """Interpolates ``${key}``; a node with a problem is marked as reported."""
 
     root: Node
     problems: list[Problem]
     spent: int = 0
 
     def fill_all(self, node: Node, key: str) -> None:
-        """Every value at and below a node; what a stage sets waits until the stage is entered."""
+        """Interpolate all values at and below a node; values in `stages[].set` are interpolated per stage."""
         if re.fullmatch(r"stages\.\d+\.set", key):
             return
         if node.is_map or node.is_list:
@@ -41,7 +41,7 @@ class Interpolation:
             self.fill(node, key)
 
     def fill(self, node: Node, key: str, chain: tuple[str, ...] = ()) -> None:
-        """Put the values of other keys in place of their names. chain: the references that led here."""
+        """Replace references by values. chain: the keys on the way here."""
         if not (isinstance(node.value, str) and "${" in node.value) or node.reported:
             return
         node.reported = True  # until it is filled: what refers to it meanwhile is part of a circle

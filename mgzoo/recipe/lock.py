@@ -1,4 +1,4 @@
-"""A lock names what a recipe was run with: versions of the plugins, commits and digests of weights and data. No torch."""
+"""Locks: pinned versions of plugins, commits and digests of weights and data. No torch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mgzoo.spec import MgzooError, Origin, Problem
 
 SCHEMA = 1
 CONTENT_BYTES = 4_000_000_000
-"""Data up to this size is pinned by its content, larger data by names and sizes (our choice: a digest reads every byte)."""
+"""Maximum size of data pinned by content; larger data is pinned by names and sizes (our choice: a digest reads every byte)."""
 FIELDS = {"schema": int, "recipe": str, "mgzoo": str, "plugins": dict, "weights": dict, "data": dict}
 
 
 def lock_recipe(recipe) -> dict[str, Any]:
-    """What pins a recipe, as plain JSON data; the same recipe on the same machine gives the same lock.
+    """The lock of a recipe as plain JSON data; deterministic for the same recipe and machine.
 
     recipe: digest of the composed tree. plugins: distribution -> version, of the parts' plugins. weights: reference ->
     {commit, digest of mgzoo.json, or null where it is not on this machine}. data: path -> {files, bytes, of, digest} of
@@ -54,13 +54,13 @@ def _artifact(ref: str) -> dict[str, str] | None:
 
 
 def _data(recipe) -> dict[str, dict[str, Any]]:
-    """Pins of the files and folders that the data part names, in the recipe and in its stages; without those that are not here."""
+    """Pins of the local files and folders of the data part, in the recipe and its stages."""
     found = {name: place for config in _data_configs(recipe) for name, place in data_places(config).items()}
     return {name: _pin(place) for name, place in sorted(found.items())}
 
 
 def _data_configs(recipe) -> list[Any]:
-    """The data's config, and those of stages that set another."""
+    """The data configs of the recipe and its stages."""
     changed = [i for i, stage in enumerate(recipe.stages) if any(key.startswith("data.config.") for key in stage.set)]
     parts = [recipe.data, *(recipe.at_stage(i).data for i in changed)]
     return [part.config for part in parts if part is not None]
@@ -111,7 +111,7 @@ def write_lock(path: str | Path, locked: dict[str, Any]) -> Path:
 
 
 def read_lock(path: str | Path) -> dict[str, Any]:
-    """Read a lock back. Raises `MgzooError` for a file that is none, or of a newer mgzoo."""
+    """Read a lock. Raises `MgzooError` for other files, and for locks of a newer mgzoo."""
     try:
         locked = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def read_lock(path: str | Path) -> dict[str, Any]:
 
 
 def lock_drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem]:
-    """Everything in which the recipe, as it would run here and now, differs from its lock. source: the lock's file."""
+    """All differences between the recipe in the current environment and its lock. source: path of the lock."""
     now, origin, problems = lock_recipe(recipe), Origin(source=source) if source else None, []
 
     def differs(what: str, remedy: str, key: str) -> None:
@@ -162,15 +162,15 @@ def lock_drift(recipe, locked: dict[str, Any], source: str = "") -> list[Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One difference between what a run was made with and what it would go on with. wanted: whether it can be taken for wanted: a setting,
-    a version. Other data and other weights under an unchanged name cannot."""
+    """One difference between the start of a run and its resume. wanted: True for intended changes (settings, versions),
+    False for other data or weights under an unchanged name."""
 
     what: str
     wanted: bool
 
 
 def recipe_changes(recipe, then: dict[str, Any], now: dict[str, Any], tree: Mapping[str, Any] | None = None) -> list[Change]:
-    """What is otherwise now than when a run's state was saved, what cannot be wanted first.
+    """Changes since a run's state was saved, unintended ones first.
 
     then, now: locks. tree: the recipe's tree (`mgzoo.recipe.recipe.Recipe.tree`) of then, None where it was not kept.
     """

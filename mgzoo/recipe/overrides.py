@@ -1,4 +1,4 @@
-"""The values of overrides, ``a.b=value``: what was typed, as YAML and as text; the key's type chooses. No torch."""
+"""Values of overrides, ``a.b=value``, as YAML and as text; the type of the key decides. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mgzoo.recipe.yaml_tree import COMMAND_LINE, Node, parse_yaml, yaml_reader
 from mgzoo.spec import Problem
 
 UNWRITABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-"""What no YAML file can hold: control characters, and bytes of a command line that are no UTF-8."""
+"""Characters not allowed in YAML: control characters, and invalid UTF-8 from the command line."""
 
 
 def parse_override_value(text: str, problems: list[Problem]) -> Node:

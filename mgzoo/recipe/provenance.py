@@ -1,6 +1,6 @@
-"""Where a model's parts come from: distribution, version and source of the code, commit and digest of the weights. No torch.
+"""Provenance of a model's parts: distribution, version and source of the code, commit and digest of the weights. No torch.
 
-Nothing here holds a path of this machine, a user name or a password: what it says is embedded in files and published.
+It contains no local paths, user names or passwords, since it is embedded in files and published.
 """
 
 from __future__ import annotations

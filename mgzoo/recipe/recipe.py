@@ -1,4 +1,4 @@
-"""A composed recipe: typed, complete, and every value knows where it was written."""
+"""`Recipe`: a composed recipe, typed, complete, with the origin of every value."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NO_ENTRY = ("the list has no such entry", "count from 0, or replace the whole li
 class Recipe:
     """A composed recipe.
 
-    source: the file or shipped name. tree: every key with its value, plain and complete. origins: dotted key -> what was
-    said about it, the value that holds last. parts: by part name, in the order autoencoder, encoders, backbone, objective,
-    sampler, task; roles left empty are absent. invalid_parts: names of parts that do not hold; empty in what `compose` returns.
+    source: the file or shipped name. tree: all keys with values, plain and complete. origins: dotted key -> all its
+    values, the valid one last. parts: by part name, in the order autoencoder, encoders, backbone, objective,
+    sampler, task; empty roles are absent. invalid_parts: names of invalid parts; empty in the result of `compose`.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Recipe:
     yaml_tree: Node = field(repr=False, compare=False)
 
     def at_stage(self, index: int) -> Recipe:
-        """The recipe as it is during ``stages[index]``: its `set` applied. Negative indices count from the end."""
+        """The recipe of ``stages[index]``, with its `set` applied. Negative indices count from the end."""
         index = range(len(self.stages))[index]
         recipe, problems = validated_recipe(stage_tree(self.yaml_tree, index, []), self.source)
         if problems:
@@ -59,7 +59,7 @@ class Recipe:
         return recipe
 
     def origin(self, key: str) -> Origin | None:
-        """Where a person wrote what holds at ``key``: the key itself, else its part's `use`, else the nearest map around it."""
+        """Origin of the value at ``key``: the key itself, else its part's `use`, else the nearest enclosing map."""
         part = re.match(r"parts\.(encoders\.)?[^.]+|data", key)
         for near in (key, f"{part[0]}.use" if part else key):
             node = find_node(self.yaml_tree, near)
@@ -70,7 +70,7 @@ class Recipe:
         return node.origin if key else self.yaml_tree.origin
 
     def to_yaml(self) -> str:
-        """A complete recipe in one file that composes to the same tree."""
+        """The complete recipe as one YAML file."""
         return dump_yaml(self.tree)
 
     def digest(self) -> str:
@@ -87,7 +87,7 @@ def validated_recipe(written: Node, source: str) -> tuple[Recipe, list[Problem]]
 
 
 def stage_tree(written: Node, index: int, problems: list[Problem]) -> Node:
-    """What was written, with a stage's `set` over it."""
+    """The YAML tree with the `set` of a stage merged in."""
     changes = find_node(written, f"stages.{index}.set")
     for key, node in (changes.value if changes and changes.is_map else {}).items():
         if STAGE_KEY.fullmatch(key):
@@ -99,7 +99,7 @@ def stage_tree(written: Node, index: int, problems: list[Problem]) -> Node:
 
 
 def explain(recipe: Recipe, key: str) -> str:
-    """Value, origin and what it overrode, of a key or of every key below it."""
+    """Value, origin and overridden values of a key, or of all keys below it."""
     key = RENAMED.get(key, key)
     keys = [k for k in recipe.origins if k == key or k.startswith(key + ".")]
     if not keys:

@@ -1,6 +1,6 @@
-"""Recipe keys under another of their names: fields say with ``option(…, formerly=("old",))`` what they were called before. No torch.
+"""Renamed recipe keys: ``option(…, formerly=("old",))`` lists the old names of a field. No torch.
 
-A recipe is worked with under the names of now. Its digest is taken under the first names, so that a lock holds when a key is renamed.
+Recipes use the current names. Digests use the first names, so that locks stay valid after a renaming.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a recipe may say: the frozen dataclasses behind its YAML keys. Standard library only."""
+"""Recipe schema: frozen dataclasses, one field per YAML key. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A low-rank adapter (LoRA): the part's weights rest, and small matrices beside its linear layers learn."""
+    """A low-rank adapter (LoRA): the part's weights are frozen; small matrices added to its linear layers are trained."""
 
     rank: int = option(8, "rank of the update (alpha / rank) B A of each linear layer")
     alpha: float = option(16.0, "scale of the update, divided by rank")
@@ -31,19 +31,19 @@ class Adapter:
 
     @property
     def scale(self) -> float:
-        """What the product of the two matrices is multiplied with."""
+        """Factor of the update B A."""
         return self.alpha / self.rank
 
     def match_targets(self, paths: Iterable[str]) -> list[str]:
-        """Which of these paths of linear layers it adapts. Without targets: those with a number before their last word, as in
-        ``blocks.0.attention.qkv``; in a part without such blocks, all. Never what is in a module that learns whole."""
+        """The target layers among these paths of linear layers. Without targets: those inside numbered blocks, as in
+        ``blocks.0.attention.qkv``; in a part without such blocks, all. Never those in a module trained in full."""
         paths = [path for path in paths if not self.is_saved_module(path)]
         if self.targets:
             return [path for path in paths if any(path == target or path.endswith(f".{target}") for target in self.targets)]
         return [path for path in paths if re.search(r"(^|\.)\d+\.", path)] or paths
 
     def too_wide(self, layers: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
-        """(what, remedy) where the rank is above the smaller side of a layer: B A has no more than that, the rest of the rank costs and does nothing.
+        """(what, remedy) if the rank is above the smaller side of a layer, the maximum rank of B A.
 
         layers: path of every linear layer -> shape of its weight.
         """
@@ -56,7 +56,7 @@ class Adapter:
                  f"set adapter.rank to {narrow[path]} or less, or exclude narrow layers with adapter.targets")]
 
     def is_saved_module(self, path: str) -> bool:
-        """Whether a module or a tensor lies in a module that learns whole."""
+        """Whether a module or a tensor is in a module trained in full."""
         return any(path == module or path.startswith(f"{module}.") for module in self.modules)
 
 
@@ -73,7 +73,7 @@ class PartRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Which part plays which role; a role that the task does not need stays empty."""
+    """The parts of a model by role; roles not required by the task stay empty."""
 
     autoencoder: Optional[PartRef] = None
     encoders: dict[str, PartRef] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One step of a curriculum: `set` overrides recipe keys while it lasts."""
+    """One stage of a curriculum: `set` overrides recipe keys in this stage."""
 
     name: str = option("???", "unique name")
     steps: int = option("???", "optimiser steps of this stage")
@@ -152,7 +152,7 @@ class Stage:
 @former_names
 @dataclass(frozen=True, kw_only=True)
 class Zero:
-    """DeepSpeed ZeRO: what is partitioned over the ranks."""
+    """DeepSpeed ZeRO: partitioning over the ranks."""
 
     stage: Literal[0, 1, 2, 3] = option(1, "ZeRO stage; 0 runs as 1 (DeepSpeed's stage 0 is slower and has known bugs)")
     offload_optimizer: bool = option(False, "keep optimiser state in host memory")
@@ -169,12 +169,12 @@ class Zero:
 
 SECTIONS = {"train": Train, "zero": Zero}
 RENAMED = {f"{section}.{old}": f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls) for old in f.metadata.get("formerly", ())}
-"""Dotted key of before -> of now, of the sections that are no part's config."""
+"""Old dotted key -> current one, for `train` and `zero`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a composition may contain."""
+    """Restrictions on the parts of a recipe."""
 
     licenses: list[str] = option([], "allowed licences, lower case; empty allows all")
 

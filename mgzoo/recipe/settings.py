@@ -1,4 +1,4 @@
-"""Settings of a recipe that can do nothing: asked for, and without effect because of another one. No torch.
+"""Settings without effect because of another setting. No torch.
 
 A default is silent. So are sizes of what does not happen (`train.validation_batch`, `train.keep_checkpoints`, `zero.reduce_bucket_size`), which cost nobody anything. So is a setting that somebody else switched off afterwards: a file that says how to validate, and ``train.validate_every=0``
 on the command line. What depends on the number of steps is no problem of a recipe, which may be tried for a few; the run says it (`notes`).
@@ -17,7 +17,7 @@ from mgzoo.spec import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """key: the setting. neutral: its value that asks for nothing. idle: whether any other can do nothing. switch: the setting that decides it."""
+    """key: the setting. neutral: its value without effect. idle: whether other values have no effect. switch: the deciding setting."""
 
     key: str
     neutral: Any
@@ -28,7 +28,7 @@ class Rule:
 
 
 def holds_out(config) -> bool | None:
-    """Whether a data config holds samples out for validation; None where it cannot be known: its ``holds_out()``, else its ``held_out``."""
+    """Whether a data config has held-out samples; None if unknown: its ``holds_out()``, else its ``held_out``."""
     if hasattr(config, "holds_out"):
         return config.holds_out()
     return bool(config.held_out) if hasattr(config, "held_out") else None
@@ -53,7 +53,7 @@ RULES = (
 
 
 def setting_problems(recipes: Sequence[Any]) -> list[Problem]:
-    """Every setting that was written and can do nothing. recipes: the recipe as it is in each of its stages; one that acts in any stage is none."""
+    """All explicit settings without effect in any stage. recipes: the recipe of each stage."""
     found = []
     for rule in RULES:
         acts, idle = set(), {}
@@ -81,7 +81,7 @@ def _meant(origin, switch: Node | None, written: Node) -> bool:
 
 
 def setting_notes(spans: Sequence[Any]) -> list[str]:
-    """What the steps of a run are too few for. spans: its `mgzoo.train.stages.StagePlan`."""
+    """Settings that need more steps than the run has. spans: its `mgzoo.train.stages.StagePlan`."""
     found, total = {}, spans[-1].end
     for span in spans:
         train, course = span.train, span.lr_end - span.lr_start

@@ -14,7 +14,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def recipe_folders() -> list[Path]:
-    """Where shipped names are looked up: ./recipes, our own recipes, then those of plugins."""
+    """Folders of shipped recipes: ./recipes, the core's, then those of plugins."""
     folders = [Path("recipes"), data_folder("recipes"), *discover().recipe_folders.values()]
     return list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
 
@@ -29,8 +29,8 @@ def recipe_names() -> dict[str, Path]:
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: a path, or the shipped name. Of two files of one name with the same bytes the first is taken; of two that
-    differ the working folder's, which is said once; others are an error."""
+    """The file of a recipe, from a path or a shipped name. If two files have the same name, equal files are no problem; otherwise
+    the one in the working folder is used, with one warning; other conflicts are an error."""
     storage.refuse_address(source, "give a file or a shipped recipe; the recipe of a model is recipe.yaml in the folder printed by `mgzoo pull`")
     path = Path(source)
     if path.suffix in SUFFIXES or isinstance(source, Path):
@@ -52,6 +52,6 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """A path as messages show it: relative to the working folder where it lies below it."""
+    """A path for messages: relative to the working folder if inside it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,6 +1,6 @@
-"""What was written, held against the schema and the parts' own configs: typed, complete, with every problem found.
+"""Validate the merged YAML against the schema and each component's config, and collect every problem.
 
-Each leaf is converted by OmegaConf on its own, so that one wrong value hides no other.
+OmegaConf converts each leaf separately, so that one wrong value does not hide others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Part:
     """One part of a composed recipe.
 
     name: ``autoencoder``, ``encoders.text``, ``backbone``, ``objective``, ``sampler``, ``task`` or ``data``.
-    config: an instance of the component's config dataclass. weights: the artifact it starts from. adapter: what learns beside them.
+    config: an instance of the component's config dataclass. weights: the initial weights. adapter: the LoRA adapter.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldValue:
-    """A value and where it was written. raw: the interpolation it came from, if any."""
+    """A value and its origin. raw: the interpolation, if any."""
 
     value: Any
     origin: Origin
@@ -56,7 +56,7 @@ class FieldValue:
 
 
 def validate(written: Node) -> tuple[dict[str, Any], list[Problem]]:
-    """The fields of a `mgzoo.recipe.recipe.Recipe`, and the problems. Parts that do not hold are left out and named in `broken`."""
+    """The fields of a `mgzoo.recipe.recipe.Recipe`, and the problems. Invalid parts are omitted and listed in `broken`."""
     work = _Validation(written)
     top, found = work.typed(Schema, work.root, ""), work.parts()
     data = found.pop("data", None)
@@ -93,7 +93,7 @@ def _settings(node: Node) -> list[FieldValue]:
 
 
 class _Validation:
-    """One pass over what was written; `problems` and `broken` grow."""
+    """One pass over the YAML tree; collects `problems` and `broken`."""
 
     def __init__(self, written: Node):
         self.registry, self.problems, self.invalid_parts = discover(), [], set()
@@ -110,7 +110,7 @@ class _Validation:
     # -- every key of the schema
 
     def complete(self, cls: type, node: Node, key: str) -> Node:
-        """A map with every field of the dataclass: what was written over the defaults; unknown keys are problems."""
+        """A map with all fields of the dataclass, the YAML over the defaults; unknown keys are problems."""
         known, told = field_hints(cls), not node.is_map
         if told and not node.reported:
             remedy = f"write {{use: {node.plain()}}}" if cls is PartRef and isinstance(node.value, str) else f"write a map of {', '.join(known)}"
@@ -168,7 +168,7 @@ class _Validation:
             yield "data", "data", self.root.value["data"]
 
     def component(self, name: str, kind: str, node: Node) -> type | None:
-        """The config class of a part, whose map of settings is completed here; None where there is none."""
+        """The config class of a part (its config map is completed), or None."""
         key = _key(name)
         for leaf in ("use", "weights"):
             self.references.fill(node.value[leaf], f"{key}.{leaf}")
@@ -202,7 +202,7 @@ class _Validation:
         return None
 
     def complete_config(self, cls: type, name: str, node: Node, key: str) -> Node:
-        """The config's fields: what was written over tiny(), the weights' own config, or the defaults."""
+        """The config's fields: the YAML over tiny(), the config of the weights, or the defaults."""
         written, weights, key = node.value["config"], node.value["weights"].value, f"{key}.config"
         if not written.is_map:
             self.problem(f"{_show(written)} is not a map of settings", "write {key: value}", key, written, "type")
@@ -245,7 +245,7 @@ class _Validation:
         return kept
 
     def inherited(self, name: str, node: Node, weights: str) -> Node | None:
-        """The config that the weights' artifact was saved with, where it is on this machine and of the same component."""
+        """The config saved with the weights, for a local artifact of the same component."""
         folder = find_local(weights)
         entry = folder and read_manifest(folder).parts.get(name)
         if not entry or current_id(entry.use) != current_id(node.value["use"].value):
@@ -253,7 +253,7 @@ class _Validation:
         return node_of(read_part_config(folder, name), Origin(source=f"{weights}/{name}/config.json"))
 
     def parts(self) -> dict[str, Part]:
-        """The parts that hold, with typed configs."""
+        """The valid parts, with typed configs."""
         found = {}
         for name, (kind, node) in self.declared.items():
             key, cls = _key(name), self.classes[name]
@@ -273,9 +273,9 @@ class _Validation:
     # -- types
 
     def typed(self, cls: type, node: Node, key: str, strict: str = ""):
-        """An instance of the dataclass. A wrong leaf is a problem, and its default stands in for it.
+        """An instance of the dataclass. A wrong leaf is a problem and is replaced by its default.
 
-        strict: there is no instance then but None; this is the remedy for values that do not go together.
+        strict: return None instead; the text is the remedy for inconsistent values.
         For the top of the schema, a dict of its fields without the parts.
         """
         values, good = {}, True

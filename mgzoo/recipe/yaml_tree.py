@@ -1,4 +1,4 @@
-"""YAML files as trees that remember where every value was written, and how one layer goes over another.
+"""YAML files as trees with the origin of every value, and the merging of layers.
 
 YAML 1.2: ``16:9`` is text and ``1e-4`` a number. No tags, anchors or aliases: a recipe is plain data.
 """
@@ -22,12 +22,12 @@ MISSING = "???"
 
 @dataclass
 class Node:
-    """A value and where it was written.
+    """A value and its origin.
 
-    value: dict[str, Node], list[Node] or a scalar. overridden: (origin, value) of what it replaced, oldest first.
-    raw: the text of an interpolation that has been filled in. reported: its value is unusable, and its problem has been reported.
-    text: of an override, what was typed: the value where its key holds a text. unread: why brackets in an override are no YAML.
-    replaced_config: of a part whose `use` a later layer changed, the config that was written for the component before.
+    value: dict[str, Node], list[Node] or a scalar. overridden: (origin, value) of the replaced values, oldest first.
+    raw: text of the interpolation. reported: invalid, with a reported problem.
+    text: an override as typed, the value of a text field. unread: YAML error in an override with brackets.
+    replaced_config: for a part with a new `use`, the config written for the component before.
     """
 
     value: Any
@@ -55,7 +55,7 @@ class Node:
 
 
 def node_of(value: Any, origin: Origin) -> Node:
-    """A tree from plain values that were all written in one place."""
+    """A tree from plain values with one common origin."""
     if isinstance(value, dict):
         return Node({str(key): node_of(child, origin) for key, child in value.items()}, origin)
     if isinstance(value, (list, tuple)):
@@ -153,12 +153,12 @@ SCALARS = {"null": lambda text: None, "bool": lambda text: text.lower() == "true
 
 @cache
 def yaml_reader():
-    """Makes readers: each is used once, for it remembers what it read."""
+    """Create a reader, for one use."""
     from ruamel.yaml import YAML
     from ruamel.yaml.scanner import Scanner
 
     class QuestionMarks(Scanner):
-        """Takes ``{path: ???}`` as YAML 1.2 does: a question mark followed by text starts a scalar."""
+        """Parses ``{path: ???}`` as YAML 1.2: a question mark followed by text starts a scalar."""
 
         def check_key(self):
             return self.reader.peek(1) in "\0 \t\r\n"
@@ -175,8 +175,8 @@ def yaml_reader():
 
 
 def merge_trees(base: Node, over: Node) -> Node:
-    """One layer over another: maps merge, everything else replaces. A part whose `use` changes loses weights and adapter; its config becomes
-    `Node.replaced_config`, from which validation takes what the new component has too."""
+    """Merge one layer over another: maps merge, everything else replaces. A part with a new `use` drops weights and adapter; its config
+    becomes `Node.replaced_config`, the source of the settings that validation keeps."""
     if not (base.is_map and over.is_map):
         return replace(over, overridden=[*base.overridden, (base.origin, base.plain()), *over.overridden])
     kept, use, replaced = base.value, over.value.get("use"), over.replaced_config or base.replaced_config
@@ -190,7 +190,7 @@ def merge_trees(base: Node, over: Node) -> Node:
 
 
 def current_keys(cls: type, node: Node) -> Node:
-    """A map with its keys under the names that the fields of ``cls`` have now (`spec.option`'s ``formerly``).
+    """A map with its keys under the current field names of ``cls`` (`spec.option`'s ``formerly``).
 
     Of a field that is given under two names, the later layer counts, as it stands later in the map."""
     now = {old: f.name for f in dataclasses.fields(cls) for old in f.metadata.get("formerly", ())}
@@ -210,9 +210,9 @@ def _other(kept: Any, use: Any) -> bool:
 
 
 def assign(root: Node, path: list[str], value: Node) -> Node:
-    """A layer that says one thing, e.g. ``stages.0.steps``; a number is an index where the tree has a list.
+    """A layer with a single value, e.g. ``stages.0.steps``; a number is an index into a list.
 
-    Raises IndexError where the list has no such entry.
+    Raises IndexError for a missing list entry.
     """
     head, rest = path[0], path[1:]
     if root.is_list:
@@ -251,7 +251,7 @@ def leaves(root: Node, key: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def merge_leaf(default: Node, written: Node) -> Node:
-    """A leaf as it was written, in a copy, with its default as the first thing that was said."""
+    """A copy of a leaf with its default as the first overridden value."""
 
     def copy(node: Node) -> Node:
         value = node.value

@@ -42,4 +42,4 @@ def _flow(value: Any) -> str:
 
 
 WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
-"""What some YAML reader takes for something else than text."""
+"""Texts parsed by some YAML readers as other types."""

@@ -1,4 +1,4 @@
-"""What `mgzoo new` writes: a plugin of one working part, from folders that can be read as they lie in `templates/`.
+"""`mgzoo new`: create a plugin with one working part from `templates/`.
 
 A template is a plugin called ``acme``. Writing one replaces, in names of files and in their text, ``mgzoo-acme`` (the
 distribution), ``Acme`` and ``acme`` (the namespace), and ``KIND``. Never imports torch.

@@ -27,10 +27,9 @@ def describe(
     evaluation: str | Path | Sequence[Mapping] | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Write a saved artifact's card again, weights untouched: figures that are added to those it has, pictures that are added
-    or replaced, and the arguments of `save`; an evaluation it has stays unless another is given. overrides: ``a.b=value``
-    that recipe.yaml and its lock then say, e.g. a path of one machine that nobody else should read. The artifact's commit
-    becomes another one."""
+    """Rewrite the card of a saved artifact without changing its weights: metrics are added, pictures are added
+    or replaced, and the arguments of `save` apply; an existing evaluation is kept unless replaced. overrides: ``a.b=value``
+    for recipe.yaml and its lock, e.g. to replace a local path. The commit of the artifact changes."""
     from mgzoo.model.build import build
 
     folder = Path(folder)

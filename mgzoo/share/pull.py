@@ -1,4 +1,4 @@
-"""Download an artifact, checked before it is in its place."""
+"""Download an artifact; it is checked before it appears at its destination."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mgzoo.storage import cache_home
 
 
 def pull(ref: str, dest: str | Path | None = None, *, licenses: Sequence[str] = (), require_signature: str | Path | None = None, report: Report = None) -> Path:
-    """Bring an artifact here and return its folder: ``dest``, or a cache.
+    """Download an artifact and return its folder: ``dest``, or a cache.
 
     One commit is resolved first; then mgzoo.json is read, and recipe.yaml where its plugins are here, and every problem (schema,
     unsafe names, missing plugins, a licence outside ``licenses``, another contract, disk space, a signature that is not of the

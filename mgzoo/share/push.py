@@ -1,4 +1,4 @@
-"""Publish an artifact on a folder hub or an endpoint. Nothing half-written is ever visible."""
+"""Publish an artifact on a folder hub or an endpoint, atomically."""
 
 from __future__ import annotations
 

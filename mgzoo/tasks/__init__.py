@@ -1,10 +1,10 @@
-"""What task heads on an autoencoder's latents share. Plain functions: a head is the sum of those it needs and its own few lines.
+"""Shared functions of task heads on autoencoder latents.
 
     latents        sizes, initial noise, training and validation loss, sampling, decoding
     conditioning   prompts and encoders, dropped conditions, extra input channels
-    windows        media longer than the model was trained on: overlapping windows blended at every sampling step
+    windows        media beyond the training length: overlapping windows blended at every sampling step
 
-A model is seen through its methods and its recipe's configs alone. Shape letters as in `mgzoo.parts`.
+They use only the methods of the model and the configs of its recipe. Shape letters as in `mgzoo.parts`.
 """
 
 from mgzoo.tasks.conditioning import (

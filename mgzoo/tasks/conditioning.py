@@ -1,4 +1,4 @@
-"""Conditions of a task head: prompts, what goes into which encoder, dropping for guidance, extra input channels.
+"""Conditions of a task head: prompts, encoder inputs, condition dropout, extra input channels.
 
 Shape letters as in `mgzoo.parts`.
 """
@@ -19,7 +19,7 @@ from mgzoo.tasks.latents import stack_latents
 
 
 def as_prompts(prompt: str | Sequence[str], example: str = 'mgzoo generate MODEL "a rabbit hopping"') -> list[str]:
-    """One prompt or several as a list. Raises MgzooError where there is none or one is blank. example: a valid request, for the message."""
+    """One or several prompts as a list. Raises MgzooError for missing and blank prompts. example: a valid request, for the message."""
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
         raise MgzooError("the prompt is empty", remedy=f"describe the output, e.g. {example}")
@@ -27,7 +27,7 @@ def as_prompts(prompt: str | Sequence[str], example: str = 'mgzoo generate MODEL
 
 
 def prompt_with_fps(prompt: str, fps: float) -> str:
-    """``FPS-16 a rabbit hopping``: the frame rate, in whole frames, goes before the prompt (Movie Gen, section 3)."""
+    """``FPS-16 a rabbit hopping``: the prompt with the rounded frame rate as prefix (Movie Gen, section 3)."""
     return f"FPS-{round(fps)} {prompt}"
 
 
@@ -35,22 +35,22 @@ def prompt_with_fps(prompt: str, fps: float) -> str:
 
 
 def input_modality(model, key: str) -> str:
-    """What the encoder ``encoders.KEY`` reads: ``text``, ``image``, ``video`` or ``sound``."""
+    """Input modality of the encoder ``encoders.KEY``: ``text``, ``image``, ``video`` or ``sound``."""
     return model.recipe.parts[f"encoders.{key}"].config.input_modality()
 
 
 def encoders_of(model, modality: str) -> list[str]:
-    """Keys of the encoders that read this modality."""
+    """Keys of the encoders with this input modality."""
     return [key for key in model.encoders if input_modality(model, key) == modality]
 
 
 def frozen_encoders(model) -> list[str]:
-    """Keys of the frozen encoders, whose conditions are computed once and cached."""
+    """Keys of the frozen encoders; their conditions are cached."""
     return [key for key in model.encoders if model.recipe.parts[f"encoders.{key}"].frozen]
 
 
 def prepare_conditions(model, inputs: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], dict[str, Condition]]:
-    """What goes into each encoder, by its key -> (inputs of the encoders that train, conditions of the frozen ones by name, cached).
+    """Encoder inputs by key -> (inputs of the trained encoders, cached conditions of the frozen ones by name).
 
     inputs: B texts or B `mgzoo.model.model.EncoderInput` for each encoder.
     """
@@ -61,7 +61,7 @@ def prepare_conditions(model, inputs: Mapping[str, Sequence[Any]]) -> tuple[dict
 
 
 def prepare_example(model, clips: Sequence[Clip], inputs: Mapping[str, Sequence[Any]]) -> Example:
-    """Clips -> latents of the frozen autoencoder and conditions of frozen encoders, through the cache; raw inputs of the encoders that train.
+    """Clips -> cached latents of the frozen autoencoder and conditions of frozen encoders; raw inputs of the trained encoders.
 
     inputs: as `prepare_conditions` takes them, one for each clip.
     """
@@ -71,12 +71,12 @@ def prepare_example(model, clips: Sequence[Clip], inputs: Mapping[str, Sequence[
 
 
 def encode_example(model, example: Example) -> dict[str, Condition]:
-    """Conditions by name: those of the encoders that train, computed now, and those that came with the example."""
+    """Conditions by name: those of the trained encoders, computed here, and those in the example."""
     return {**model.encode_conditions(example.inputs), **example.conditions}
 
 
 def _value(one: Any) -> Any:
-    """The raw input of an encoder: a text, or the value of an `Input`, made now where it is a function."""
+    """The raw input of an encoder: a text, or the (evaluated) value of an `EncoderInput`."""
     if isinstance(one, str):
         return one
     return one.value() if callable(one.value) else one.value
@@ -91,9 +91,9 @@ def _cached(model, key: str, values: Sequence[Any]) -> Condition:
 
 
 def drop_conditions(conditions: Conditions, share: float, generator: torch.Generator, independently: Sequence[str] = ()) -> dict[str, Condition]:
-    """All conditions dropped in a random share of the samples, for classifier-free guidance.
+    """Drop all conditions in a random share of the samples, for classifier-free guidance.
 
-    independently: names of which each is dropped by itself in a further share of the samples, for guidance by each alone.
+    independently: names that are also dropped one by one in a further share of the samples, for guidance per condition.
     """
     if not conditions or not share:
         return dict(conditions)

@@ -27,7 +27,7 @@ Predict = Callable[[Latents, Tensor], Latents]
 
 
 def resolve_size(model, trained: Size, frames: int | None = None, height: int | None = None, width: int | None = None) -> Size:
-    """The requested size, by default that of training. Raises MgzooError where stride, patch or position table do not allow it."""
+    """The requested size, by default that of training. Raises MgzooError if stride, patch or position table do not allow it."""
     size = tuple(given if given is not None else default for given, default in zip((frames, height, width), trained))
     if min(size) < 1:
         raise MgzooError(f"cannot generate {size[0]} frames of {size[2]}x{size[1]}", remedy="use at least one frame and one pixel")
@@ -51,7 +51,7 @@ def latent_axes(model, size: Sequence[int]) -> tuple[int, ...]:
 
 
 def stack_latents(latents: Sequence[Tensor]) -> Latents:
-    """(C, *axes) each -> one tensor (B, C, *axes) where all are of one size, else the list of them."""
+    """(C, *axes) each -> one tensor (B, C, *axes) if all sizes are equal, else the list."""
     return torch.stack(list(latents)) if len({latent.shape for latent in latents}) == 1 else list(latents)
 
 
@@ -59,14 +59,14 @@ def stack_latents(latents: Sequence[Tensor]) -> Latents:
 
 
 def training_loss(model, latents: Latents, predict: Predict, generator: torch.Generator) -> Loss:
-    """The objective's loss of clean latents at times and with noise from the generator."""
+    """The objective's loss on clean latents, with times and noise from the generator."""
     noisy, t, target = model.objective.pair(latents, generator)
     total = model.objective.loss(predict(noisy, t.to(model.device)), target, t)
     return Loss(total=total, terms={"loss": total.detach()})
 
 
 def validation_loss(model, latents: Latents, predict: Predict, generator: torch.Generator) -> float:
-    """Mean loss over ten equally spaced times with the generator's noise (Movie Gen, section 4: it falls in step with ratings)."""
+    """Mean loss over ten equally spaced times with the generator's noise (Movie Gen, section 4: it correlates with ratings)."""
     losses = []
     for time in VALIDATION_TIMES:
         t = torch.full((len(latents),), time)
@@ -79,16 +79,16 @@ def validation_loss(model, latents: Latents, predict: Predict, generator: torch.
 
 
 def initial_noise(model, axes: Sequence[int], seeds: Sequence[int]) -> Tensor:
-    """Noise (B, C, *axes) float32 on the CPU, one sample per seed: in any batch a sample is what its seed alone would give.
+    """Noise (B, C, *axes) float32 on the CPU, one sample per seed, independent of the batch.
 
-    axes: latent sizes, as `latent_axes` gives them. seeds: any whole numbers, e.g. seed + i.
+    axes: latent sizes, as `latent_axes` gives them. seeds: integers, e.g. seed + i.
     """
     shape = (model.recipe.parts["autoencoder"].config.latent_spec().channels, *axes)
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(spread(as_seed(seed)))) for seed in seeds])
 
 
 def override_sampler(sampler: Sampler, **overrides: Any) -> Sampler:
-    """The sampler with these fields of its config changed; None leaves a field as it is."""
+    """A sampler with changed config fields; None: unchanged."""
     given = {key: value for key, value in overrides.items() if value is not None}
     return type(sampler)(dataclasses.replace(sampler.config, **given)) if given else sampler
 
@@ -98,8 +98,8 @@ def sample_latents(
 ) -> Tensor:
     """Noise (B, C, *axes) -> clean latents of the same shape, on the model's device.
 
-    denoise: `model.denoiser(...)`, or `mgzoo.tasks.windowed_denoiser(...)`. conditions: the names that guidance may drop. seed: of samplers that
-    draw random numbers in every step.
+    denoise: `model.denoiser(...)`, or `mgzoo.tasks.windowed_denoiser(...)`. conditions: names of the conditions for guidance. seed: for
+    stochastic samplers.
     """
     generator = torch.Generator().manual_seed(spread(seed))
     return sampler.sample(denoise, noise.shape, generator, conditions=tuple(conditions), noise=noise.to(model.device), on_step=on_step)

@@ -1,8 +1,8 @@
-"""Media longer than the model was trained on: overlapping windows in time, denoised together and blended at every sampling step.
+"""Media beyond the training length: overlapping windows in time, denoised together and blended at every sampling step.
 
-The windows of a step share the noisy latents where they overlap, so that they agree on what they make; blending finished media would cross-fade
-between two different ones. MultiDiffusion (Bar-Tal et al. 2023) does it in space, Movie Gen Audio along time. What blends
-velocities blends states, since a step is linear in the velocity.
+The windows of a step share the noisy latents in their overlap, so that their contents agree; blending finished media would cross-fade
+between two different ones. MultiDiffusion (Bar-Tal et al. 2023) does this in space, Movie Gen Audio along time. Blending
+velocities is equivalent to blending states, since a step is linear in the velocity.
 
 Shape letters: B samples, N windows, C channels, T latent times of the whole, W of a window. Time is the first axis after the channels.
 """
@@ -21,7 +21,7 @@ WEIGHTS = ("triangle", "ramp", "uniform")
 
 
 def window_starts(length: int, window: int, overlap: int) -> list[int]:
-    """Starts of windows that cover `length`, each overlapping the one before by at least `overlap`; the last ends where the whole ends."""
+    """Starts of windows over `length`, each with an overlap of at least `overlap` with the previous one; the last ends at `length`."""
     assert 0 <= overlap < window, f"overlap {overlap} of windows of {window}"
     if length <= window:
         return [0]
@@ -29,7 +29,7 @@ def window_starts(length: int, window: int, overlap: int) -> list[int]:
 
 
 def split_windows(whole: Tensor, starts: Sequence[int], window: int) -> Tensor:
-    """(B, C, T, …) -> its windows (N * B, C, W, …), those of one start together."""
+    """(B, C, T, …) -> its windows (N * B, C, W, …), grouped by start."""
     return torch.cat([whole[:, :, start : start + window] for start in starts])
 
 
@@ -46,9 +46,9 @@ def window_weights(window: int, kind: str) -> Tensor:
 
 
 def blend_weights(length: int, window: int, starts: Sequence[int], kind: str) -> tuple[Tensor, Tensor]:
-    """How much each window counts at each time, (N, T), and what the weighted sum is to be divided by, (T,).
+    """Weight of each window at each time, (N, T), and the divisor of the weighted sum, (T,).
 
-    Weights that are whole numbers are divided out after the sum, the others before it.
+    Integer weights are normalised after the sum, the others before it.
     """
     weights_NT = torch.zeros(len(starts), length)
     for row, start in zip(weights_NT, starts, strict=True):
@@ -58,7 +58,7 @@ def blend_weights(length: int, window: int, starts: Sequence[int], kind: str) ->
 
 
 def blend_windows(pieces: Tensor, starts: Sequence[int], length: int, kind: str = "triangle") -> Tensor:
-    """Windows (N * B, C, W, …) as `split_windows` gives them -> (B, C, T, …) float32, their weighted mean where several overlap."""
+    """Windows (N * B, C, W, …) as `split_windows` gives them -> (B, C, T, …) float32, weighted mean in the overlaps."""
     window, along = pieces.shape[2], (-1, *[1] * (pieces.ndim - 3))
     weights_NT, total_T = (one.to(pieces.device) for one in blend_weights(length, window, starts, kind))
     whole = torch.zeros(len(pieces) // len(starts), pieces.shape[1], length, *pieces.shape[3:], device=pieces.device)
@@ -71,11 +71,11 @@ def windowed_denoiser(
     denoiser: Callable[[Conditions, Mapping[str, Tensor]], Denoise], conditions: Conditions, concat: Mapping[str, Tensor], *,
     batch: int, length: int, window: int, overlap: int, weights: str = "triangle", at_once: int = 16,
 ) -> Denoise:  # fmt: skip
-    """A denoiser of latents (B, C, T, …) that are `length` long, from ``denoiser(conditions, concat)``, a model's own; that one where one window will do.
+    """A denoiser of latents (B, C, T, …) of any `length`, from a model's ``denoiser(conditions, concat)``; the latter itself for a single window.
 
-    conditions: of the B samples. Those of kind ``frames`` (B, T, D) are cut as the latents are, others are the same in every window.
-    concat: extra input channels by name, (B, C', T, …). batch: B. window, overlap: latent times. weights: one of `WEIGHTS`. at_once: windows times
-    samples in one call, so that memory does not grow with the length.
+    conditions: of the B samples. Those of kind ``frames`` (B, T, D) are split like the latents, others are shared by all windows.
+    concat: extra input channels by name, (B, C', T, …). batch: B. window, overlap: latent times. weights: one of `WEIGHTS`. at_once: maximum windows times
+    samples per call, to bound the memory.
     """
     starts = window_starts(length, window, overlap)
     if len(starts) == 1:
@@ -98,7 +98,7 @@ def windowed_denoiser(
 
 
 def _in_windows(condition: Condition, starts: Sequence[int], window: int, length: int) -> Condition:
-    """A condition of the whole, once for each window."""
+    """A condition, repeated or split for each window."""
     values, mask = condition.values, condition.mask
     framed = values.ndim == 3 and mask.ndim == 1 and values.shape[1] == length
     cut = [values[:, start : start + window] if framed else values for start in starts]

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there at all.
+"""Atomic checkpoints.
 
 A checkpoint is written to ``checkpoints/.tmp-<step>-<random>``, flushed to disk, listed with sizes and blake3 digests in its
 ``manifest.json``, renamed to ``checkpoints/step-<step>``, and only then named by ``checkpoints/latest``.
@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 
 def begin_checkpoint(checkpoints: Path, step: int) -> Path:
-    """An empty folder aside, in which to write the checkpoint of `step`; what interrupted saves left is removed."""
+    """A temporary folder for the checkpoint of `step`; leftovers of interrupted saves are removed."""
     checkpoints.mkdir(parents=True, exist_ok=True)
     for leftover in checkpoints.glob(".tmp-*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -32,7 +32,7 @@ def begin_checkpoint(checkpoints: Path, step: int) -> Path:
 
 
 def commit_checkpoint(aside: Path, step: int, keep: int) -> Path:
-    """List, flush and rename what was written aside, point ``latest`` to it; only it and the `keep` - 1 before it stay."""
+    """Write the manifest, flush, rename the temporary folder and update ``latest``; only the newest `keep` checkpoints are kept."""
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     listed = {str(path.relative_to(aside)): {"size": path.stat().st_size, "blake3": storage.digest_file(path)} for path in files}
     (aside / MANIFEST).write_text(json.dumps({"step": step, "files": listed}, indent=1))
@@ -62,7 +62,7 @@ def all_checkpoints(checkpoints: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def disk_full_guard(checkpoints: Path, aside: Path, step: int) -> Iterator[None]:
-    """Around a save: where it fails, what was written aside is removed, and a full disk is said in plain words."""
+    """Context manager for a save: on failure the temporary folder is removed, and a full disk is reported."""
     try:
         yield
     except BaseException as error:
@@ -82,7 +82,7 @@ def disk_full_error(checkpoints: Path, step: int) -> MgzooError:
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words, or None."""
+    """Damage of a checkpoint in a few words, or None."""
     try:
         listed = json.loads((folder / MANIFEST).read_text())["files"]
     except FileNotFoundError:
@@ -101,14 +101,14 @@ def find_damage(folder: Path) -> str | None:
 
 
 def latest(checkpoints: Path) -> Path | None:
-    """What ``latest`` points to, unchecked, or None."""
+    """The checkpoint in ``latest``, unchecked, or None."""
     pointer = checkpoints / "latest"
     folder = checkpoints / pointer.read_text(errors="replace").strip() if pointer.exists() else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def latest_intact(checkpoints: Path) -> Path | None:
-    """The newest checkpoint that is whole; damaged ones are passed over with a loud line."""
+    """The newest intact checkpoint; damaged ones are skipped with a warning."""
     pointed = latest(checkpoints)
     for folder in reversed(all_checkpoints(checkpoints)):
         if pointed is not None and step_of(folder) > step_of(pointed):

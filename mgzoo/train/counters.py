@@ -1,4 +1,4 @@
-"""What data and model count while a run goes on, e.g. samples that were left out and captions that were cut: in the log and in a line at the end.
+"""Counters of data and model during a run, e.g. skipped samples and truncated captions: in the log and in a final line.
 
 A data part counts where it has a method ``counts() -> dict[str, int]``, as `Model.counts`: whole numbers since it was made, that never fall.
 """

@@ -1,4 +1,4 @@
-"""``train.debug``: what crosses a part's border is looked at, so that the first part to go wrong is named.
+"""``train.debug``: checks of the inputs and outputs of every part, to find the first faulty part.
 
 B batch, C channels, D condition width; latents (B, C, *axes) or a list of (C, *axes).
 """
@@ -26,7 +26,7 @@ def add_hooks(model: nn.Module) -> list:
 
 
 def check_output(name: str, given: tuple, result) -> None:
-    """Raise MgzooError unless what part `name` made of `given` is finite; assert that it has the shape its kind promises."""
+    """Raise MgzooError unless the output of part `name` is finite; assert the output shape of its kind."""
     for tensor in tensors(result):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MgzooError(f"{name} returned non-finite values (shape {tuple(tensor.shape)})", remedy=REMEDY)
@@ -45,7 +45,7 @@ def check_example(example: Example) -> None:
 
 
 def tensors(value) -> Iterator[Tensor]:
-    """Every tensor in what a part takes or gives."""
+    """All tensors in the inputs or outputs of a part."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Condition):

@@ -80,7 +80,7 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep what DeepSpeed and the compiler of its operators print away from stdout and stderr."""
+    """Context manager: suppress the output of DeepSpeed and its compiler."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -96,7 +96,7 @@ def silence() -> Iterator[None]:
 
 
 def on_first_rank(rank_info: RankInfo, ask: Callable[[], Any]) -> Any:
-    """What `ask` gives on rank 0, on every rank; where it raises there, all raise the same."""
+    """Broadcast the result of `ask` on rank 0; an exception is raised on all ranks."""
     answer: list = [None, None]
     if rank_info.is_first:
         try:
@@ -130,14 +130,14 @@ def reduce_status(rank_info: RankInfo, loss: float, received: int) -> tuple[floa
 
 
 def common_precision(rank_info: RankInfo) -> str:
-    """What ``train.precision: auto`` means to all ranks: bf16 where every rank's device has instructions for it."""
+    """The precision for ``train.precision: auto``: bf16 if the devices of all ranks have bf16 instructions."""
     every: list = [None] * rank_info.world_size
     torch.distributed.all_gather_object(every, preferred(rank_info.device.type))
     return "bf16" if set(every) == {"bf16"} else "fp32"
 
 
 def any_rank(rank_info: RankInfo, flag: bool) -> bool:
-    """Whether it is so on any rank."""
+    """Whether the flag is true on any rank."""
     mine = torch.tensor([float(flag)], device=rank_info.device)
     torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX)
     return bool(mine.item())

@@ -70,24 +70,24 @@ def master_weights(engine) -> list[Tensor]:
 
 
 def trained_names(engine) -> list[str]:
-    """Names within `Trainable` of the weights that learn."""
+    """Names of the trained weights within `Trainable`."""
     return [name for name, p in engine.module.named_parameters() if p.requires_grad]
 
 
 def trained_shapes(engine) -> dict[str, list[int]]:
-    """Whole shape of every weight that learns, by name within `Trainable`, in the optimiser's order."""
+    """Unsharded shape of every trained weight, by name within `Trainable`, in the optimizer's order."""
     return {name: list(getattr(p, "ds_shape", p.shape)) for name, p in engine.module.named_parameters() if p.requires_grad}
 
 
 def gather_weights(engine) -> dict[str, Tensor]:
-    """Every trained weight, whole and in float32, by name within `Trainable`; on all ranks."""
+    """Every trained weight, unsharded in float32, by name within `Trainable`; on all ranks."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     return {name: safe_get_full_fp32_param(p).detach().clone() for name, p in engine.module.named_parameters() if p.requires_grad}
 
 
 def set_weights(engine, weights: Mapping[str, Tensor]) -> None:
-    """Write whole float32 weights into the masters (the compute weights keep their rounding until the next step)."""
+    """Write unsharded float32 weights into the master weights (the compute weights keep their rounding until the next step)."""
     from deepspeed.utils import safe_set_full_fp32_param
 
     for name, p in engine.module.named_parameters():
@@ -97,7 +97,7 @@ def set_weights(engine, weights: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def swap_weights(engine, shards: Sequence[Tensor]) -> Iterator[None]:
-    """While inside, the masters hold `shards`; on leaving, `shards` take what the masters then hold and the masters are as before."""
+    """Context manager: swap the master weights with `shards`, and back on exit."""
     current = master_weights(engine)
     kept = [tensor.detach().clone() for tensor in current]
     with torch.no_grad():
@@ -110,7 +110,7 @@ def swap_weights(engine, shards: Sequence[Tensor]) -> Iterator[None]:
 
 
 def unwrap(engine) -> None:
-    """Take the engine down and leave the trained parts as plain modules with their float32 masters as weights."""
+    """Release the engine; the trained parts become plain modules with their float32 master weights."""
     weights, module = gather_weights(engine), engine.module
     fresh: dict[int, nn.Parameter] = {}
     for name, p in module.named_parameters():

@@ -1,4 +1,4 @@
-"""A run that fails: its last complete state is saved, and the message says from which checkpoint `--resume` continues."""
+"""Failures of a run: save the last complete state and report the checkpoint for `--resume`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mgzoo.train.engine import master_weights
 
 
 class NotFinite(MgzooError):
-    """A loss or a gradient norm that is no number: what made it may be in the weights already, so nothing is saved."""
+    """A non-finite loss or gradient norm. The weights may be affected already, so nothing is saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What a step changes before its end, as it was before: where this rank's data stood, and the buffers of what learns (running statistics)."""
+    """State before a step that the step changes early: where this rank's data stood, and the buffers of what learns (running statistics)."""
 
     data: Any
     buffers: Mapping[str, Tensor]
@@ -45,7 +45,7 @@ def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def stop_non_finite(loop, what: str, value: float, terms: Mapping[str, float]) -> None:
-    """Stop a run that has gone wrong, before it is saved."""
+    """Stop a run with a non-finite loss or gradient norm, without saving."""
     left = checkpoint.latest(loop.out / "checkpoints")
     said = ", ".join(f"{name} {number:.6g}" for name, number in terms.items())
     raise NotFinite(
@@ -56,7 +56,7 @@ def stop_non_finite(loop, what: str, value: float, terms: Mapping[str, float]) -
 
 
 def next_example(loop):
-    """This rank's next micro-batch, prepared. Where one rank cannot, none goes on: they would wait for it in the next sum."""
+    """This rank's next prepared micro-batch. A failure on one rank stops all ranks: they would wait for it in the next reduction."""
     example = error = None
     try:
         clips = next(loop.stream, None)
@@ -77,7 +77,7 @@ def next_example(loop):
 
 
 def save_and_explain(loop, error: Exception) -> None:
-    """Before a run ends with `error`: save a state that is whole and not saved yet, and tell from where `--resume` goes on.
+    """Before a run ends with `error`: save a complete unsaved state, and report the checkpoint for `--resume`.
 
     Whole is what stands between two steps. Several ranks save where all of them know of the error.
     """

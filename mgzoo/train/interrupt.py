@@ -1,4 +1,4 @@
-"""What a Ctrl-C or a SIGTERM does to a run: finish the step, save, leave."""
+"""Ctrl-C and SIGTERM in a run: finish the step, save, exit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 
 class Interrupt:
-    """Holds the first SIGTERM or SIGINT back until the loop looks; a second Ctrl-C interrupts whatever is being done.
+    """Defers the first SIGTERM or SIGINT to the end of the step; a second Ctrl-C interrupts at once.
 
     received: the signal that reached this process, 0 for none. say: called with a line that tells the user so.
     """
@@ -38,7 +38,7 @@ class Interrupt:
 
 @contextlib.contextmanager
 def exit_at_once() -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT end the program at once, also within an `Interrupt`: for waits with no step under way."""
+    """Context manager: SIGTERM and SIGINT end the program at once, also within an `Interrupt`; for waits outside steps."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""The training loop: data, task, engine, EMA, validation and checkpoints, in the order in which they happen.
+"""The training loop: data, task, engine, EMA, validation and checkpoints, in order of execution.
 
-Every random draw of micro-batch m of step s comes from a seed made of (recipe seed, s, m), and micro-batch m is done by
-rank ``m % world``: neither the number of ranks nor an interruption changes what is drawn.
+The random numbers of micro-batch m of step s are seeded by (recipe seed, s, m), and micro-batch m runs on
+rank ``m % world``: they are independent of the number of ranks and of interruptions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ START_BATCHES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training run. folder: everything it wrote. artifact: the trained model (None while training). metrics: the last ones."""
+    """A training run. folder: its files. artifact: the trained model (None while training). metrics: the last ones."""
 
     folder: Path
     artifact: Path | None
@@ -57,10 +57,10 @@ class Run:
 def train(recipe, out: str | Path, resume: bool = False, model=None, accept_changes: bool = False, force: bool = False) -> Run:
     """Train a composed recipe into the folder `out`.
 
-    resume: go on from the latest intact checkpoint in `out`; changes of the recipe since then are printed. model: a model already built
-    from the recipe (its weights are the starting point), default ``mgzoo.model.build``. accept_changes: go on with other data and other
-    weights under the same names too, which is refused otherwise. force: train what needs more memory than this machine has, too. The same call works in a plain process and under `torchrun` or the
-    `deepspeed` launcher; `out` must be a folder that all ranks see. Raises MgzooError for user errors. A SIGTERM
+    resume: continue from the latest intact checkpoint in `out`; changes of the recipe are printed. model: a model already built
+    from the recipe (with its initial weights), default ``mgzoo.model.build``. accept_changes: allow changed data and
+    weights under the same names. force: train even if the model does not fit into this machine's memory. The same call works in a
+    plain process and under `torchrun` or the `deepspeed` launcher; `out` must be shared by all ranks. Raises MgzooError for user errors. A SIGTERM
     saves and raises SystemExit(143), a Ctrl-C saves and raises KeyboardInterrupt.
     """
     storage.refuse_address(out)
@@ -118,10 +118,10 @@ def run(
     write: Callable[..., Any] | None = None,
     hook=None,
 ) -> Run:
-    """Train `model` through `stages`: what `train` does once the recipe has been taken apart.
+    """Train `model` through `stages`; the core of `train`, without the recipe.
 
-    open_data: gives this rank's stream for a stage. resume: whether to go on, or the checkpoint to go on from. changed: what `resume.compare_recipes`
-    gave. made_with: the lock and the recipe, for every checkpoint. texts: files for the run folder, written once the run has begun.
+    open_data: returns this rank's stream for a stage. resume: whether to resume, or the checkpoint. changed: result of
+    `resume.compare_recipes`. made_with: the lock and the recipe, for every checkpoint. texts: files for the run folder, written at the start.
     write: saves the artifact, called as ``write(model, folder, state=, metrics=, curve=)``. hook: relay of `mgzoo_step`
     and `mgzoo_saved`.
     """
@@ -145,7 +145,7 @@ def run(
 
 
 class Loop:
-    """One run in progress: the engine of the current stage and all that must outlive a stage or an interruption."""
+    """State of a run: the engine of the current stage, and the state shared by stages and checkpoints."""
 
     def __init__(self, model, stages, open_data, out: Path, *, rank_info: RankInfo, seed: int, made_with: Mapping[str, Any] | None = None, hook=None):
         self.model, self.stages, self.open_data, self.out = model, stages, open_data, out
@@ -167,7 +167,7 @@ class Loop:
     # ------------------------------------------------------------------------------------------------ stages
 
     def begin(self, checkpoint: Path | None, again: bool, changed: tuple[list[str], dict | None] = ([], None)) -> None:
-        """Enter the first stage, or the one that `checkpoint` belongs to. Nothing is written before all of it went well."""
+        """Enter the first stage, or the stage of `checkpoint`. Writes no files before success."""
         self.set_precision(resuming.checkpoint_precision(checkpoint))
         if checkpoint is not None:
             resuming.load_checkpoint(self, checkpoint)
@@ -191,7 +191,7 @@ class Loop:
             self.progress.say(f"! {line}")
 
     def set_precision(self, begun: str | None) -> None:
-        """Replace ``auto`` in every stage by one precision that all ranks take. begun: the one of the run that goes on."""
+        """Replace ``auto`` in every stage by one precision supported by all ranks. begun: precision of the resumed run."""
         if all(stage.train.precision != "auto" for stage in self.stages):
             return
         kind = self.rank_info.device.type
@@ -202,7 +202,7 @@ class Loop:
         self.progress.say(f"precision: {chosen} ({why})")
 
     def start(self) -> None:
-        """Let the task set first weights from the data (`task.start`), before anything is trained; rank 0's count."""
+        """Data-dependent initialisation by the task (`task.start`); the weights of rank 0 are used."""
         task, stage = self.model.task, self.stages[0]
         if not hasattr(task, "start"):
             return
@@ -214,7 +214,7 @@ class Loop:
             task.start(self.model, (task.prepare(self.model, next(stream)) for _ in range(START_BATCHES)))
 
     def trained_parts(self, stage: StagePlan) -> list[str]:
-        """The parts that a stage trains: what the task wants, less what the recipe freezes and what has no weights."""
+        """The trained parts of a stage: those of the task, without frozen parts and parts without weights."""
         wanted = [name for name in self.model.task.trained(self.model) if name not in stage.frozen]
         names = [name for name in wanted if name in self.model.part_names() and any(True for _ in self.model.part(name).parameters())]
         if not names:
@@ -225,7 +225,7 @@ class Loop:
         return names
 
     def enter_stage(self, stage: StagePlan) -> None:
-        """Start a stage: its data, and a new engine where what is trained or how it is batched differs from the stage before."""
+        """Start a stage: its data, and a new engine if the trained parts or the batching change."""
         before, names = self.stage, self.trained_parts(stage)
         same = before is not None and names == self.current_parts and same_engine(before, stage)
         micro, accumulation = micro_batches(stage.train, self.rank_info.world_size)
@@ -255,9 +255,9 @@ class Loop:
             storage.atomic_write(self.out / "deepspeed.json", json.dumps(config, indent=1) + "\n")
 
     def start_ema(self, kept: Mapping[str, Any]) -> None:
-        """Start the EMA at the engine's weights, or at those that `release_engine` returned.
+        """Start the EMA from the engine's weights, or from those returned by `release_engine`.
 
-        Its warm-up starts again when a weight joins that it does not know: a long memory would hold that weight at its first value.
+        The warm-up restarts with each newly trained weight: a high decay would hold that weight at its initial value.
         """
         train, self.ema = self.stage.train, None
         if train.ema.decay:
@@ -271,7 +271,7 @@ class Loop:
             self.in_ema = set()
 
     def release_engine(self, names: list[str]) -> dict:
-        """Take the engine down and return the averaged weights; parts that are not in `names` keep them."""
+        """Release the engine and return the averaged weights; parts not in `names` keep them."""
         if self.engine is None:
             return {}
         averaged, updates = self.kept_weights(), self.ema.updates if self.ema else 0
@@ -288,14 +288,14 @@ class Loop:
         self.debug_hooks = debug_checks.add_hooks(self.model) if on else []
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """The weights to save, whole and in float32, named as in `Trainable`: the EMA of those that it has taken in, else the weights themselves. On all ranks."""
+        """The weights to save, unsharded in float32, named as in `Trainable`: from the EMA if updated, else the raw weights. On all ranks."""
         averaged = self.ema_weights() if self.in_ema else {}
         if averaged and averaged.keys() <= self.in_ema:
             return averaged
         return gather_weights(self.engine) | {name: value for name, value in averaged.items() if name in self.in_ema}
 
     def ema_weights(self) -> dict[str, Tensor]:
-        """The EMA of every trained weight, whole; a weight that it has not taken in yet has its first value. On all ranks."""
+        """The EMA of every trained weight, unsharded; without an update, the initial value. On all ranks."""
         with swap_weights(self.engine, self.ema.shards):
             return gather_weights(self.engine)
 
@@ -306,7 +306,7 @@ class Loop:
     # ------------------------------------------------------------------------------------------------- steps
 
     def run_steps(self) -> None:
-        """All remaining optimizer steps; on an error the last complete state is saved first."""
+        """Run all remaining optimizer steps; on an error, save the last complete state first."""
         try:
             self.snapshot = failure.take_snapshot(self)
             self.remaining_steps()
@@ -391,7 +391,7 @@ class Loop:
         return Run(folder=self.out, artifact=artifact, steps=self.step, metrics=dict(self.metrics))
 
     def close(self) -> None:
-        """Release what a run that ended early still holds."""
+        """Release the resources of a run that ended early."""
         self.progress.close()
         self.set_debug(False)
         self.model.counting = False

@@ -10,7 +10,7 @@ from mgzoo import storage
 
 
 def truncate_log(path: Path, step: int) -> None:
-    """Drop what was logged after `step`, so that a resumed run tells its story once."""
+    """Remove entries after `step`, for a resumed run."""
     if not path.exists():
         return
     lines = []

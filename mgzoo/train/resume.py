@@ -82,10 +82,10 @@ def settled_parts(loop) -> list[str]:
 
 
 def find_checkpoint(out: Path, rank_info: RankInfo, again: bool) -> Path | None:
-    """The checkpoint that a run in the folder `out` goes on from, None for a new run; rank 0 looks.
+    """The checkpoint to resume from in the folder `out`, None for a new run; rank 0 decides.
 
-    again: whether the run is to go on. Raises MgzooError where a new run would be written over another, and where there is nothing to go on from
-    in a folder that is not new.
+    again: whether to resume. Raises MgzooError for a new run in the folder of another, and for a resume without a checkpoint
+    in an existing folder.
     """
     return on_first_rank(rank_info, lambda: _find_checkpoint(out, again))
 
@@ -167,7 +167,7 @@ def load_checkpoint(loop, folder: Path) -> None:
 
 
 def check_same_weights(loop, state: dict, folder: Path) -> None:
-    """Raise MgzooError where other weights learn than when the checkpoint was saved: DeepSpeed holds them as one flat tensor and would mix them up."""
+    """Raise MgzooError if the trained weights differ from those of the checkpoint: DeepSpeed stores them as one flat tensor and would mix them up."""
     here, there = trained_shapes(loop.engine), state.get("trained")
     if there is None or here == there:
         return

@@ -38,7 +38,7 @@ def validate(loop) -> None:
 
 
 def warn_nothing_held_out(loop) -> None:
-    """A line where a stage validates and its data holds nothing out: nothing would ever tell."""
+    """Warn about validation without held-out data."""
     train = loop.stage.train
     if train.validate_every and next(iter(loop.data.held_out()), None) is None:
         plateau = f", and train.plateau={train.plateau} has no effect" if train.plateau else ""

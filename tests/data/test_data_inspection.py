@@ -85,7 +85,7 @@ def test_a_sidecar_that_is_wrong_about_its_clip_is_not_believed(tmp_path, caplog
     assert drawn.fps == pytest.approx(8 if drawn.frames == 8 else 4) and len(drawn.load()) == drawn.frames
     assert [round(level / 20) for level in drawn.load()[:, 8, 8, 0].tolist()] == list(range(0, 8, 8 // drawn.frames))
     name, value = next(iter(wrong.items()))
-    assert f"a.mp4 says {name} {value:g} (it has" in caplog.text
+    assert f"a.mp4 declares {name} {value:g} (it has" in caplog.text
 
 
 def test_a_bucket_is_chosen_by_the_clip_not_by_its_sidecar(tmp_path):

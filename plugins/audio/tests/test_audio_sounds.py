@@ -147,7 +147,7 @@ def bad_files(folder) -> dict[str, str]:
     data = bytearray((folder / "corrupt.flac").read_bytes())
     data[40_000:50_000] = bytes(10_000)
     (folder / "corrupt.flac").write_bytes(data)
-    return {"mute": "no sound track", "silent": "silent", "nan": "not finite", "loud": "reaches 7", "corrupt": "damaged|says"}
+    return {"mute": "no sound track", "silent": "silent", "nan": "non-finite", "loud": "a peak of 7", "corrupt": "damaged|declares"}
 
 
 def test_bad_files_are_named_or_left_out(folder, caplog):
@@ -207,7 +207,7 @@ def test_a_crop_is_taken_from_where_there_is_sound(tmp_path, caplog, seconds):
     (tmp_path / "a.json").write_text(json.dumps(fields))
     drawn = [clip.sound().abs().max() for batch in islice(Sounds(config(tmp_path, crop="random")).batches(1), 20) for clip in batch]
     assert min(drawn) > 0.3
-    assert ("a.mp4 says 5.00 s and has 1." in caplog.text) == bool(seconds)
+    assert ("a.mp4 declares 5.00 s and has 1." in caplog.text) == bool(seconds)
 
 
 def test_captions_with_a_mark_and_clips_of_other_systems_are_read(tmp_path):

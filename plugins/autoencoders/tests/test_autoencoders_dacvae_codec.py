@@ -140,13 +140,13 @@ def test_a_sound_passes_through_and_a_bad_one_does_not():
     given = Media(audio=tones(2)[:, 0, :801], rate=800)
     found = task.generate(wired, audio=given)
     assert found.audio.shape == (2, 801) and found.rate == 800
-    with pytest.raises(MgzooError, match="not finite"):
+    with pytest.raises(MgzooError, match="non-finite"):
         task.generate(wired, audio=dataclasses.replace(given, audio=given.audio * math.nan))
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"kl": -1.0}, "kl is a weight"), ({"l1": 0.0, "stft": 0.0}, "nothing ties"), ({"stft_sizes": (4,)}, "at least 8"), ({"adversarial": 1.0, "periods": (), "resolutions": ()}, "discriminator")],
+    [({"kl": -1.0}, "kl is a weight"), ({"l1": 0.0, "stft": 0.0}, "no reconstruction term"), ({"stft_sizes": (4,)}, "at least 8"), ({"adversarial": 1.0, "periods": (), "resolutions": ()}, "discriminator")],
 )
 def test_impossible_losses_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):

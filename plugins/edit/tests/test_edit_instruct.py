@@ -171,9 +171,9 @@ def test_a_picture_is_edited_as_a_picture(model):
     ({"prompt": "make it red", "source": clip(), "picture": clip(1)}, "--source and --picture cannot be combined"),
     ({"prompt": "make it red", "source": clip(1)}, "--source expects a clip; this file is a single image"),
     ({"prompt": "make it red", "picture": clip(3)}, "--picture expects a picture; this file is a clip of 3 frames"),
-    ({"prompt": "make it red", "source": Media(audio=torch.zeros(1, 100), rate=8000)}, "a sound without a picture"),
+    ({"prompt": "make it red", "source": Media(audio=torch.zeros(1, 100), rate=8000)}, "a sound without video"),
     ({"prompt": "make it red", "source": clip(), "edit": "paint"}, "--edit is 'paint', not one of"),
-    ({"prompt": "make it red", "source": clip(), "frames": 3}, "takes no frames"),
+    ({"prompt": "make it red", "source": clip(), "frames": 3}, "does not support frames"),
 ])
 def test_a_request_that_cannot_be_met_says_why(model, request_, message):
     with pytest.raises(MgzooError, match=message):

@@ -131,7 +131,7 @@ def test_the_recipes_path_and_an_exact_resume_across_borders(tmp_path, monkeypat
     said = back_translate(made, edits, "back", count=4, batch=2, steps=1, keep=Direction(DirectionConfig(least=0.0)))
     rows = [json.loads(line) for line in Path("back/captions.jsonl").read_text().splitlines()]
     assert said["kept"] == 4 == len(rows) and all(Path("back", row["source"]).is_file() for row in rows)
-    with pytest.raises(MgzooError, match="holds pairs already"):
+    with pytest.raises(MgzooError, match="already contains pairs"):
         back_translate(made, edits, "back", count=4, keep=Direction(DirectionConfig()))
 
     heard, enter = [], Loop.enter_stage

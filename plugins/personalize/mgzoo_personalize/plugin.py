@@ -19,7 +19,7 @@ def mgzoo_components():
             kind="data",
             config="mgzoo_personalize.configs:PairsConfig",
             target="mgzoo_personalize.pairs:Pairs",
-            summary="clips with a reference picture of the subject, from the clip itself or another picture, mixed by ratio",
+            summary="clips with a reference picture of their subject, from the clip or another picture, mixed by ratio",
         ),
         Component(
             id="personalize.faces.v1",

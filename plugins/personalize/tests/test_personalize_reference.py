@@ -190,10 +190,10 @@ def test_the_picture_changes_what_is_drawn(model):
         ({"reference": Media(audio=torch.zeros(1, 800), rate=8000)}, "--reference expects a picture; this file is a sound"),
         ({"reference": Media(video=torch.full((1, 40, 40, 3), 255, dtype=torch.uint8))}, "there is no subject in the reference"),
         ({"reference": Media(video=still(RED, 40, 3)[None])}, "the subject in the reference has 7 pixels, but needs at least 12"),
-        ({"reference": Media(video=torch.cat([still(RED), still(BLUE)], 1)[None])}, "there are 2 subjects in the reference"),
+        ({"reference": Media(video=torch.cat([still(RED), still(BLUE)], 1)[None])}, "2 subjects found in the reference"),
         ({"reference": Media(video=still(RED)[None]), "subject": 2}, "subject 2 does not exist: 1 found"),
         ({"reference": Media(video=still(RED)[None]), "subject": "left"}, "--subject is 'left', not an integer"),
-        ({"reference": Media(video=still(RED)[None]), "height": 33}, "height 33 does not divide"),
+        ({"reference": Media(video=still(RED)[None]), "height": 33}, "height 33 is not a multiple"),
         ({"reference": Media(video=still(RED)[None]), "prompt": " "}, "the prompt is empty"),
     ],
 )

@@ -53,7 +53,7 @@ def test_several_subjects_are_counted_from_the_left_and_one_is_to_be_chosen():
         middle = head().cut_reference(Media(video=picture[None]), number)[32, 32]
         assert middle.argmax() == channel
     assert refused(picture, 4) == "subject 4 does not exist: 3 found in the reference\n    -> --subject takes 1 … 3"
-    assert refused(picture, 0).startswith("subject 0 was asked for")
+    assert refused(picture, 0).startswith("subject 0 does not exist")
 
 
 def test_another_subject_is_not_in_the_crop():

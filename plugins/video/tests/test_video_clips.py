@@ -291,7 +291,7 @@ def test_a_damaged_shard_is_named_or_left_out_loudly(copied, caplog, kind, messa
     assert message in str(error.value)
     with caplog.at_level(logging.WARNING, "mgzoo"):
         data = Clips(config(copied, on_error="skip"))
-    assert len(data) == left and message in caplog.text and f"1 clips left out, {left} used" in caplog.text
+    assert len(data) == left and message in caplog.text and f"1 clips skipped, {left} used" in caplog.text
 
 
 def test_a_damaged_medium_is_named_before_the_first_batch_or_replaced_loudly(copied, caplog):
@@ -305,7 +305,7 @@ def test_a_damaged_medium_is_named_before_the_first_batch_or_replaced_loudly(cop
         batch = next(data.batches(6))
     assert data.counts() == {"skipped": 1}
     assert [clip.key for clip in batch] == ["clip00", "clip01", "clip03", "clip03", "clip04", "clip05"]
-    assert "left out" in caplog.text and "clip02.mp4" in caplog.text
+    assert "skipped: " in caplog.text and "clip02.mp4" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -329,10 +329,10 @@ def test_a_bad_file_in_a_folder_is_named(mixed, spoil, message):
 def test_too_few_frames_is_said_with_both_numbers(mixed, caplog):
     with pytest.raises(MgzooError) as error:
         Clips(config(mixed))
-    assert "5 clips cannot be used" in str(error.value) and "still0.png: it has 1 frame, 8 are asked for" in str(error.value)
+    assert "5 clips cannot be used" in str(error.value) and "still0.png: it has 1 frame, needed: 8" in str(error.value)
     with caplog.at_level(logging.WARNING, "mgzoo"):
         assert len(Clips(config(mixed, on_error="skip"))) == 5
-    assert "5 clips left out, 5 used" in caplog.text
+    assert "5 clips skipped, 5 used" in caplog.text
 
 
 def test_two_clips_of_one_name_are_an_error(copied):

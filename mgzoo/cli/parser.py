@@ -212,8 +212,9 @@ def _require_signature(parser) -> None:
 
 def _new(parser) -> None:
     parser.add_argument("kind", metavar="KIND", type=argument_types.part_kind, help=f"one of {', '.join(KINDS)}")
-    parser.add_argument("name", metavar="NAME", help="the plugin's name, with which its ids begin: a word in lower case")
+    parser.add_argument("name", metavar="NAME", help="the plugin's name, with which its ids begin: a word in lower case; with --into the part's name")
     parser.add_argument("--out", metavar="FOLDER", type=argument_types.path, help="where to write (default: mgzoo-NAME, here)")
+    parser.add_argument("--into", metavar="PLUGIN", type=argument_types.path, help="add the part to the plugin in this folder, which `mgzoo new` wrote")
     _json(parser)
 
 
@@ -310,7 +311,7 @@ COMMANDS = {
         help="write a plugin with one working part, to change and publish",
         run="mgzoo.cli.new:new",
         arguments=_new,
-        examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme"),
+        examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme", "mgzoo new metric flicker --into plugins/acme"),
     ),
     "completion": Command(
         help="print the script that completes mgzoo's words in a shell",

@@ -113,7 +113,7 @@ class ConditionSpec:
     optional: bool = True
 
 
-OPTION_KINDS = ("image", "video", "sound", "text", "number", "integer", "choice")
+OPTION_KINDS = ("image", "video", "sound", "text", "number", "integer", "boolean", "choice")
 FILE_KINDS = ("image", "video", "sound")
 
 
@@ -123,6 +123,7 @@ class RequestOption:
 
     name: the keyword of the task's ``generate``; on the command line ``--name``, underscores as hyphens.
     kind: one of `OPTION_KINDS`. image, video, sound: a file, which the task is given as a `mgzoo.media.Media`; integer: a whole number (``whole`` until this release).
+        boolean: yes or no, ``--name`` and ``--no-name``; the task is given True or False.
     help: one line, with its unit. required: whether a request must have it. choices: what a ``choice`` may be.
     """
 

@@ -19,7 +19,7 @@ def generate(arguments) -> int:
 
     from mgzoo.generation.output import default_path, require_holds, require_writable, unused_path
     from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, version_drift
-    from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_flags, parse_request, requires_prompt
+    from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_request, requires_prompt
     from mgzoo.hub.fetch import fetch
     from mgzoo.recipe.artifact_check import check_contract
     from mgzoo.recipe.compose import compose
@@ -36,7 +36,7 @@ def generate(arguments) -> int:
         folder = fetch(arguments.model, before_weights=check_contract)
     task, config = choose_task(asked.pop("task", None), compose(folder / "recipe.yaml").parts.get("task"))
     options = options_of(config)
-    words = parse_flags(options, arguments.more, task, list(parser("generate")._option_string_actions))
+    words = _flags(options, arguments, task, asked)
     request = locate_inputs(options, asked, words, Path(arguments.source).parent) if made else asked | words
     if requires_prompt(config) and "prompt" not in request:
         parser("generate").error("the following arguments are required: PROMPT")
@@ -64,6 +64,19 @@ def generate(arguments) -> int:
         output.note(f"spectrogram: {draw_spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
     print(path)
     return 0
+
+
+def _flags(options, arguments, task: str, asked: dict) -> dict:
+    """The task's own flags. A word after a boolean's flag is the prompt where there is none yet: which flags take a value is known only now."""
+    from mgzoo.generation.request import parse_flags
+
+    left: list[str] = []
+    given = parse_flags(options, arguments.more, task, list(parser("generate")._option_string_actions), left)
+    if left and arguments.source is None and "prompt" not in asked:
+        asked["prompt"] = left.pop(0)
+    if left:
+        parser("generate").error(f"unrecognized arguments: {' '.join(left)}")
+    return given
 
 
 def _request(arguments) -> dict:

@@ -203,10 +203,10 @@ def _fits(value, pattern: re.Pattern) -> bool:
 
 
 def _own(value) -> bool:
-    """Whether a value may be what a task asks for: a text, a number, or an input file's name and digest."""
+    """Whether a value may be what a task asks for: a text, a number, yes or no, or an input file's name and digest."""
     if isinstance(value, dict):
         return value.keys() == {"file", "blake3"} and _fits(value["blake3"], _DIGEST) and _fits(value["file"], _FILE)
-    return _number(value) or isinstance(value, str) and len(value) <= 100_000
+    return isinstance(value, bool) or _number(value) or isinstance(value, str) and len(value) <= 100_000
 
 
 def _whole(value) -> bool:

@@ -100,7 +100,7 @@ def example_value(ask: RequestOption) -> Any:
     if ask.kind in FILE_KINDS:
         video = None if ask.kind == "sound" else clip.load()[: 1 if ask.kind == "image" else None]
         return Media(video=video, fps=clip.fps if ask.kind == "video" else None, audio=clip.sound(), rate=clip.rate)
-    return {"text": "a red ball", "number": 1.0, "integer": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
+    return {"text": "a red ball", "number": 1.0, "integer": 1, "boolean": True, "choice": (*ask.choices, "")[0]}[ask.kind]
 
 
 def possible_request(subject: Subject) -> dict[str, Any] | None:

@@ -68,7 +68,13 @@ def test_the_hooks_that_are_shown_work(tmp_path, monkeypatch):
 
 def test_blocks_that_are_not_run_say_why():
     marked = [mark.strip() for _, mark, _ in FENCE.findall(PAGE.read_text()) if mark]
-    assert marked == ["not run: it would publish"]
+    assert marked == ["not run: it would publish", "not run: an excerpt of what `mgzoo new task noise` writes", "not run: the model is another task's"]
+
+
+def test_the_request_options_that_are_shown_are_those_of_the_template(tmp_path):
+    (shown,) = [text for language, mark, text in FENCE.findall(PAGE.read_text()) if language == "python" and "excerpt" in mark]
+    folder = scaffold.new("task", "noise", tmp_path / "mgzoo-noise")
+    assert shown in (folder / "mgzoo_noise" / "configs.py").read_text()
 
 
 def test_a_plugin_written_by_the_verb_is_not_listed_until_it_is_installed(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from mgzoo.parts import Example, Loss
 from mgzoo.spec import FILE_KINDS, MgzooError
 from mgzoo.testing import inputs, models
 from mgzoo.testing.build_part import build_part
-from mgzoo.testing.component_under_test import Subject, require
+from mgzoo.testing.component_under_test import LawViolation, Subject, require
 
 
 def examples_are_as_specified(subject: Subject) -> None:
@@ -107,10 +107,13 @@ def _shapes(media: list[Media]) -> list[tuple]:
 
 
 def options_are_taken(subject: Subject) -> None:
-    """Every request option that its config declares is a keyword of generate and is taken with a valid value, each choice of a `choice`."""
+    """Every request option that its config declares is a keyword of generate and is taken with a valid value, each choice of a `choice`, yes and no of a `boolean`."""
     takes = inspect.signature(subject.target.generate).parameters.values()
     anything = any(one.kind is one.VAR_KEYWORD for one in takes)
-    options = options_of(subject.config)
+    try:
+        options = options_of(subject.config)
+    except MgzooError as error:
+        raise LawViolation(error.what) from None
     for option in options:
         require(anything or option.name in {one.name for one in takes}, f"request_options() declares {option.name}, and generate has no such keyword")
     request = models.possible_request(subject)
@@ -118,14 +121,14 @@ def options_are_taken(subject: Subject) -> None:
         return
     model, unknown = models.model_around(subject, build_part(subject)), []
     for option in options:
-        for value in option.choices or (models.example_value(option),):
+        for value in option.choices or ((True, False) if option.kind == "boolean" else (models.example_value(option),)):
             refusals = []
             for company in _company(request, options, option):
                 refusals.append(_refusal(model, {**company, option.name: value}))
                 if not refusals[-1]:
                     break
             if all(refusals):  # which texts, numbers and files are valid, and what goes with them, is the task's to say
-                require(option.kind != "choice", f"{option.flag} {value} is refused, which is one of its choices: {refusals[0]}")
+                require(option.kind not in ("choice", "boolean"), f"{option.name} is refused as {value}, which is one of its values: {refusals[0]}")
                 unknown.append(f"{option.flag} ({refusals[0]})")
     if unknown:
         raise unittest.SkipTest(f"{subject} refuses the kit's values of {', '.join(unknown)}; test these yourself")

@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -17,7 +18,7 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
-from mgzoo.distributions import GROUP, EntryPoint, entry_points, pip_line
+from mgzoo.distributions import GROUP, EntryPoint, entry_points, pinned, pip_line
 from mgzoo.errors import suggest
 from mgzoo.import_guard import run_guarded
 from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
@@ -80,14 +81,19 @@ class Registry:
             raise MgzooError(what, remedy=remedy)
         return component
 
-    def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
-        """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids."""
+    def unknown(self, component_id: str, kind: str = "", versions: Mapping[str, str] | None = None) -> tuple[str, str]:
+        """What is wrong with an id nobody declares, and what to do: install, repair, or one of the nearest ids.
+
+        versions: distribution -> version that a manifest, a lock or a generated file records; a distribution that only it names gets no pip line.
+        """
         what, namespace = f"no component is called {component_id!r}", component_id.split(".", 1)[0]
         for bad in self.disabled:
             if bad.name == namespace:
                 return f"{what}: the plugin {bad.name} is set aside", f"repair it ({bad.reason}); see `mgzoo doctor`"
-        if namespace not in self.providers and (line := pip_line(namespace)):
+        if namespace not in self.providers and (line := pip_line(namespace, versions)):
             return what, line
+        if namespace not in self.providers and (named := self.not_installed(versions or {})):
+            return what, f"find out which plugin that is and whether you trust it; it was made with {named}"
         names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
         bare = re.sub(r"\.v[0-9]+$", "", component_id).rpartition(".")[2]
         alone = "." not in component_id or namespace in self.providers
@@ -95,6 +101,11 @@ class Registry:
         if near:
             return what, "did you mean " + " or ".join(near) + "?"
         return what, f"install the plugin that declares it; `mgzoo list{' ' + kind if kind else ''}` shows what there is"
+
+    def not_installed(self, versions: Mapping[str, str]) -> str:
+        """Those of these distributions that supply no component here, each with its version: ``mgzoo-acme==1.2``."""
+        here = {provider.distribution for provider in self.providers.values()}
+        return ", ".join(pinned(name, version) for name, version in sorted(versions.items()) if name not in here)
 
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; a heavy import on the way is an error."""

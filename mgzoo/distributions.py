@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from mgzoo.spec import MgzooError
 
 GROUP = "mgzoo"
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+VERSION = re.compile(r"[A-Za-z0-9.+!_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +86,20 @@ def known_distributions() -> dict[str, str]:
     return {**_listed(Path("registry")), **_listed(data_folder("registry"))}
 
 
-def pip_line(namespace: str) -> str | None:
-    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists."""
+def pip_line(namespace: str, versions: Mapping[str, str] | None = None) -> str | None:
+    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists.
+
+    versions: distribution -> version that is wanted, as a manifest, a lock or a generated file records it.
+    """
     if name := _listed(data_folder("registry")).get(namespace):
-        return f"pip install {name}"
+        return f"pip install {pinned(name, (versions or {}).get(name, ''))}"
     name = _listed(Path("registry")).get(namespace)
-    return f"pip install {name} (says ./registry/plugins.json; make sure that you trust it)" if name else None
+    return f"pip install {pinned(name, (versions or {}).get(name, ''))} (says ./registry/plugins.json; make sure that you trust it)" if name else None
+
+
+def pinned(distribution: str, version: str) -> str:
+    """``mgzoo-acme==1.2``; the distribution alone where the version is none that pip could read."""
+    return f"{distribution}=={version}" if VERSION.fullmatch(version) and version != "?" else distribution
 
 
 def _listed(registry: Path) -> dict[str, str]:

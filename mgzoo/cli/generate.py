@@ -17,8 +17,9 @@ def generate(arguments) -> int:
     asked = _request(arguments)
     out = Path(arguments.out) if arguments.out else None
 
+    from mgzoo.artifact.integrity import raise_problems
     from mgzoo.generation.output import default_path, require_holds, require_writable, unused_path
-    from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, version_drift
+    from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, task_problems, version_drift
     from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_request, requires_prompt
     from mgzoo.hub.fetch import fetch
     from mgzoo.recipe.artifact_check import check_contract
@@ -28,8 +29,9 @@ def generate(arguments) -> int:
         require_writable(out)
     made = read_record(arguments.source) if arguments.source else None
     if made:
+        raise_problems([one for one in task_problems(made, arguments.source) if one.key == "task.id"])
         folder, asked = find_recorded_model(made, arguments.model, origin=arguments.source), dict(made.request)
-        for one in version_drift(made, arguments.source):
+        for one in task_problems(made, arguments.source) + version_drift(made, arguments.source):
             output.note(f"note: {one.what}: the bits may differ")
         out = out or unused_path(Path(Path(arguments.source).name))
     else:

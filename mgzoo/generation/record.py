@@ -17,6 +17,8 @@ from mgzoo import __version__, media, storage
 from mgzoo.artifact.integrity import check_files
 from mgzoo.artifact.manifest import COMMIT_LENGTH, MANIFEST_NAME, commit_of, read_manifest
 from mgzoo.artifact.strict_json import problem
+from mgzoo.discovery import discover
+from mgzoo.distributions import known_distributions
 from mgzoo.hub.fetch import fetch
 from mgzoo.hub.lookup import find_local
 from mgzoo.hub.references import parse_reference
@@ -28,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{
 _COMMIT, _DIGEST, _REVISION = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _FILE = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _DISTRIBUTION, _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,98}"), re.compile(r"[A-Za-z0-9.+!_-]{1,64}")
+_TASK = {"id": re.compile(r"\w+(\.\w+){2}"), "distribution": _DISTRIBUTION, "version": _VERSION}
 _ASKED = {
     "prompt": lambda value: isinstance(value, str) and 0 < len(value) <= 100_000,
     "task": lambda value: isinstance(value, str) and re.fullmatch(r"\w+(\.\w+){2}", value),
@@ -46,7 +49,8 @@ class GenerationRecord:
 
     model: a name on a hub, or of a folder. commit, manifest: the first 12 and all hex digits of the blake3 digest of its mgzoo.json.
     revision: of a network hub. plugins: distribution -> version of those that supplied parts. request: what was asked for;
-    where a key is absent, the model's own value held. machine: what the last bits depend on.
+    where a key is absent, the model's own value held. machine: what the last bits depend on. task: the task head's component ``id``, its
+    ``distribution`` and ``version``; {} in files of before.
     """
 
     model: str
@@ -57,6 +61,7 @@ class GenerationRecord:
     mgzoo: str = ""
     plugins: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.model}@{self.revision or self.commit}"
@@ -93,12 +98,16 @@ class LoadedFrom:
         return cls(name=name, revision=revision, manifest=storage.digest_file(folder / MANIFEST_NAME), parts=artifact_provenance(folder, deep=False))
 
 
-def make_record(artifact: LoadedFrom, recipe, request: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What to write into a file that the model loaded from ``artifact`` made. Equal arguments give equal text."""
+def make_record(artifact: LoadedFrom, recipe, task_id: str, request: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What to write into a file that the model loaded from ``artifact`` made with the task head ``task_id``. Equal arguments give equal text."""
     said = {"model": artifact.name, "commit": artifact.manifest[:COMMIT_LENGTH], "manifest": artifact.manifest}
     said |= {"revision": artifact.revision} if artifact.revision else {}
-    plugins = dict(sorted((part.provider.distribution, part.provider.version) for part in recipe.parts.values()))
-    return {**said, "mgzoo": __version__, "plugins": plugins, "machine": dict(machine), "request": dict(request), "recipe": recipe.tree,
+    own = recipe.parts.get("task")
+    head = own.provider if own is not None and own.component.id == task_id else discover().provider(task_id)
+    providers = [head, *(part.provider for part in recipe.parts.values())]
+    plugins = dict(sorted((provider.distribution, provider.version) for provider in providers))
+    task = {"id": task_id, "distribution": head.distribution, "version": head.version}
+    return {**said, "mgzoo": __version__, "plugins": plugins, "task": task, "machine": dict(machine), "request": dict(request), "recipe": recipe.tree,
             "parts": dict(artifact.parts)}
 
 
@@ -115,10 +124,13 @@ def read_record(path: str | Path) -> GenerationRecord:
         wrong += [f"request.{key}" for key, value in request.items() if not _ASKED.get(key, _own)(value) or not _NAMED.fullmatch(key)]
         wrong += [f"plugins.{key}" for key, value in plugins.items() if not (_fits(key, _DISTRIBUTION) and _fits(value, _VERSION))]
         wrong += ["commit"] * (not said["manifest"].startswith(said["commit"]))
+    task = said.get("task", {})
+    if not isinstance(task, dict) or task and not (task.keys() == _TASK.keys() and all(_fits(task[key], pattern) for key, pattern in _TASK.items())):
+        wrong.append("task")
     if wrong:
         what = f"what the file says of its making cannot be read: {', '.join(map(ascii, wrong))[:200]}"
         raise MgzooError(what, remedy="do not use what it says", origin=str(path))
-    return GenerationRecord(**{key: said[key] for key in (*texts, "request", "plugins", "machine")})
+    return GenerationRecord(**{key: said[key] for key in (*texts, "request", "plugins", "machine")}, task=task)
 
 
 def find_recorded_model(made: GenerationRecord, given: str | None = None, origin: str = "") -> Path:
@@ -157,7 +169,7 @@ def check_generated_file(path: str | Path) -> tuple[GenerationRecord, list[Probl
         problems += check_files(folder, read_manifest(folder))
     except MgzooError as error:
         problems.append(problem("model", error.what, error.remedy, path, "model"))
-    return made, problems + version_drift(made, path)
+    return made, problems + task_problems(made, path) + version_drift(made, path)
 
 
 def is_recordable(key: str, value: Any) -> bool:
@@ -174,6 +186,22 @@ def machine_differences(made: GenerationRecord, machine: Mapping[str, Any]) -> s
     return f"made {'on another kind of processor ' * elsewhere}with {'; '.join(differs)}: the bits may differ"
 
 
+def task_problems(made: GenerationRecord, origin: str | Path) -> list[Problem]:
+    """A task head that is not here, or that another distribution declares here than the one that made the file; nothing for files of before."""
+    if not made.task:
+        return []
+    registry, distribution = discover(), made.task["distribution"]
+    component_id = made.task["id"]
+    if registry.find(component_id) is None:
+        what, remedy = registry.unknown(component_id, "task", {distribution: made.task["version"]})
+        return [problem("plugin", what, remedy, origin, "task.id")]
+    here = registry.provider(component_id)
+    if here.distribution == distribution:
+        return []  # of another version: `version_drift`
+    what = f"made with the task {component_id} of {distribution} {made.task['version']}, which is of {here} here"
+    return [problem("plugin", what, f"find out which of the two you trust, and uninstall {here.distribution} if it is the other", origin, "task.distribution")]
+
+
 def version_drift(made: GenerationRecord, origin: str | Path) -> list[Problem]:
     """Plugins, and the core, that are not here in the versions that made the file."""
     problems = []
@@ -181,8 +209,9 @@ def version_drift(made: GenerationRecord, origin: str | Path) -> list[Problem]:
         here = __version__ if name == "mgzoo" else _version(name)
         if here != version:
             what = f"made with {name} {version}, {f'installed is {here}' if here else 'which is not installed'}"
-            # A file may name any distribution: only of one that is here already is its word a reason to install.
-            remedy = f"to repeat it: pip install {name}=={version}" if here else "find out what that is and whether you trust it"
+            # A file may name any distribution: only of one that is here already, or that is on our list, is its word a reason to install.
+            known = here or name in known_distributions().values()
+            remedy = f"to repeat it: pip install {name}=={version}" if known else "find out what that is and whether you trust it"
             problems.append(problem("plugin", what, remedy, origin, f"plugins.{name}"))
     return problems
 

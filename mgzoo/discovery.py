@@ -5,10 +5,12 @@ Nothing here, and nothing a plugin may do while it is listed, imports torch, num
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +20,15 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
-from mgzoo.distributions import GROUP, EntryPoint, entry_points, pinned, pip_line
+from mgzoo.distributions import GROUP, EntryPoint, entry_points, listed_owner, pinned, pip_line, same_distribution
 from mgzoo.errors import suggest
-from mgzoo.import_guard import run_guarded
+from mgzoo.import_guard import run_guarded, stdout_to_stderr
 from mgzoo.old_names import METHODS, QUESTIONS, accept_old_names
-from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
+from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider, one_line
 
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
+SLOW = 1.0
+"""Seconds of loading from which a plugin is named (our choice)."""
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -110,7 +114,7 @@ class Registry:
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; a heavy import on the way is an error."""
         component = self.get(component_id)
-        found, reason = run_guarded(lambda: load(component.config))
+        found, reason = run_guarded(lambda: load(component.config), component.namespace)
         if reason:
             raise self._broken(component, "config", reason)
         return accept_old_names(found, QUESTIONS[component.kind], say_once) if isinstance(found, type) else found
@@ -119,7 +123,8 @@ class Registry:
         """Import the component's class. This is where torch comes in."""
         component = self.get(component_id)
         try:
-            found = load(component.target)
+            with stdout_to_stderr():
+                found = load(component.target)
         except (ImportError, AttributeError) as error:
             raise self._broken(component, "target", f"{type(error).__name__}: {error}") from error
         return accept_old_names(found, METHODS, say_once) if isinstance(found, type) else found
@@ -196,12 +201,14 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
 
     loaded: list[tuple[EntryPoint, ModuleType, list[Component], Path | None]] = []
     for point in sorted(points, key=lambda p: (p.namespace, p.distribution)):
-        rivals = [p for p in points if p.namespace == point.namespace and p is not point]
-        if rivals:
-            others = " and ".join(f"{p.distribution} {p.version}" for p in rivals)
-            aside(point, f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one")
+        if reason := _namespace_conflict(point, points):
+            aside(point, reason)
             continue
-        answer, reason = run_guarded(lambda point=point: _load_plugin(point))
+        begun = time.perf_counter()
+        with stdout_to_stderr(descriptor=True):
+            answer, reason = run_guarded(lambda point=point: _load_plugin(point), point.namespace)
+        if (seconds := time.perf_counter() - begun) > SLOW:
+            say_once(f"the plugin {point.namespace} ({point.distribution} {point.version}) took {seconds:.1f} s to load; every command waits for it")
         if reason:
             aside(point, reason)
         else:
@@ -223,6 +230,21 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
             registry.recipe_folders[point.namespace] = recipes
     registry.disabled.sort(key=lambda bad: (bad.name, bad.distribution))
     return registry
+
+
+def _namespace_conflict(point: EntryPoint, points: list[EntryPoint]) -> str | None:
+    """Why a plugin whose namespace others claim too is not used; None for the one that `registry/plugins.json` lists, which keeps it."""
+    rivals = [one for one in points if one.namespace == point.namespace and one is not point]
+    if not rivals:
+        return None
+    owner = listed_owner(point.namespace)
+    if owner and same_distribution(point.distribution, owner):
+        return None
+    for one in rivals:
+        if owner and same_distribution(one.distribution, owner):
+            return f"the namespace {point.namespace!r} is that of {one.distribution} {one.version}, which registry/plugins.json lists; uninstall {point.distribution}"
+    others = " and ".join(f"{one.distribution} {one.version}" for one in rivals)
+    return f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one"
 
 
 def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
@@ -257,6 +279,9 @@ def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path |
         for role in ("config", "target"):
             if not PLACE.fullmatch(getattr(component, role)):
                 raise MgzooError(f"the {role} of {component.id}, {getattr(component, role)!r}, is not of the form module:Class")
+        if not all(isinstance(text, str) for text in (component.summary, component.license)):
+            raise MgzooError(f"the summary and the licence of {component.id} are not texts")
+    components = [dataclasses.replace(one, summary=one_line(one.summary), license=one_line(one.license)) for one in components]
     folders = alone.hook.mgzoo_recipes()
     return module, components, Path(folders[0]) if folders else None
 

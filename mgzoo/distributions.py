@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, one_line
 
 GROUP = "mgzoo"
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
@@ -49,8 +49,8 @@ def entry_points(path: list[str]) -> Iterator[EntryPoint]:
                 metadata = _read(os.path.join(folder, name, "METADATA")) or _read(os.path.join(folder, name, "PKG-INFO"))
                 header = dict(line.split(": ", 1) for line in metadata.split("\n\n", 1)[0].splitlines() if ": " in line)
                 for line in lines:
-                    namespace, _, module = (side.strip() for side in line.partition("="))
-                    yield EntryPoint(namespace=namespace, module=module, distribution=header.get("Name", key), version=header.get("Version", "?"))
+                    namespace, _, module = (one_line(side) for side in line.partition("="))
+                    yield EntryPoint(namespace=namespace, module=module, distribution=one_line(header.get("Name", key)), version=one_line(header.get("Version", "?")))
 
 
 def _read(path: str) -> str:
@@ -84,6 +84,16 @@ def known_distributions() -> dict[str, str]:
     Our own `registry/plugins.json` counts, then that of a folder hub ./registry, which can only add to it.
     """
     return {**_listed(Path("registry")), **_listed(data_folder("registry"))}
+
+
+def listed_owner(namespace: str) -> str | None:
+    """The distribution that our own `registry/plugins.json` lists for a namespace."""
+    return _listed(data_folder("registry")).get(namespace)
+
+
+def same_distribution(one: str, other: str) -> bool:
+    """Whether two names are those of one distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
 
 
 def pip_line(namespace: str, versions: Mapping[str, str] | None = None) -> str | None:

@@ -35,6 +35,11 @@ CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066
 """Control characters and reversals of direction: in a stranger's text they could forge what a terminal shows."""
 
 
+def one_line(text: str) -> str:
+    """A stranger's text on one line, without control characters."""
+    return " ".join(CONTROL_CHARACTERS.sub("", text).split())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """One interchangeable part, declared by strings so that declaring imports nothing.

@@ -5,10 +5,13 @@ Discovery, including the code of plugins in it, imports no torch, numpy, deepspe
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -17,13 +20,15 @@ from typing import Any
 import pluggy
 
 from mgzoo import hooks
-from mgzoo.distributions import GROUP, EntryPoint, entry_points, pip_line
+from mgzoo.distributions import GROUP, EntryPoint, entry_points, listed_owner, pinned, pip_line, same_distribution
 from mgzoo.errors import suggest
-from mgzoo.import_guard import run_guarded
+from mgzoo.import_guard import run_guarded, stdout_to_stderr
 from mgzoo.old_names import CONFIG_METHODS, PART_METHODS, accept_old_names
-from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider
+from mgzoo.spec import KINDS, Component, MgzooError, Problem, Provider, one_line
 
 ID = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\.v[0-9]+")
+SLOW = 1.0
+"""Seconds of loading from which a plugin is named (our choice)."""
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -81,14 +86,19 @@ class Registry:
             raise MgzooError(what, remedy=remedy)
         return component
 
-    def unknown(self, component_id: str, kind: str = "") -> tuple[str, str]:
-        """Problem and remedy for an unknown id: install or repair a plugin, or use one of the nearest ids."""
+    def unknown(self, component_id: str, kind: str = "", versions: Mapping[str, str] | None = None) -> tuple[str, str]:
+        """Problem and remedy for an unknown id: install or repair a plugin, or use one of the nearest ids.
+
+        versions: distribution -> version recorded in a manifest, a lock or a generated file. A distribution named only there gets no pip command.
+        """
         what, namespace = f"unknown component {component_id!r}", component_id.split(".", 1)[0]
         for bad in self.disabled:
             if bad.name == namespace:
                 return f"{what}: the plugin {bad.name} is disabled", f"repair it ({bad.reason}); see `mgzoo doctor`"
-        if namespace not in self.providers and (line := pip_line(namespace)):
+        if namespace not in self.providers and (line := pip_line(namespace, versions)):
             return what, line
+        if namespace not in self.providers and (named := self.not_installed(versions or {})):
+            return what, f"identify the plugin and check that you trust it; made with {named}"
         names = {c.id: c.id.split(".")[-2] for c in self.components.values() if not kind or c.kind == kind}
         bare = re.sub(r"\.v[0-9]+$", "", component_id).rpartition(".")[2]
         alone = "." not in component_id or namespace in self.providers
@@ -97,12 +107,17 @@ class Registry:
             return what, "did you mean " + " or ".join(near) + "?"
         return what, f"install the plugin with this component; `mgzoo list{' ' + kind if kind else ''}` shows the installed ones"
 
+    def not_installed(self, versions: Mapping[str, str]) -> str:
+        """The given distributions that supply no installed component, with versions: ``mgzoo-acme==1.2``."""
+        here = {provider.distribution for provider in self.providers.values()}
+        return ", ".join(pinned(name, version) for name, version in sorted(versions.items()) if name not in here)
+
     def config_class(self, component_id: str) -> type:
         """Import the component's config dataclass; imports of torch etc. are an error."""
         component = self.get(component_id)
         if (known := self._configs.get(component.config)) is not None:
             return known
-        found, reason = run_guarded(lambda: load(component.config))
+        found, reason = run_guarded(lambda: load(component.config), component.namespace)
         if reason:
             raise self._broken(component, "config", reason)
         if isinstance(found, type):
@@ -113,7 +128,8 @@ class Registry:
         """Import the component's class, and with it torch."""
         component = self.get(component_id)
         try:
-            found = load(component.target)
+            with stdout_to_stderr():
+                found = load(component.target)
         except (ImportError, AttributeError) as error:
             raise self._broken(component, "target", f"{type(error).__name__}: {error}") from error
         return accept_old_names(found, PART_METHODS, say_once) if isinstance(found, type) else found
@@ -190,12 +206,14 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
 
     loaded: list[tuple[EntryPoint, ModuleType, list[Component], Path | None]] = []
     for point in sorted(points, key=lambda p: (p.namespace, p.distribution)):
-        rivals = [p for p in points if p.namespace == point.namespace and p is not point]
-        if rivals:
-            others = " and ".join(f"{p.distribution} {p.version}" for p in rivals)
-            aside(point, f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one")
+        if reason := _namespace_conflict(point, points):
+            aside(point, reason)
             continue
-        answer, reason = run_guarded(lambda point=point: _load_plugin(point))
+        begun = time.perf_counter()
+        with stdout_to_stderr(descriptor=True):
+            answer, reason = run_guarded(lambda point=point: _load_plugin(point), point.namespace)
+        if (seconds := time.perf_counter() - begun) > SLOW:
+            say_once(f"the plugin {point.namespace} ({point.distribution} {point.version}) took {seconds:.1f} s to load; every command waits for it")
         if reason:
             aside(point, reason)
         else:
@@ -217,6 +235,21 @@ def load_plugins(points: list[EntryPoint], limit: str | None = None) -> Registry
             registry.recipe_folders[point.namespace] = recipes
     registry.disabled.sort(key=lambda bad: (bad.name, bad.distribution))
     return registry
+
+
+def _namespace_conflict(point: EntryPoint, points: list[EntryPoint]) -> str | None:
+    """Why a plugin with a namespace that others claim too is disabled; None for the one listed in `registry/plugins.json`."""
+    rivals = [one for one in points if one.namespace == point.namespace and one is not point]
+    if not rivals:
+        return None
+    owner = listed_owner(point.namespace)
+    if owner and same_distribution(point.distribution, owner):
+        return None
+    for one in rivals:
+        if owner and same_distribution(one.distribution, owner):
+            return f"the namespace {point.namespace!r} is that of {one.distribution} {one.version}, which registry/plugins.json lists; uninstall {point.distribution}"
+    others = " and ".join(f"{one.distribution} {one.version}" for one in rivals)
+    return f"the namespace {point.namespace!r} is also claimed by {others}; uninstall all but one"
 
 
 def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path | None]:
@@ -251,6 +284,9 @@ def _load_plugin(point: EntryPoint) -> tuple[ModuleType, list[Component], Path |
         for role in ("config", "target"):
             if not PLACE.fullmatch(getattr(component, role)):
                 raise MgzooError(f"the {role} of {component.id}, {getattr(component, role)!r}, is not of the form module:Class")
+        if not all(isinstance(text, str) for text in (component.summary, component.license)):
+            raise MgzooError(f"the summary and the licence of {component.id} are not texts")
+    components = [dataclasses.replace(one, summary=one_line(one.summary), license=one_line(one.license)) for one in components]
     folders = alone.hook.mgzoo_recipes()
     return module, components, Path(folders[0]) if folders else None
 

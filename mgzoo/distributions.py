@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mgzoo.spec import MgzooError
+from mgzoo.spec import MgzooError, one_line
 
 GROUP = "mgzoo"
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+VERSION = re.compile(r"[A-Za-z0-9.+!_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,8 @@ def entry_points(path: list[str]) -> Iterator[EntryPoint]:
                 metadata = _read(os.path.join(folder, name, "METADATA")) or _read(os.path.join(folder, name, "PKG-INFO"))
                 header = dict(line.split(": ", 1) for line in metadata.split("\n\n", 1)[0].splitlines() if ": " in line)
                 for line in lines:
-                    namespace, _, module = (side.strip() for side in line.partition("="))
-                    yield EntryPoint(namespace=namespace, module=module, distribution=header.get("Name", key), version=header.get("Version", "?"))
+                    namespace, _, module = (one_line(side) for side in line.partition("="))
+                    yield EntryPoint(namespace=namespace, module=module, distribution=one_line(header.get("Name", key)), version=one_line(header.get("Version", "?")))
 
 
 def _read(path: str) -> str:
@@ -85,12 +86,30 @@ def known_distributions() -> dict[str, str]:
     return {**_listed(Path("registry")), **_listed(data_folder("registry"))}
 
 
-def pip_line(namespace: str) -> str | None:
-    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists."""
+def listed_owner(namespace: str) -> str | None:
+    """The distribution that our own `registry/plugins.json` lists for a namespace."""
+    return _listed(data_folder("registry")).get(namespace)
+
+
+def same_distribution(one: str, other: str) -> bool:
+    """Whether two names are those of one distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
+
+
+def pip_line(namespace: str, versions: Mapping[str, str] | None = None) -> str | None:
+    """The command that installs a known plugin, and where it comes from if not from us; None for a plugin that nobody lists.
+
+    versions: distribution -> version that is wanted, as a manifest, a lock or a generated file records it.
+    """
     if name := _listed(data_folder("registry")).get(namespace):
-        return f"pip install {name}"
+        return f"pip install {pinned(name, (versions or {}).get(name, ''))}"
     name = _listed(Path("registry")).get(namespace)
-    return f"pip install {name} (according to ./registry/plugins.json; check that you trust it)" if name else None
+    return f"pip install {pinned(name, (versions or {}).get(name, ''))} (according to ./registry/plugins.json; check that you trust it)" if name else None
+
+
+def pinned(distribution: str, version: str) -> str:
+    """``mgzoo-acme==1.2``; without the version if it is not a valid version for pip."""
+    return f"{distribution}=={version}" if VERSION.fullmatch(version) and version != "?" else distribution
 
 
 def _listed(registry: Path) -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-from mgzoo.spec import MgzooError
+from mgzoo.spec import CONTROL_CHARACTERS, MgzooError, one_line
 
 HEAVY = ("torch", "numpy", "deepspeed", "transformers", "diffusers")
 
@@ -19,14 +21,54 @@ class HeavyImport(RuntimeError):
     """A forbidden import of a heavy module. Deliberately not an `ImportError`, which plugins often catch."""
 
 
-def run_guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
-    """Call plugin code without heavy imports: (result, None), or (None, reason in one line)."""
-    with heavy_imports_refused() as attempts:
-        before = set(sys.modules)
+_left_threads: list[tuple[threading.Thread, str]] = []
+
+
+def left_threads() -> list[tuple[threading.Thread, str]]:
+    """Running non-daemon threads that plugins started while loading, each with the name of the plugin."""
+    return [(thread, owner) for thread, owner in _left_threads if thread.is_alive() and not thread.daemon]
+
+
+class _Stderr(io.TextIOBase):
+    """sys.stderr, without control characters."""
+
+    def write(self, text: str) -> int:
+        if sys.stderr is not None:
+            sys.stderr.write(CONTROL_CHARACTERS.sub("", text))
+        return len(text)
+
+
+@contextmanager
+def stdout_to_stderr(descriptor: bool = False) -> Iterator[None]:
+    """Redirect the prints of plugins to stderr: stdout has only the output of the command. descriptor: redirect file descriptor 1 too."""
+    with redirect_stdout(_Stderr()):
+        try:
+            kept = os.dup(1) if descriptor else None
+        except OSError:  # closed
+            kept = None
+        try:
+            if kept is not None:
+                with suppress(OSError):
+                    os.dup2(2, 1)
+            yield
+        finally:
+            if kept is not None:
+                os.dup2(kept, 1)
+                os.close(kept)
+
+
+def run_guarded(call: Callable[[], Any], owner: str = "") -> tuple[Any, str | None]:
+    """Call plugin code without heavy imports, its prints on stderr: (result, None), or (None, reason in one line).
+
+    owner: name of the plugin, for the threads it leaves.
+    """
+    with stdout_to_stderr(), heavy_imports_refused() as attempts:
+        before, threads = set(sys.modules), set(threading.enumerate())
         try:
             answer, reason = call(), None
         except (Exception, SystemExit) as error:  # the one broad except: whatever a stranger's code does, it must not stop the others
             answer, reason = None, _one_line(error)
+        _left_threads.extend((thread, owner) for thread in threading.enumerate() if thread not in threads)
     if attempts:
         # A module that swallowed our error stands half imported; a second import of it would look healthy.
         for name in set(sys.modules) - before:
@@ -39,8 +81,8 @@ def run_guarded(call: Callable[[], Any]) -> tuple[Any, str | None]:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, MgzooError):
-        return error.what
-    text = " ".join(str(error).split())
+        return one_line(error.what)
+    text = one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

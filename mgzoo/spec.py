@@ -36,6 +36,11 @@ CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066
 """Control characters and reversals of direction: in a stranger's text they could forge what a terminal shows."""
 
 
+def one_line(text: str) -> str:
+    """A stranger's text on one line, without control characters."""
+    return " ".join(CONTROL_CHARACTERS.sub("", text).split())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """One interchangeable part, declared by strings so that declaring imports nothing.
@@ -114,7 +119,7 @@ class ConditionSpec:
     optional: bool = True
 
 
-OPTION_KINDS = ("image", "video", "sound", "text", "number", "integer", "choice")
+OPTION_KINDS = ("image", "video", "sound", "text", "number", "integer", "boolean", "choice")
 FILE_KINDS = ("image", "video", "sound")
 
 
@@ -124,6 +129,7 @@ class RequestOption:
 
     name: the keyword of the task's ``generate``; on the command line ``--name``, underscores as hyphens.
     kind: one of `OPTION_KINDS`. image, video, sound: a file, passed to the task as a `mgzoo.media.Media`; integer was called ``whole`` before this release.
+        boolean: ``--name`` and ``--no-name``, passed as True or False.
     help: one line, with its unit. choices: the values of a ``choice``.
     """
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from mgzoo import media, storage
 from mgzoo.artifact.manifest import commit_of
 from mgzoo.cli import run
-from mgzoo.generation.record import GenerationRecord, read_record, version_drift
+from mgzoo.generation.record import GenerationRecord, read_record, task_problems, version_drift
 from mgzoo.generation.request import input_digest, parse_request
 from mgzoo.media import Media
 from mgzoo.model.build import build
@@ -119,6 +120,7 @@ def test_another_head_from_python_in_one_call_is_recorded_and_the_own_one_comes_
     loaded.generate("a red heart", task="sdedit", source="in.mp4", steps=2).save("a.mp4")
     record = read_record("a.mp4")
     assert loaded.task is own and loaded.generate("x", steps=1).meta["request"] == {"prompt": "x", "steps": 1}
+    assert record.task == {"id": "edit.sdedit.v1", "distribution": "mgzoo-edit", "version": "0.1.0"} and record.plugins["mgzoo-edit"] == "0.1.0"
     assert record.request["task"] == "edit.sdedit.v1" and record.request["source"]["file"] == "in.mp4"
     assert run(["generate", str(model), "--from", "a.mp4", "--out", "b.mp4"]) == 0
     assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
@@ -185,6 +187,7 @@ def test_verify_a_generated_file(model, here, capsys, monkeypatch):
     shutil.copytree(model, "run")
     assert run(["verify", "a.mp4"]) == 0
     out = said(capsys)
+    assert re.search("^task +video.text_to_video.v1 of mgzoo-video 0.1.0$", out, re.MULTILINE)
     assert "mgzoo-video 0.1.0" in out and "prompt   x" in out and out.endswith("a.mp4: OK")
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "mgzoo-video" else real(name))
@@ -205,6 +208,7 @@ def test_what_a_file_says_holds_the_request_the_model_and_the_plugins(model, her
     asked = {"prompt": "a red heart", "frames": 4, "width": 32, "height": 32, "fps": 4.0, "steps": 1, "seed": 9}
     assert dict(made.request) == asked
     assert (made.model, made.commit, made.manifest) == ("run", commit_of(model), storage.digest_file(model / "mgzoo.json"))
+    assert made.task == {"id": "video.text_to_video.v1", "distribution": "mgzoo-video", "version": "0.1.0"}
     assert list(made.plugins) == ["mgzoo-autoencoders", "mgzoo-backbones", "mgzoo-encoders", "mgzoo-samplers", "mgzoo-video"]
     assert str(here) not in json.dumps(media.meta("a.mp4")) and str(model.parent) not in json.dumps(media.meta("a.mp4"))
 
@@ -238,6 +242,10 @@ GOOD = {"model": "run", "commit": "a" * 12, "manifest": "a" * 64, "mgzoo": "0.1.
     ({"request": {"prompt": "x", "fps": 10**400}}, "'request.fps'"),
     ({"request": {"prompt": "x", "task": "os:system"}}, "'request.task'"),
     ({"request": {"prompt": "x", "on_step": "print"}}, "'request.on_step'"),
+    ({"task": "video.text_to_video.v1"}, "'task'"),
+    ({"task": {"id": "os:system", "distribution": "a", "version": "1"}}, "'task'"),
+    ({"task": {"id": "a.b.v1", "distribution": "a; rm", "version": "1"}}, "'task'"),
+    ({"task": {"id": "a.b.v1", "distribution": "a"}}, "'task'"),
 ])
 def test_what_a_strangers_file_says_is_checked(here, change, what):
     frame = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
@@ -259,6 +267,43 @@ def test_a_plugin_that_is_not_here_is_named_without_a_pip_line():
     (found,) = version_drift(made, "a.png")
     assert found.what == "made with evil-package 6.6.6, not installed" and "pip install" not in found.remedy
     assert version_drift(dataclasses.replace(made, plugins={}), "a.png") == []
+
+
+def test_the_task_of_a_file_is_compared_with_what_is_installed(here, capsys, monkeypatch):
+    """A file of before names none; one that is not here is answered with its version, one of another distribution with both."""
+    made = GenerationRecord(model="run", commit="a" * 12, manifest="a" * 64, request={}, mgzoo="0.1.0")
+    assert task_problems(made, "a.png") == []
+    task = {"id": "video.text_to_video.v1", "distribution": "mgzoo-video", "version": "0.1.0"}
+    assert task_problems(dataclasses.replace(made, task=task), "a.png") == []
+    (other,) = task_problems(dataclasses.replace(made, task={**task, "distribution": "other-video"}), "a.png")
+    assert other.what == "made with the task video.text_to_video.v1 of other-video 0.1.0, which is of mgzoo-video 0.1.0 here"
+    gone = dataclasses.replace(made, task={"id": "acme.dream.v1", "distribution": "mgzoo-acme", "version": "1.2"})
+    (found,) = task_problems(gone, "a.png")
+    assert found.remedy == "identify the plugin and check that you trust it; made with mgzoo-acme==1.2"
+    (here / "registry").mkdir()
+    (here / "registry" / "plugins.json").write_text('{"acme": "mgzoo-acme"}')
+    (found,) = task_problems(gone, "a.png")
+    assert found.remedy == "pip install mgzoo-acme==1.2 (according to ./registry/plugins.json; check that you trust it)"
+    Media(video=torch.zeros(1, 4, 4, 3, dtype=torch.uint8), meta={**GOOD, "task": dict(gone.task)}).save("a.png")
+    assert run(["generate", "--from", "a.png"]) == 1
+    err = capsys.readouterr().err
+    assert "no component is called 'acme.dream.v1'" in err and "pip install mgzoo-acme==1.2 (says" in err and "not on this machine" not in err
+
+
+def test_a_lock_beside_a_recipe_says_which_version_is_missing(here):
+    (here / "mine.yaml").write_text(RECIPE.replace("video.text_to_video.v1", "acme.dream.v1"))
+    (here / "registry").mkdir()
+    (here / "registry" / "plugins.json").write_text('{"acme": "mgzoo-acme"}')
+
+    def remedy() -> str:
+        with pytest.raises(MgzooError) as caught:
+            compose(here / "mine.yaml")
+        return str(caught.value)
+
+    assert "-> pip install mgzoo-acme (says" in remedy()
+    for text, line in (('{"plugins": {"mgzoo-acme": "1.2"}}', "mgzoo-acme==1.2 "), ('{"plugins": {"mgzoo-acme": "1.2; rm -rf /"}}', "mgzoo-acme "), ("{", "mgzoo-acme "), ("[]", "mgzoo-acme ")):
+        (here / "mine.lock.json").write_text(text)
+        assert f"-> pip install {line}(says" in remedy()
 
 
 def test_without_a_model_or_a_prompt_the_usage_is_shown(here, capsys):

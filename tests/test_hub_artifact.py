@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from mgzoo import storage
 from mgzoo.artifact import quantization
 from mgzoo.artifact.integrity import check_plugins
-from mgzoo.artifact.manifest import WeightsReference, commit_of, is_allowed_file, read_manifest, read_part_config, write_manifest
+from mgzoo.artifact.manifest import Requirement, WeightsReference, commit_of, is_allowed_file, read_manifest, read_part_config, write_manifest
 from mgzoo.artifact.quantization import dequantize_rows, quantize_rows
 from mgzoo.artifact.tensors import read_tensors, write_shards
-from mgzoo.errors import ArtifactError
+from mgzoo.discovery import discover
+from mgzoo.errors import ArtifactError, RecipeError
 from mgzoo.hub.lookup import find_local
 from mgzoo.model.build import build
 from mgzoo.model.card import parse_evaluation
@@ -407,8 +408,30 @@ def test_a_missing_plugin_is_named_with_its_pip_line_and_a_stranger_s_without(ta
         ("parts.autoencoder.use", "no installed plugin declares 'acme.vae.v1'"),
         ("parts.task.use", "unknown component 'autoencoders.gone.v9'"),
     ]
-    assert found[0].remedy == "identify the plugin and check that you trust it; distributions in the manifest: mgzoo-autoencoders"
+    assert found[0].remedy == "identify the plugin and check that you trust it; distributions in the manifest: mgzoo-autoencoders==0.1.0"
     assert "pip install" not in found[0].remedy
+
+
+def test_a_missing_plugin_is_answered_with_the_version_that_is_required(tae, tmp_path, monkeypatch):
+    """Of one on our list or in ./registry the pip line; of a stranger's the name and version alone, without those that are here."""
+    manifest, registry = read_manifest(tae), discover()
+    parts = {"autoencoder": dataclasses.replace(manifest.parts["autoencoder"], use="acme.vae.v1")}
+    requires = (Requirement(distribution="mgzoo-acme", version="1.2"), Requirement(distribution="mgzoo-autoencoders", version="0.1.0"))
+    wanted = dataclasses.replace(manifest, parts=parts, requires=requires)
+    monkeypatch.chdir(tmp_path)
+    (stranger,) = check_plugins(wanted, tmp_path)
+    assert stranger.remedy == "identify the plugin and check that you trust it; distributions in the manifest: mgzoo-acme==1.2"
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "plugins.json").write_text('{"acme": "mgzoo-acme"}')
+    (listed,) = check_plugins(wanted, tmp_path)
+    assert listed.remedy == "pip install mgzoo-acme==1.2 (according to ./registry/plugins.json; check that you trust it)"
+    monkeypatch.setattr(registry, "providers", {name: one for name, one in registry.providers.items() if name != "autoencoders"})
+    monkeypatch.setattr(registry, "components", {name: one for name, one in registry.components.items() if one.namespace != "autoencoders"})
+    (ours,) = check_plugins(dataclasses.replace(manifest, parts={"autoencoder": manifest.parts["autoencoder"]}), tmp_path)
+    assert ours.remedy == "pip install mgzoo-autoencoders==0.1.0"
+    with pytest.raises(RecipeError) as caught:  # and where the recipe is composed first
+        compose(tae / "recipe.yaml")
+    assert "pip install mgzoo-autoencoders==0.1.0" in str(caught.value)
 
 
 class Interrupt:

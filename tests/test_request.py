@@ -1,5 +1,7 @@
 """What a request to a task may hold: words of a command line, files of the right kind, and what a generated file tells of them."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -114,3 +116,102 @@ def test_a_clip_of_uneven_frames_is_read_evenly_for_a_task(tmp_path):
     path.write_bytes(raw_video(moving(6).numpy(), "yuv444p", "ffv1", pts=[0, 40, 80, 500, 540, 1000]))
     source = parse_request(ASKED, {"source": path})["source"]
     assert "variable_frame_rate" in media.read(path).meta and "variable_frame_rate" not in source.meta and len(source.video) == 6
+
+
+LOOP = RequestOption(name="loop_it", kind="boolean", help="whether it loops")
+
+
+@pytest.mark.parametrize("words, value", [
+    (["--loop-it"], True), (["--no-loop-it"], False), (["--loop-it=false"], False), (["--loop-it", "TRUE"], True), (["--loop-it", "no", "--note", "n"], False),
+])
+def test_a_boolean_is_written_as_argparse_has_it(words, value):
+    assert parse_flags((*ASKED, LOOP), words, "x.y.v1")["loop_it"] is value
+    assert parse_request([LOOP], {"loop_it": value}) == {"loop_it": value}
+
+
+def test_what_follows_a_boolean_is_not_its_value():
+    left = []
+    assert parse_flags([LOOP], ["--loop-it", "a red ball"], "x.y.v1", (), left) == {"loop_it": True} and left == ["a red ball"]
+    for words, message in (
+        (["--loop-it", "a red ball"], "--loop-it takes no value, and is followed by 'a red ball'\n    -> write --loop-it|--no-loop-it: whether it loops"),
+        (["--loop-it=maybe"], "--loop-it is 'maybe', not true or false\n    -> write --loop-it|--no-loop-it: whether it loops"),
+        (["--no-loop-it=true"], "--no-loop-it takes no value\n    -> write --loop-it|--no-loop-it: whether it loops"),
+        (["--loop-it", "--no-loop-it"], "--no-loop-it is given twice\n    -> give it once"),
+        (["--lop-it"], "x.y.v1 takes no --lop-it\n    -> did you mean --loop-it?"),
+    ):
+        with pytest.raises(MgzooError) as caught:
+            parse_flags([LOOP], words, "x.y.v1")
+        assert str(caught.value) == message
+    assert refused([LOOP], {"loop_it": 1}).startswith("--loop-it is '1', not true or false")
+
+
+def test_a_boolean_is_recorded_as_json_has_it():
+    from mgzoo.generation.record import is_recordable
+
+    assert record_inputs([LOOP], {"loop_it": False}) == {"loop_it": False} and is_recordable("loop_it", False)
+
+
+class Options:
+    def __init__(self, *options):
+        self.options = options
+
+    def request_options(self):
+        return self.options
+
+
+@pytest.mark.parametrize("options, wrong", [
+    ([RequestOption(name="tint", kind="colour", help="a colour")], "tint is of kind 'colour', which is none of image, video, sound, text, number, integer, boolean, choice"),
+    ([RequestOption(name="seed", kind="integer", help="a seed")], "--seed is a flag of mgzoo generate"),
+    ([RequestOption(name="width", kind="integer", help="pixels")], "width is a word of every request"),
+    ([LOOP, LOOP], "loop_it is declared twice"),
+    ([LOOP, RequestOption(name="no_loop_it", kind="text", help="why not")], "--no-loop-it is of loop_it and of no_loop_it"),
+    ([RequestOption(name="--mode", kind="text", help="a mode")], "the name '--mode' is no word of lower-case letters, digits and '_'"),
+    ([RequestOption(name="mode", kind="choice", help="a mode")], "mode is a choice without choices"),
+    ([RequestOption(name="mode", kind="text", choices=("a",), help="a mode")], "mode has choices and is of kind 'text'"),
+    (["mode"], "'mode' is no mgzoo.spec.RequestOption"),
+    ([RequestOption(name="out", kind="x", help="two at once", choices=())],
+     "out is of kind 'x', which is none of image, video, sound, text, number, integer, boolean, choice; --out is a flag of mgzoo generate"),
+])
+def test_options_that_cannot_be_asked_for_are_one_error_that_names_the_component(options, wrong):
+    with pytest.raises(MgzooError) as caught:
+        options_of(Options(*options))
+    assert caught.value.what == f"the request options of {__name__}:Options are wrong: {wrong}"
+
+
+def test_the_error_names_the_component_and_its_distribution(monkeypatch):
+    from mgzoo.discovery import discover
+
+    component = next(iter(discover().kind("task")))
+    monkeypatch.setitem(discover().components, component.id, dataclasses.replace(component, config=f"{__name__}:Options"))
+    with pytest.raises(MgzooError) as caught:
+        options_of(Options(LOOP, LOOP))
+    assert f"the request options of {component.id} are wrong" in str(caught.value) and str(discover().provider(component.id)) in str(caught.value)
+
+
+def test_a_prompt_may_be_an_option_and_no_flag_of_generate_is_forgotten():
+    from mgzoo.cli.parser import parser
+    from mgzoo.generation.option_checks import OWN_FLAGS
+
+    assert options_of(Options(RequestOption(name="prompt", kind="text", help="a prompt")))
+    flags = {flag for flag in parser("generate")._option_string_actions if flag.startswith("--")}
+    assert flags <= set(OWN_FLAGS) and set(OWN_FLAGS) - flags <= {"--json"}
+
+
+def test_the_options_of_every_task_here_can_be_asked_for():
+    from mgzoo.discovery import discover
+
+    for component in discover().kind("task"):
+        options_of(discover().config_class(component.id).tiny())
+
+
+def test_a_prompt_after_a_boolean_is_the_prompt(capsys):
+    from mgzoo.cli import Usage, _parse
+    from mgzoo.cli.generate import _flags
+
+    for words, prompt in ((["m", "--loop-it", "a ball", "--seed", "3"], "a ball"), (["m", "a cube", "--loop-it"], "a cube"), (["m", "a cube", "--no-loop-it", "--note", "n"], "a cube")):
+        arguments = _parse("generate", words)
+        asked = {"prompt": arguments.prompt} if arguments.prompt else {}
+        assert _flags((*ASKED, LOOP), arguments, "x.y.v1", asked)["loop_it"] is ("--loop-it" in words) and asked == {"prompt": prompt}
+    arguments = _parse("generate", ["m", "a cube", "--loop-it", "a ball"])
+    with pytest.raises(Usage, match="unrecognized arguments: a ball"):
+        _flags([LOOP], arguments, "x.y.v1", {"prompt": "a cube"})

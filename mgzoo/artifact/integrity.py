@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from pathlib import Path
 
 from mgzoo import storage
 from mgzoo.artifact.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest, read_manifest
 from mgzoo.artifact.strict_json import problem
 from mgzoo.discovery import discover
-from mgzoo.distributions import known_distributions
+from mgzoo.distributions import known_distributions, pinned
 from mgzoo.errors import ArtifactError
 from mgzoo.spec import MgzooError, Problem
 
@@ -66,16 +67,17 @@ def _holding(folder: Path) -> list[Path]:
 
 
 def check_plugins(manifest: Manifest, folder: str | Path) -> list[Problem]:
-    """Parts with a missing plugin, with the pip command if known."""
+    """Parts with a missing plugin, with the pip command, version included, if our own list has the plugin."""
     registry, known, problems = discover(), known_distributions(), {}
+    versions = {requirement.distribution: requirement.version for requirement in manifest.requires}
     for name, part in sorted(manifest.parts.items()):
         namespace = part.use.split(".", 1)[0]
         if registry.find(part.use):
             continue
-        what, remedy = registry.unknown(part.use)
+        what, remedy = registry.unknown(part.use, versions=versions)
         if namespace not in registry.providers and namespace not in known:
             # The manifest may name any distribution: its word alone is no reason to tell a person to install it.
-            named = ", ".join(requirement.distribution for requirement in manifest.requires)
+            named = registry.not_installed(versions) or ", ".join(starmap(pinned, versions.items()))
             what = f"no installed plugin declares {part.use!r}"
             remedy = f"identify the plugin and check that you trust it; distributions in the manifest: {named or 'none'}"
         problems[part.use] = problem("plugin", what, remedy, Path(folder) / MANIFEST_NAME, f"parts.{name}.use")

@@ -7,6 +7,8 @@ imported, so `mgzoo --help` costs no more than argparse.
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
 import os
 import sys
@@ -22,7 +24,23 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # as it is where the caller has closed it
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no "…" is no reason to fail
-    sys.exit(run(sys.argv[1:]))
+    _exit(run(sys.argv[1:]))
+
+
+def _exit(code: int) -> None:
+    """End the process. Threads that plugins started while they were loaded are named and not waited for."""
+    guard = sys.modules.get("mgzoo.import_guard")
+    left = guard.left_threads() if guard else []
+    if not left:
+        sys.exit(code)
+    for thread, owner in left:
+        output.note(f"note: the plugin {owner} left the thread {output.printable(thread.name)} running; it is not waited for")
+    atexit._run_exitfuncs()  # os._exit runs none
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -17,9 +17,10 @@ def generate(arguments) -> int:
     asked = _request(arguments)
     out = Path(arguments.out) if arguments.out else None
 
+    from mgzoo.artifact.integrity import raise_problems
     from mgzoo.generation.output import default_path, require_holds, require_writable, unused_path
-    from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, version_drift
-    from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_flags, parse_request, requires_prompt
+    from mgzoo.generation.record import find_recorded_model, machine_differences, read_record, task_problems, version_drift
+    from mgzoo.generation.request import choose_task, locate_inputs, options_of, output_modalities, parse_request, requires_prompt
     from mgzoo.hub.fetch import fetch
     from mgzoo.recipe.artifact_check import check_contract, open_artifact
 
@@ -27,8 +28,9 @@ def generate(arguments) -> int:
         require_writable(out)
     made = read_record(arguments.source) if arguments.source else None
     if made:
+        raise_problems([one for one in task_problems(made, arguments.source) if one.key == "task.id"])
         folder, asked = find_recorded_model(made, arguments.model, origin=arguments.source), dict(made.request)
-        for one in version_drift(made, arguments.source):
+        for one in task_problems(made, arguments.source) + version_drift(made, arguments.source):
             output.note(f"note: {one.what}: the output may not be bit-identical")
         out = out or unused_path(Path(Path(arguments.source).name))
     else:
@@ -36,7 +38,7 @@ def generate(arguments) -> int:
     opened = open_artifact(folder)
     task, config = choose_task(asked.pop("task", None), opened.recipe.parts.get("task"))
     options = options_of(config)
-    words = parse_flags(options, arguments.more, task, list(parser("generate")._option_string_actions))
+    words = _flags(options, arguments, task, asked)
     request = locate_inputs(options, asked, words, Path(arguments.source).parent) if made else asked | words
     if requires_prompt(config) and "prompt" not in request:
         parser("generate").error("the following arguments are required: PROMPT")
@@ -64,6 +66,19 @@ def generate(arguments) -> int:
         output.note(f"spectrogram: {draw_spectrogram(media.audio, media.rate, path.with_suffix('.spectrogram.png'), title=media.caption)}")
     print(path)
     return 0
+
+
+def _flags(options, arguments, task: str, asked: dict) -> dict:
+    """The task's own flags. A word after a boolean's flag is the prompt where there is none yet: which flags take a value is known only now."""
+    from mgzoo.generation.request import parse_flags
+
+    left: list[str] = []
+    given = parse_flags(options, arguments.more, task, list(parser("generate")._option_string_actions), left)
+    if left and arguments.source is None and "prompt" not in asked:
+        asked["prompt"] = left.pop(0)
+    if left:
+        parser("generate").error(f"unrecognized arguments: {' '.join(left)}")
+    return given
 
 
 def _request(arguments) -> dict:

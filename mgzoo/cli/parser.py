@@ -213,8 +213,9 @@ def _require_signature(parser) -> None:
 
 def _new(parser) -> None:
     parser.add_argument("kind", metavar="KIND", type=argument_types.part_kind, help=f"one of {', '.join(KINDS)}")
-    parser.add_argument("name", metavar="NAME", help="plugin name and prefix of its component ids; one lower-case word")
+    parser.add_argument("name", metavar="NAME", help="plugin name and prefix of its component ids; one lower-case word; with --into, the name of the component")
     parser.add_argument("--out", metavar="FOLDER", type=argument_types.path, help="output folder (default: mgzoo-NAME in the current folder)")
+    parser.add_argument("--into", metavar="PLUGIN", type=argument_types.path, help="add the component to the plugin in this folder (a plugin written by `mgzoo new`)")
     _json(parser)
 
 
@@ -311,7 +312,7 @@ COMMANDS = {
         help="create a plugin with one working component as a template",
         run="mgzoo.cli.new:new",
         arguments=_new,
-        examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme"),
+        examples=("mgzoo new sampler acme", "mgzoo new backbone acme --out plugins/acme", "mgzoo new metric flicker --into plugins/acme"),
     ),
     "completion": Command(
         help="print the shell completion script",

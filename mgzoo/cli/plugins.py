@@ -5,6 +5,7 @@ from __future__ import annotations
 from mgzoo.cli.parser import COMMANDS
 from mgzoo.discovery import DisabledPlugin, Registry
 from mgzoo.import_guard import run_guarded
+from mgzoo.spec import one_line
 
 PluginCommand = tuple[str, str, str]
 
@@ -18,7 +19,7 @@ def commands(registry: Registry) -> tuple[list[PluginCommand], list[DisabledPlug
     claims: dict[str, list[tuple[str, PluginCommand]]] = {}
     left_out = []
     for implementation in registry.hook.mgzoo_commands.get_hookimpls():
-        answer, reason = run_guarded(lambda call=implementation.function: [_checked(command) for command in call() or ()])
+        answer, reason = run_guarded(lambda call=implementation.function: [_checked(command) for command in call() or ()], implementation.plugin_name)
         if reason:
             left_out.append(_aside(registry, implementation.plugin_name, f"its verbs are disabled: {reason}"))
             continue
@@ -39,7 +40,9 @@ def _checked(command) -> PluginCommand:
     name, help, target = command
     if not all(isinstance(word, str) and word for word in (name, help, target)) or ":" not in target:
         raise ValueError(f"{command!r} is not (name, help, 'module:function')")
-    return name, help, target
+    if one_line(name) != name or " " in name:
+        raise ValueError(f"{name!r} is no name of a verb")
+    return name, one_line(help), target
 
 
 def _aside(registry: Registry, plugin: str, reason: str) -> DisabledPlugin:

@@ -44,10 +44,12 @@ def verify(arguments) -> int:
     from mgzoo.generation.record import check_generated_file
 
     made, found = check_generated_file(arguments.path)
-    facts = {"model": made.model, "commit": made.revision or made.commit, "plugins": {"mgzoo": made.mgzoo, **made.plugins}, "request": made.request}
+    facts = {"model": made.model, "commit": made.revision or made.commit, "task": made.task or None,
+             "plugins": {"mgzoo": made.mgzoo, **made.plugins}, "request": made.request}  # fmt: skip
     if arguments.json:
         output.emit_json({"ok": not found, "made": facts, "problems": [problem.to_dict() for problem in found]})
         return 1 if found else 0
-    shown = {**facts, "plugins": ", ".join(f"{name} {version}" for name, version in facts["plugins"].items()), "request": None}
+    task = f"{made.task['id']} of {made.task['distribution']} {made.task['version']}" if made.task else None
+    shown = {**facts, "task": task, "plugins": ", ".join(f"{name} {version}" for name, version in facts["plugins"].items()), "request": None}
     print(output.table(((key, value) for key, value in ({**shown, **made.request}).items() if value is not None), indent=0))
     return output.print_verdict(arguments, arguments.path, found)

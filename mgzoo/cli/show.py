@@ -102,7 +102,7 @@ def _contract(declared: Component, config: type) -> dict:
 
 def _asks(config) -> dict:
     """What a request to a task may hold besides the usual, by flag."""
-    told = {ask.flag: " | ".join(ask.choices or (ask.kind,)) + f": {ask.help}" + " (required)" * ask.required for ask in options_of(config)}
+    told = {ask.flag: " | ".join(ask.choices or (ask.kind,)) + f" (--no-{ask.flag[2:]} for no)" * (ask.kind == "boolean") + f": {ask.help}" + " (required)" * ask.required for ask in options_of(config)}
     return {"asks": told} if told else {}
 
 

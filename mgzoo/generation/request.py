@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from mgzoo.discovery import discover
 from mgzoo.errors import suggest
+from mgzoo.generation.option_checks import flags_of, require_valid
 from mgzoo.spec import FILE_KINDS, SEED_LIMIT, MgzooError, RequestOption
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ COMMON = ("prompt", "seed", "frames", "height", "width", "fps", "steps", "guidan
 IN_MEMORY = "(in memory)"
 """Recorded name of an input passed as media instead of a file: such outputs cannot be regenerated from files alone."""
 _SHORT = 60
+BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+"""Words for yes and no on the command line, in any case."""
 
 
 def options_of(config) -> tuple[RequestOption, ...]:
-    """The task-specific request options of a config."""
-    return tuple(config.request_options()) if hasattr(config, "request_options") else ()
+    """The task-specific request options of a config. Raises `MgzooError` with the component's name if they are invalid (`option_checks`)."""
+    options = tuple(config.request_options()) if hasattr(config, "request_options") else ()
+    require_valid(options, config)
+    return options
 
 
 def output_modalities(config) -> tuple[str, ...]:
@@ -70,13 +75,13 @@ def choose_task(word: str | None, own) -> tuple[str, Any]:
     return found[0], config(**kept)
 
 
-def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str, others: Sequence[str] = ()) -> dict[str, str]:
-    """``--name value`` and ``--name=value`` of a command line -> texts by name.
+def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str, others: Sequence[str] = (), left: list[str] | None = None) -> dict[str, Any]:
+    """``--name value`` and ``--name=value`` of a command line -> texts by name; ``--name``, ``--no-name`` and ``--name=false`` -> bools.
 
-    others: other known flags, for "did you mean". Raises `MgzooError` for unknown and duplicate flags, and missing
-    values.
+    others: other known flags, for "did you mean". left: receives the words after a boolean flag that are not its value.
+    Raises `MgzooError` for unknown and duplicate flags, and missing values.
     """
-    known, given, rest = {ask.flag: ask for ask in asked if ask.name not in COMMON}, {}, list(words)
+    known, given, rest = {flag: ask for ask in asked if ask.name not in COMMON for flag in flags_of(ask)}, {}, list(words)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in known:
@@ -86,10 +91,28 @@ def parse_flags(asked: Sequence[RequestOption], words: Sequence[str], task: str,
         ask = known[flag]
         if ask.name in given:
             raise MgzooError(f"{flag} is given twice", remedy="give it only once")
+        if ask.kind == "boolean":
+            given[ask.name] = _switch(ask, flag, value if equals else None, rest, left)
+            continue
         if not equals and not rest:
-            raise MgzooError(f"{flag} has no value", remedy=f"write {flag} {_example(ask)}: {ask.help}")
+            raise MgzooError(f"{flag} has no value", remedy=f"write {_usage(ask)}: {ask.help}")
         given[ask.name] = value if equals else rest.pop(0)
     return given
+
+
+def _switch(ask: RequestOption, flag: str, value: str | None, rest: list[str], left: list[str] | None) -> bool:
+    """What a boolean's flag says. value: after an equals sign; rest: the words that follow, of which one may be its value or no part of it."""
+    if flag != ask.flag:
+        if value is not None:
+            raise MgzooError(f"{flag} takes no value", remedy=f"write {_usage(ask)}: {ask.help}")
+        value = "false"
+    elif value is None and rest and rest[0].lower() in BOOLEANS:
+        value = rest.pop(0)
+    while rest and not rest[0].startswith("--"):
+        if left is None:
+            raise MgzooError(f"{flag} takes no value, and is followed by {rest[0][:_SHORT]!r}", remedy=f"write {_usage(ask)}: {ask.help}")
+        left.append(rest.pop(0))
+    return _value(ask, True if value is None else value)
 
 
 def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +122,7 @@ def parse_request(asked: Sequence[RequestOption], request: Mapping[str, Any]) ->
     """
     whole = {name: value for name, value in request.items() if value is not None}
     if missing := [ask for ask in asked if ask.required and ask.name not in whole]:
-        flags = "; ".join(f"{ask.flag} {_example(ask)}: {ask.help}" for ask in missing)
+        flags = "; ".join(f"{_usage(ask)}: {ask.help}" for ask in missing)
         raise MgzooError(f"missing in the request: {', '.join(ask.name for ask in missing)}", remedy=f"add {flags}")
     for ask in asked:
         if ask.name in whole:
@@ -175,10 +198,19 @@ def _example(ask: RequestOption) -> str:
             "choice": "|".join(ask.choices)}[ask.kind]
 
 
+def _usage(ask: RequestOption) -> str:
+    """How an option is written: ``--strength X``, ``--loop|--no-loop``."""
+    return "|".join(flags_of(ask)) if ask.kind == "boolean" else f"{ask.flag} {_example(ask)}"
+
+
 def _value(ask: RequestOption, value: Any) -> Any:
     def wrong(wanted: str) -> MgzooError:
-        return MgzooError(f"{ask.flag} is {str(value)[:_SHORT]!r}, not {wanted}", remedy=f"write {ask.flag} {_example(ask)}: {ask.help}")
+        return MgzooError(f"{ask.flag} is {str(value)[:_SHORT]!r}, not {wanted}", remedy=f"write {_usage(ask)}: {ask.help}")
 
+    if ask.kind == "boolean":
+        if not isinstance(value, bool) and str(value).lower() not in BOOLEANS:
+            raise wrong("true or false")
+        return value if isinstance(value, bool) else BOOLEANS[str(value).lower()]
     if ask.kind in ("text", "choice"):
         if not isinstance(value, str) or ask.kind == "choice" and value not in ask.choices:
             near = suggest(str(value), ask.choices, 1) if ask.kind == "choice" else []

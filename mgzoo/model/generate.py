@@ -90,7 +90,7 @@ def _record(model: Model, options, request: Mapping[str, Any]) -> dict[str, Any]
     told = ({"task": model.task_id} if own is None or model.task_id != own.component.id else {}) | record_inputs(options, given)
     if not all(is_recordable(key, value) for key, value in told.items()):
         return {}
-    return make_record(model.artifact, model.recipe, told, machine_of(model))
+    return make_record(model.artifact, model.recipe, model.task_id, told, machine_of(model))
 
 
 def generates_frames(task: str) -> bool:

@@ -19,6 +19,7 @@ from mgzoo.import_guard import run_guarded
 from mgzoo.recipe.field_types import convert_value, default_of, field_hints, holds_dataclasses, plain_value, raw_default, type_name, why_unusable
 from mgzoo.recipe.interpolation import Interpolation
 from mgzoo.recipe.overrides import as_text
+from mgzoo.recipe.recorded_versions import recorded_versions
 from mgzoo.recipe.schema import SCHEMA, Adapter, PartRef, Schema
 from mgzoo.recipe.yaml_tree import MISSING, Node, current_keys, leaves, merge_leaf, merge_trees, node_of
 from mgzoo.spec import SEED_LIMIT, Component, MgzooError, Origin, Problem, Provider, RecipeError
@@ -178,7 +179,7 @@ class _Validation:
             return None
         component = self.registry.find(use.value)
         if component is None:
-            what, remedy = self.registry.unknown(str(use.value), kind)
+            what, remedy = self.registry.unknown(str(use.value), kind, recorded_versions(use.origin.source))
             self.problem(what, remedy, f"{key}.use", use, "unknown-component")
         elif component.kind != kind:
             there = ", ".join(c.id for c in self.registry.kind(kind)) or "none is installed"

@@ -27,8 +27,7 @@ def new(kind: str, name: str, out: str | Path | None = None) -> Path:
     name: the plugin's namespace, with which its ids begin. Raises `MgzooError` for a kind or a name that will not do and for a
     folder that exists; then, and when it is interrupted, nothing is left behind.
     """
-    if kind not in KINDS:
-        raise MgzooError(f"unknown kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
+    require_kind(kind)
     check_name(name)
     folder = Path(out) if out is not None else Path(distribution(name))
     if folder.exists() or folder.is_symlink():
@@ -42,14 +41,25 @@ def new(kind: str, name: str, out: str | Path | None = None) -> Path:
     return folder
 
 
-def check_name(name: str) -> None:
-    """Raise `MgzooError` for a name that cannot be a plugin's namespace, or that is taken."""
+def require_kind(kind: str) -> None:
+    """Raise `MgzooError` for a kind that does not exist."""
+    if kind not in KINDS:
+        raise MgzooError(f"there is no kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
+
+
+def require_word(name: str, of: str) -> None:
+    """Raise `MgzooError` for a name that cannot be part of an id and of a module's name. of: what it would name, for the message."""
     if not NAME.fullmatch(name):
         near = re.sub(r"[^a-z0-9]+", "_", re.sub(r"^mgzoo[-_]", "", name.lower())).strip("_0123456789")[:40]
         remedy = "lower-case letters, digits and '_', a letter first, at most 40" + (f"; for example {near}" if NAME.fullmatch(near) else "")
-        raise MgzooError(f"{name!r} is not a valid plugin name", remedy=remedy)
+        raise MgzooError(f"{name!r} is not a valid {of} name", remedy=remedy)
     if keyword.iskeyword(name):
         raise MgzooError(f"{name!r} is a Python keyword", remedy=f"choose another name, for example my_{name}")
+
+
+def check_name(name: str) -> None:
+    """Raise `MgzooError` for a name that cannot be a plugin's namespace, or that is taken."""
+    require_word(name, "plugin")
     if name == "mgzoo":
         raise MgzooError("'mgzoo' is reserved for the core", remedy="choose another name")
     registry = discover()

@@ -13,8 +13,10 @@ from mgzoo.testing.component_under_test import Subject
 from mgzoo.testing.inputs import SEED, generator
 
 
-def build_part(subject: Subject, seed: int = 0, *, device: str = "cpu", config: Any = None, **wires: Any) -> Any:
-    """The part as a recipe builds it: from its config and a seed, the caller's random state left alone. Modules in eval mode."""
+def build_part(subject: Subject, seed: int = 0, /, *, device: str = "cpu", config: Any = None, **wires: Any) -> Any:
+    """The part as a recipe builds it: from its config and a seed of its weights, the caller's random state left alone. Modules in eval mode.
+
+    wires: what it is built with besides, in place of `Subject.wires`, e.g. the ``seed`` of a data stream."""
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         part = subject.target(config or subject.config, **accepted_arguments(subject.target, {**subject.wires(), **wires}))

@@ -86,7 +86,7 @@ def example_request(subject: Subject) -> dict[str, Any]:
     known = {"prompt": "a red ball rolls", "seed": 3, "frames": SIZE[0], "height": SIZE[1], "width": SIZE[2], "fps": 8.0, "steps": 2}
     files = [ask for ask in options_of(subject.config) if ask.kind in FILE_KINDS]
     # Where a file is asked for and none is required, one of several may be: the first is given.
-    needed = {ask.name: _asked(ask) for ask in options_of(subject.config) if ask.required or ask in files[:1]}
+    needed = {ask.name: example_value(ask) for ask in options_of(subject.config) if ask.required or ask in files[:1]}
     named = {name: one for name, one in takes.items() if one.kind is not one.VAR_KEYWORD}
     needs = [name for name, one in named.items() if one.default is one.empty]
     if strange := [name for name in needs if name not in known and name not in needed]:
@@ -94,22 +94,32 @@ def example_request(subject: Subject) -> dict[str, Any]:
     return {**{name: value for name, value in known.items() if name in named}, **needed}
 
 
-def _asked(ask: RequestOption) -> Any:
-    """Something of the kind that a task asks for."""
+def example_value(ask: RequestOption) -> Any:
+    """A valid value of a request option."""
     clip = inputs.clip(0, SIZE)
     if ask.kind in FILE_KINDS:
         video = None if ask.kind == "sound" else clip.load()[: 1 if ask.kind == "image" else None]
         return Media(video=video, fps=clip.fps if ask.kind == "video" else None, audio=clip.sound(), rate=clip.rate)
-    return {"text": "a red ball", "number": 1.0, "integer": 1, "choice": (*ask.choices, "")[0]}[ask.kind]
+    return {"text": "a red ball", "number": 1.0, "integer": 1, "boolean": True, "choice": (*ask.choices, "")[0]}[ask.kind]
+
+
+def possible_request(subject: Subject) -> dict[str, Any] | None:
+    """`example_request`, or None where the kit cannot ask."""
+    try:
+        return example_request(subject)
+    except unittest.SkipTest:
+        return None
 
 
 def generated_media(subject: Subject, model: Model) -> list[Media]:
-    """What the model generates for `request`; nothing where the kit cannot ask."""
-    try:
-        told = example_request(subject)
-    except unittest.SkipTest:
-        return []
-    answer = model.generate(**told)
+    """What the model generates for `example_request`; nothing where the kit cannot ask."""
+    request = possible_request(subject)
+    return [] if request is None else answers_to(model, request)
+
+
+def answers_to(model: Model, request: dict[str, Any]) -> list[Media]:
+    """What the model generates for a request, as a list."""
+    answer = model.generate(**request)
     found = list(answer) if isinstance(answer, (list, tuple)) else [answer]
     require(found and all(isinstance(one, Media) for one in found), f"generate gives {type(answer).__name__}, not mgzoo.Media or a list of them")
     return found

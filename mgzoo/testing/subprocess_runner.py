@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mgzoo.spec import Component
 from mgzoo.testing import outputs
+from mgzoo.testing.authors_line import authors_line
 from mgzoo.testing.build_part import build_part, build_perturbed
 from mgzoo.testing.component_under_test import Subject
 
@@ -62,8 +63,8 @@ def _report(subject: Subject) -> SubprocessReport:
             if isinstance(part, nn.Module):
                 save_file({name: value.contiguous() for name, value in part.state_dict().items()}, Path(folder) / "state.safetensors")
             expected = outputs.all_outputs(subject, part)
-        except Exception:  # whatever a stranger's part raises is the law's to report
-            error = traceback.format_exc(limit=-3)
+        except Exception as failure:  # whatever a stranger's part raises is the law's to report
+            error = authors_line(subject, failure) or traceback.format_exc(limit=-3)
         said = {"component": dataclasses.asdict(subject.component), "namespace": subject.namespace, "folder": folder}
         said |= {"threads": torch.get_num_threads(), "path": _path()}
         answer = _process().ask(said)
@@ -168,8 +169,8 @@ def _serve(said: dict) -> str:
         if isinstance(part, nn.Module):
             part.load_state_dict(state, strict=True)
         save_file({name: value.contiguous() for name, value in outputs.all_outputs(subject, part).items()}, folder / "outputs.safetensors")
-    except Exception:  # as above
-        return traceback.format_exc(limit=-3)
+    except Exception as failure:  # as above
+        return authors_line(subject, failure) or traceback.format_exc(limit=-3)
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import unittest
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,13 @@ import pytest
 from mgzoo.discovery import discover
 from mgzoo.distributions import entry_points, known_distributions
 from mgzoo.spec import KINDS, MgzooError
+from mgzoo.testing.authors_line import authors_line
 from mgzoo.testing.component_under_test import LawViolation, Subject
 
 MODULES = {
     "declaring": KINDS,
     "building": KINDS,
+    "randomness": KINDS,
     "learning": ("autoencoder", "encoder", "backbone", "objective", "task"),
     "autoencoders": ("autoencoder",),
     "encoders": ("encoder",),
@@ -60,7 +63,7 @@ def laws(kind: str | None = None) -> list[Law]:
 
 
 def subjects(namespace: str) -> list[Subject]:
-    """The components of an installed plugin. Raises MgzooError where there is no such plugin or it is set aside."""
+    """The components of an installed plugin. Raises MgzooError if the plugin is not installed or is disabled."""
     registry = discover()
     for bad in registry.disabled:
         if bad.name == namespace:
@@ -77,7 +80,7 @@ def subjects(namespace: str) -> list[Subject]:
 def conformance(namespace: str) -> type:
     """A class of tests for an installed plugin: each law once for every component that it is about.
 
-    Put it into a test file: ``TestAcme = conformance("acme")``. Raises MgzooError where the plugin is not installed or set aside.
+    Put it into a test file: ``TestAcme = conformance("acme")``. Raises MgzooError if the plugin is not installed or is disabled.
     """
     components = subjects(namespace)
     tests = {}
@@ -97,6 +100,13 @@ def _test(law: Law, concerned: list[Subject]) -> Callable:
             law(component)
         except LawViolation as error:
             said = f"{component} breaks a law: {law.text}\n    {error}"
+        except unittest.SkipTest:
+            raise
+        except Exception as error:  # whatever a stranger's part raises: his own line says more than a traceback through the kit
+            place = authors_line(component, error)
+            if place is None:
+                raise
+            said = f"{component} raises where a law is tried: {law.text}\n    {place}"
         else:
             return
         pytest.fail(said, pytrace=False)

@@ -36,8 +36,7 @@ def test_every_command_works(typed):
     assert (folder / "mgzoo-noise" / "disc.mp4").is_file()
     (wheel,) = (folder / "mgzoo-noise" / "dist").iterdir()
     assert wheel.name == "mgzoo_noise-0.1.0-py3-none-any.whl"
-    assert "-> pip install mgzoo-noise (according to ./registry/plugins.json" in said and said.endswith("expected: the plugin is missing
-")
+    assert "-> pip install mgzoo-noise (according to ./registry/plugins.json" in said and said.endswith("expected: the plugin is missing\n")
 
 
 def test_the_folder_is_the_one_that_is_shown(tmp_path):
@@ -69,7 +68,13 @@ def test_the_hooks_that_are_shown_work(tmp_path, monkeypatch):
 
 def test_blocks_that_are_not_run_say_why():
     marked = [mark.strip() for _, mark, _ in FENCE.findall(PAGE.read_text()) if mark]
-    assert marked == ["not run: it would publish"]
+    assert marked == ["not run: it would publish", "not run: an excerpt of what `mgzoo new task noise` writes", "not run: the model is another task's"]
+
+
+def test_the_request_options_that_are_shown_are_those_of_the_template(tmp_path):
+    (shown,) = [text for language, mark, text in FENCE.findall(PAGE.read_text()) if language == "python" and "excerpt" in mark]
+    folder = scaffold.new("task", "noise", tmp_path / "mgzoo-noise")
+    assert shown in (folder / "mgzoo_noise" / "configs.py").read_text()
 
 
 def test_a_plugin_written_by_the_verb_is_not_listed_until_it_is_installed(tmp_path, monkeypatch, capsys):

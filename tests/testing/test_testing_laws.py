@@ -20,14 +20,19 @@ BAD = {
     "answers": ("filter", "bad_configs:KeepsPerhaps"),
     "small": ("encoder", "bad_configs:Huge"),
     "counted": ("encoder", "bad_configs:Miscounted"),
-    "same_seed_same_bits": ("encoder", "bad_parts:Jitters"),
+    "same_seed_same_bits": ("encoder", "bad_parts:CountsItsCalls"),
     "saved_and_loaded": ("encoder", "bad_parts:Forgets"),
     "in_either_precision": ("encoder", "bad_parts:OnlyFloat32"),
     "opens_no_socket": ("objective", "bad_parts:Telephones"),
     "leaves_no_files": ("metric", "bad_parts:KeepsADiary"),
+    "draws_from_its_generator": ("sampler", "bad_parts:DrawsElsewhere"),
+    "inputs_are_left_unchanged": ("autoencoder", "bad_parts:ClampsItsInput"),
+    "another_seed_gives_another_result": ("sampler", "bad_parts:AlwaysTheSameNoise"),
     "gradient_reaches_what_is_trained": ("encoder", "bad_parts:CarriesASpare", "bad_configs:OneMore"),
     "loss_falls_on_one_batch": ("encoder", "bad_parts:Unlearns"),
     "trained_parts_and_no_others": ("task", "bad_parts:NamesTooFew"),
+    "trains_in_bf16": ("backbone", "bad_parts:CastsNothing"),
+    "others_change_nothing_in_training": ("backbone", "bad_parts:NormalisesTheBatch"),
     "latents_are_as_specified": ("autoencoder", "bad_parts:KeepsThePadding"),
     "a_sample_is_coded_alone": ("autoencoder", "bad_parts:LooksAtOthers"),
     "media_come_back": ("autoencoder", "bad_parts:Backwards"),
@@ -48,11 +53,15 @@ BAD = {
     "sampling_gives_the_target_back": ("objective", "bad_parts:PointsAway"),
     "samples_are_as_specified": ("sampler", "bad_parts:CountsFromZero"),
     "guidance_of_equal_branches_changes_nothing": ("sampler", "bad_parts:Overdoes"),
+    "guidance_is_linear": ("sampler", "bad_parts:BendsGuidance"),
+    "a_sample_is_sampled_alone": ("sampler", "bad_parts:CentresTheBatch"),
     "a_perfect_model_is_sampled_truly": ("sampler", "bad_parts:StopsShort"),
     "examples_are_as_specified": ("task", "bad_parts:HoldsOn"),
     "feeds_agree_with_prepare": ("task", "bad_parts:FeedsInSecret"),
     "validation_can_be_compared": ("task", "bad_parts:ValidatesNothing"),
     "requests_are_answered": ("task", "bad_parts:AnswersInFloats"),
+    "sizes_are_heard": ("task", "bad_parts:HasOneSize"),
+    "options_are_taken": ("task", "bad_configs:Promises"),
     "clips_are_as_specified": ("data", "bad_configs:OtherSizes"),
     "held_out_clips_stay_out": ("data", "bad_parts:PeeksAtHeldOut"),
     "a_stream_resumes": ("data", "bad_parts:StartsAnew"),
@@ -61,6 +70,20 @@ BAD = {
     "scores_do_not_depend_on_the_batch": ("metric", "bad_parts:GradesOnACurve"),
     "scores_tell_apart": ("filter", "bad_parts:LikesEverything"),
 }
+
+
+MORE = [
+    # law, kind, what is bad: other faults that a law must find
+    ("draws_from_its_generator", "encoder", "bad_parts:Jitters"),
+    ("draws_from_its_generator", "sampler", "bad_parts:DrawsFromNumpy"),
+    ("draws_from_its_generator", "sampler", "bad_parts:SeedsTheWorld"),
+    ("inputs_are_left_unchanged", "task", "bad_parts:WritesIntoTheExample"),
+    ("another_seed_gives_another_result", "task", "bad_parts:ForgetsTheSeed"),
+    ("another_seed_gives_another_result", "data", "bad_parts:OneOrderForAll"),
+    ("trains_in_bf16", "encoder", "bad_parts:BufferMeetsWeight"),
+    ("others_change_nothing_in_training", "objective", "bad_parts:WeighsByTheBatch"),
+    ("options_are_taken", "task", "bad_parts:RefusesAChoice", "bad_configs:OffersStyles"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +137,12 @@ def test_a_bad_part_breaks_exactly_one_law(law):
     found = broken(subject(*BAD[law]))
     assert list(found) == [law], found
     assert found[law].startswith(("LawViolation: ", "RuntimeError: ")), found[law]
+
+
+@pytest.mark.parametrize("law, kind, changes", [(law, kind, changes) for law, kind, *changes in MORE], ids=lambda value: value[0].rpartition(":")[2] if isinstance(value, list) else value)
+def test_other_bad_parts_break_that_law_too(law, kind, changes):
+    found = broken(subject(kind, *changes))
+    assert list(found) == [law] and found[law].startswith("LawViolation: "), found
 
 
 def test_every_law_has_a_bad_part_and_a_sentence():

@@ -13,6 +13,7 @@ import pytest
 from mgzoo.discovery import DisabledPlugin, discover
 from mgzoo.spec import KINDS, MgzooError
 from mgzoo.testing import Subject, conformance, inputs, laws, models, suite
+from mgzoo.testing.component_under_test import LawViolation
 from mgzoo.testing.reference import COMPONENTS
 from mgzoo.testing.subprocess_runner import run_in_subprocess
 
@@ -45,7 +46,41 @@ def test_a_broken_law_is_told_without_a_traceback():
     )
 
 
-def test_an_error_of_the_part_itself_keeps_its_traceback():
+def test_an_error_of_the_part_names_the_authors_own_line(tmp_path, monkeypatch):
+    (tmp_path / "mgzoo_loud").mkdir()
+    (tmp_path / "mgzoo_loud" / "parts.py").write_text(
+        "from mgzoo.testing.reference import ReferenceSampler\n\n\nclass Loud(ReferenceSampler):\n    def velocity(self, denoise, x, t, conditions):\n"
+        "        return scaled(super().velocity(denoise, x, t, conditions))\n\n\ndef scaled(v):\n    return v @ v.new_ones(7, 7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    subject = Subject(component=dataclasses.replace(COMPONENTS["sampler"], target="mgzoo_loud.parts:Loud"), namespace="reference")
+    law = next(law for law in laws("sampler") if law.name == "samples_are_as_specified")
+    with pytest.raises(pytest.fail.Exception) as failure:
+        suite._test(law, [subject])(None, subject)
+    first, place, error = failure.value.msg.split("\n")
+    assert failure.value.pytrace is False and first == f"reference.sampler.v1 raises where a law is tried: {law.text}"
+    assert re.fullmatch(r"    \S*mgzoo_loud/parts\.py:10 in scaled: return v @ v\.new_ones\(7, 7\)", place)
+    assert error.startswith("    RuntimeError: ") and "\n" not in error
+    saved = next(law for law in laws("sampler") if law.name == "saved_and_loaded")
+    with pytest.raises(LawViolation, match=r"mgzoo_loud/parts\.py:10 in scaled"):
+        saved(subject)
+
+
+def test_a_result_that_differs_says_which_law_of_randomness_is_broken(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "bad")
+    for law, kind, part, said in (
+        ("same_seed_same_bits", "encoder", "CountsItsCalls", "given the same twice, the values differs: it depends on the calls before"),
+        ("draws_from_its_generator", "encoder", "Jitters", "forward draws from the global random state of torch, or seeds it: in eval mode it must draw nothing"),
+        ("draws_from_its_generator", "sampler", "DrawsFromNumpy", "sample draws from the global random state of numpy, or seeds it: draw from the generator that it is given"),
+        ("another_seed_gives_another_result", "sampler", "AlwaysTheSameNoise", "sample gives the same latents from two generators"),
+        ("saved_and_loaded", "encoder", "Forgets", "it depends on something that is in no parameter and no buffer"),
+    ):
+        subject = Subject(component=dataclasses.replace(COMPONENTS[kind], target=f"bad_parts:{part}"), namespace="reference")
+        with pytest.raises(LawViolation, match=re.escape(said)):
+            next(one for one in laws(kind) if one.name == law)(subject)
+
+
+def test_an_error_outside_the_part_keeps_its_traceback():
     subject = Subject(component=dataclasses.replace(COMPONENTS["sampler"], target="nowhere:Nothing"), namespace="reference")
     law = next(law for law in laws("sampler") if law.name == "samples_are_as_specified")
     with pytest.raises(ModuleNotFoundError, match="nowhere"):

@@ -8,10 +8,12 @@ import torch
 
 from mgzoo.testing import inputs, known_distribution, outputs
 from mgzoo.testing.build_part import build_part
+from mgzoo.testing.calls import guided_prediction
 from mgzoo.testing.component_under_test import Subject, require
 from mgzoo.testing.laws.objectives import agree
 
 ALIKE = 1e-4
+LINEAR = 1e-3
 
 
 def samples_are_as_specified(subject: Subject) -> None:
@@ -57,4 +59,37 @@ def a_perfect_model_is_sampled_truly(subject: Subject) -> None:
     agree(build_part(objectives[0]), build_part(subject), f"trained with {objectives[0]}")
 
 
-LAWS = [samples_are_as_specified, guidance_of_equal_branches_changes_nothing, a_perfect_model_is_sampled_truly]
+def guidance_is_linear(subject: Subject) -> None:
+    """A guided prediction is a weighted sum of the branches: with predictions that do not depend on the latents, the sample is affine in them."""
+    part = build_part(subject)
+    shape, noise = (2, 4, 1, 3, 3), torch.randn(2, 4, 1, 3, 3, generator=inputs.generator())
+
+    def sample(*drawn: int) -> torch.Tensor:
+        """The sample for the sum of these drawn predictions, each branch's its own."""
+
+        def denoise(x, t, branches):
+            return [sum((_drawn(shape, seed, dropped) for seed in drawn), torch.zeros(shape)) for dropped in branches]
+
+        return part.sample(denoise, shape, inputs.generator(1), conditions=("text", "style"), noise=noise.clone()).double()
+
+    none, one, two = sample(), sample(1), sample(2)
+    for what, found, expected in (("the sum of two predictions", sample(1, 2), one + two - none), ("twice a prediction", sample(1, 1), 2 * one - none)):
+        far = outputs.relative_distance(found - none, expected - none)
+        require(far <= LINEAR, f"{what} gives a sample that is {far:.2g} (relative L2) from linear: weigh the branches by numbers alone")
+
+
+def _drawn(shape, seed: int, dropped: frozenset[str]) -> torch.Tensor:
+    return torch.randn(shape, generator=inputs.generator(10 * seed + 2 * ("text" in dropped) + ("style" in dropped)))
+
+
+def a_sample_is_sampled_alone(subject: Subject) -> None:
+    """A sample does not depend on the others in its batch: no statistics over the batch."""
+    part, shape = build_part(subject), (3, 4, 1, 3, 3)
+    noise = torch.randn(shape, generator=inputs.generator())
+    others = torch.cat([noise[:1], torch.randn(shape, generator=inputs.generator(1))[1:]])
+    one, two = (part.sample(guided_prediction, shape, inputs.generator(1), conditions=("text",), noise=given)[0] for given in (noise, others))
+    far = outputs.relative_distance(two, one)
+    require(far <= ALIKE, f"other samples in the batch change a sample by {far:.2g} (relative L2): use no statistics over the batch")
+
+
+LAWS = [samples_are_as_specified, guidance_of_equal_branches_changes_nothing, guidance_is_linear, a_sample_is_sampled_alone, a_perfect_model_is_sampled_truly]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import unittest
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
+from mgzoo.generation.request import options_of
+from mgzoo.media import Media
 from mgzoo.parts import Example, Loss
+from mgzoo.spec import FILE_KINDS, MgzooError
 from mgzoo.testing import inputs, models
 from mgzoo.testing.build_part import build_part
-from mgzoo.testing.component_under_test import Subject, require
+from mgzoo.testing.component_under_test import LawViolation, Subject, require
 
 
 def examples_are_as_specified(subject: Subject) -> None:
@@ -76,4 +83,76 @@ def requests_are_answered(subject: Subject) -> None:
                     f"its sound is {one.audio.dtype} {tuple(one.audio.shape)} at {one.rate}")
 
 
-LAWS = [examples_are_as_specified, feeds_agree_with_prepare, validation_can_be_compared, requests_are_answered]
+def sizes_are_heard(subject: Subject) -> None:
+    """Another `frames`, `height` or `width`, where generate takes it, gives media of another shape."""
+    request = models.possible_request(subject)
+    if request is None:
+        return
+    model = models.model_around(subject, build_part(subject))
+    before = _shapes(models.answers_to(model, request))
+    for name in ("frames", "height", "width"):
+        if name not in request:
+            continue
+        for value in (2 * request[name], request[name] // 2):
+            try:
+                after = _shapes(models.answers_to(model, {**request, name: value}))
+            except MgzooError:  # a size that it does not take
+                continue
+            require(after != before, f"asked for {name} {value} in place of {request[name]}, it gives media of the same shape, {before[0]}")
+            break
+
+
+def _shapes(media: list[Media]) -> list[tuple]:
+    return [tuple(tuple(value.shape) for value in (one.video, one.audio) if value is not None) for one in media]
+
+
+def options_are_taken(subject: Subject) -> None:
+    """Every request option that its config declares is a keyword of generate and is taken with a valid value, each choice of a `choice`, yes and no of a `boolean`."""
+    takes = inspect.signature(subject.target.generate).parameters.values()
+    anything = any(one.kind is one.VAR_KEYWORD for one in takes)
+    try:
+        options = options_of(subject.config)
+    except MgzooError as error:
+        raise LawViolation(error.what) from None
+    for option in options:
+        require(anything or option.name in {one.name for one in takes}, f"request_options() declares {option.name}, and generate has no such keyword")
+    request = models.possible_request(subject)
+    if request is None:
+        return
+    model, unknown = models.model_around(subject, build_part(subject)), []
+    for option in options:
+        for value in option.choices or ((True, False) if option.kind == "boolean" else (models.example_value(option),)):
+            refusals = []
+            for company in _company(request, options, option):
+                refusals.append(_refusal(model, {**company, option.name: value}))
+                if not refusals[-1]:
+                    break
+            if all(refusals):  # which texts, numbers and files are valid, and what goes with them, is the task's to say
+                require(option.kind not in ("choice", "boolean"), f"{option.name} is refused as {value}, which is one of its values: {refusals[0]}")
+                unknown.append(f"{option.flag} ({refusals[0]})")
+    if unknown:
+        raise unittest.SkipTest(f"{subject} refuses the kit's values of {', '.join(unknown)}; test these yourself")
+
+
+def _company(request: dict[str, Any], options, option) -> Iterator[dict[str, Any]]:
+    """Requests that an option may belong to: the example, the same without files, and with each choice of the other options."""
+    files = {one.name for one in options if one.kind in FILE_KINDS and not one.required}
+    without = {name: value for name, value in request.items() if name not in files}
+    yield request
+    yield without
+    for other in options:
+        for choice in other.choices if other is not option else ():
+            yield {**request, other.name: choice}
+            yield {**without, other.name: choice}
+
+
+def _refusal(model, request: dict[str, Any]) -> str:
+    """What a model says against a request; "" where it answers it."""
+    try:
+        models.answers_to(model, request)
+    except MgzooError as error:
+        return error.what
+    return ""
+
+
+LAWS = [examples_are_as_specified, feeds_agree_with_prepare, validation_can_be_compared, requests_are_answered, sizes_are_heard, options_are_taken]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from mgzoo.spec import option
-from mgzoo.testing.reference_configs import ReferenceDataConfig, ReferenceFilterConfig, ReferenceSamplerConfig, ReferenceTextEncoderConfig
+from mgzoo.spec import RequestOption, option
+from mgzoo.testing.reference_configs import ReferenceDataConfig, ReferenceFilterConfig, ReferenceSamplerConfig, ReferenceTaskConfig, ReferenceTextEncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +34,13 @@ class OneMore(ReferenceTextEncoderConfig):
 class OtherSizes(ReferenceDataConfig):
     def sizes(self):
         return ((8, 16, 8),)
+
+
+class Promises(ReferenceTaskConfig):
+    def request_options(self):
+        return (RequestOption(name="strength", kind="number", help="how much, 0 to 1"),)
+
+
+class OffersStyles(ReferenceTaskConfig):
+    def request_options(self):
+        return (RequestOption(name="style", kind="choice", help="how it looks", choices=("plain", "fancy")),)

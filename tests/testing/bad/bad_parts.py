@@ -4,10 +4,13 @@ import dataclasses
 import socket
 from pathlib import Path
 
+import numpy
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mgzoo.parts import Cut
+from mgzoo.spec import MgzooError
 from mgzoo.testing import reference
 
 
@@ -18,10 +21,93 @@ def told(condition, values):
 # every part
 
 
+class CountsItsCalls(reference.ReferenceTextEncoder):
+    calls = 0
+
+    def forward(self, inputs):
+        condition, self.calls = super().forward(inputs), self.calls + 1
+        return told(condition, condition.values * (1 + 1e-6 * self.calls))
+
+
 class Jitters(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
-        return told(condition, condition.values + 1e-7 * torch.rand_like(condition.values))
+        return told(condition, condition.values * (1 + 1e-6 * torch.rand(1)))
+
+
+class DrawsElsewhere(reference.ReferenceSampler):
+    def velocity(self, denoise, x, t, conditions):
+        return super().velocity(denoise, x, t, conditions) + 1e-7 * torch.randn_like(x)
+
+
+class DrawsFromNumpy(reference.ReferenceSampler):
+    def velocity(self, denoise, x, t, conditions):
+        return super().velocity(denoise, x, t, conditions) + 1e-7 * numpy.random.rand()
+
+
+class SeedsTheWorld(reference.ReferenceSampler):
+    def sample(self, denoise, shape, generator, *, noise=None, **given):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        return super().sample(denoise, shape, generator, noise=torch.randn(tuple(shape)) if noise is None else noise, **given)
+
+
+class ClampsItsInput(reference.ReferenceVideoAutoencoder):
+    def encode(self, media):
+        return super().encode(media.clamp_(-0.5, 0.5))
+
+
+class WritesIntoTheExample(reference.ReferenceTask):
+    def loss(self, model, example, generator):
+        loss = super().loss(model, example, generator)
+        example.latents.mul_(1.001)
+        return loss
+
+    def validate(self, model, example, generator):
+        return {"loss": super().loss(model, example, generator).total.item()}
+
+
+class AlwaysTheSameNoise(reference.ReferenceSampler):
+    def sample(self, denoise, shape, generator, **given):
+        return super().sample(denoise, shape, torch.Generator().manual_seed(11), **given)
+
+
+class ForgetsTheSeed(reference.ReferenceTask):
+    def generate(self, model, *, prompt, seed=0, on_step=None):
+        return super().generate(model, prompt=prompt, on_step=on_step)
+
+
+class OneOrderForAll(reference.ReferenceData):
+    def __init__(self, config, seed=0, rank=0, world=1):
+        super().__init__(config, 0, rank, world)
+
+
+class CastsNothing(reference.ReferenceBackbone):
+    def tokens(self, x, told_BD):
+        axes = x.shape[2:]
+        x_BND = self.embed(x.flatten(2).mT) + told_BD[:, None]
+        x_BND = x_BND + self.down(torch.cat([F.silu(self.up(x_BND)), x_BND.mean(1, keepdim=True).expand_as(x_BND)], -1))
+        return self.out(F.silu(x_BND)).mT.unflatten(2, axes)
+
+
+class BufferMeetsWeight(reference.ReferenceTextEncoder):
+    def __init__(self, config, name="text"):
+        super().__init__(config, name)
+        self.register_buffer("mix", torch.eye(config.width))
+
+    def forward(self, inputs):
+        condition = super().forward(inputs)
+        return told(condition, condition.values @ self.mix)
+
+
+class NormalisesTheBatch(reference.ReferenceBackbone):
+    def tokens(self, x, told_BD):
+        return super().tokens(x - self.training * x.mean(0), told_BD)
+
+
+class WeighsByTheBatch(reference.ReferenceObjective):
+    def loss(self, prediction, target, t):
+        errors = torch.stack([(p.float() - x.float()).square().mean() for p, x in zip(prediction, target)])
+        return (errors / (1 + errors.mean().sqrt())).mean()
 
 
 class Forgets(reference.ReferenceTextEncoder):
@@ -37,7 +123,7 @@ class Forgets(reference.ReferenceTextEncoder):
 class OnlyFloat32(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
-        return told(condition, condition.values + torch.ones(1, self.config.width) @ self.out.weight)
+        return told(condition, condition.values * (1 if condition.values.dtype == torch.float32 else 2))
 
 
 class Telephones(reference.ReferenceObjective):
@@ -93,7 +179,7 @@ class KeepsThePadding(reference.ReferenceVideoAutoencoder):
 class LooksAtOthers(reference.ReferenceVideoAutoencoder):
     def encode(self, media):
         latents = super().encode(media)
-        return latents + 0.1 * latents.mean(0)
+        return latents + 0.1 * (not self.training) * latents.mean(0)
 
 
 class Backwards(reference.ReferenceVideoAutoencoder):
@@ -148,7 +234,7 @@ class StacksLists(reference.ReferenceBackbone):
 
 class AveragesTheBatch(reference.ReferenceBackbone):
     def tokens(self, x, told_BD):
-        return super().tokens(x + 0.1 * x.mean(0), told_BD)
+        return super().tokens(x + 0.1 * (not self.training) * x.mean(0), told_BD)
 
 
 class TellsAllTheFirst(reference.ReferenceBackbone):
@@ -229,6 +315,21 @@ class Overdoes(reference.ReferenceSampler):
         return super().velocity(denoise, x, t, conditions) * (1.2 if conditions else 1)
 
 
+class BendsGuidance(reference.ReferenceSampler):
+    def velocity(self, denoise, x, t, conditions):
+        times = torch.full((len(x),), t)
+        if not conditions:
+            return super().velocity(denoise, x, t, conditions)
+        given, dropped = denoise(x, times, [frozenset(), frozenset(conditions)])
+        return dropped + self.config.guidance * (given - dropped) + 0.1 * (given - dropped).abs()
+
+
+class CentresTheBatch(reference.ReferenceSampler):
+    def sample(self, denoise, shape, generator, **given):
+        x = super().sample(denoise, shape, generator, **given)
+        return x + 0.005 * x.mean(0)
+
+
 class StopsShort(reference.ReferenceSampler):
     def velocity(self, denoise, x, t, conditions):
         return super().velocity(denoise, x, t, conditions) * (t < 1 - 1 / self.config.steps)
@@ -258,6 +359,18 @@ class AnswersInFloats(reference.ReferenceTask):
     def generate(self, model, *, prompt, seed=0, on_step=None):
         media = super().generate(model, prompt=prompt, seed=seed, on_step=on_step)
         return dataclasses.replace(media, video=media.video.float())
+
+
+class HasOneSize(reference.ReferenceTask):
+    def generate(self, model, *, prompt, frames=None, seed=0, on_step=None):
+        return super().generate(model, prompt=prompt, seed=seed, on_step=on_step)
+
+
+class RefusesAChoice(reference.ReferenceTask):
+    def generate(self, model, *, prompt, style="plain", seed=0, on_step=None):
+        if style != "plain":
+            raise MgzooError(f"there is no style {style}")
+        return super().generate(model, prompt=prompt, seed=seed, on_step=on_step)
 
 
 # data

@@ -13,7 +13,7 @@ class SoundBlocks(nn.Module):
 
     def encode(self, media):
         media = F.pad(media, (0, -media.shape[-1] % self.spec.stride[0]))
-        return self.analysis(media)
+        return self.analysis(media.to(self.analysis.weight.dtype))
 
     def decode(self, latents, like):
-        return self.synthesis(latents)[..., : like[0]]
+        return self.synthesis(latents.to(self.synthesis.weight.dtype))[..., : like[0]]

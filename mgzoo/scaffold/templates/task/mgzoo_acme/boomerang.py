@@ -12,6 +12,7 @@ from torch import Tensor
 from mgzoo import tasks
 from mgzoo.media import Media
 from mgzoo.parts import Clip, Example, Loss
+from mgzoo.spec import MgzooError
 
 
 class Boomerang:
@@ -52,22 +53,27 @@ class Boomerang:
         fps: float | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        back: bool = True,
+        pause: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Media:
         """A clip of 2 F - 2 frames (one, where F is 1): F generated ones, then those between the ends backwards.
 
-        frames, height, width: F and the size in pixels, default the config's. steps, guidance: override the recipe's sampler.
+        frames, height, width: F and the size in pixels, default the config's. steps, guidance: override the recipe's sampler. back, pause: the
+        config's request options.
         """
+        if pause < 0:
+            raise MgzooError(f"--pause is {pause} frames", remedy="ask for 0 or more")
         size, fps = tasks.resolve_size(model, self.config.sizes()[0], frames, height, width), fps or self.config.fps
         conditions = model.encode_conditions({name: [prompt] for name in model.encoders})
         sampler = tasks.override_sampler(model.sampler, steps=steps, guidance=guidance)
         noise = tasks.initial_noise(model, tasks.latent_axes(model, size), [seed])
         latents = tasks.sample_latents(model, sampler, model.denoiser(conditions), noise, conditions=tuple(conditions), seed=seed, on_step=on_step)
-        video = there_and_back(tasks.decode_frames(model, latents[0], size))
-        request = {"prompt": prompt, "seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps}
+        video = there_and_back(tasks.decode_frames(model, latents[0], size), back, pause)
+        request = {"prompt": prompt, "seed": seed, "frames": size[0], "height": size[1], "width": size[2], "fps": fps, "back": back, "pause": pause}
         return Media(video=video, fps=fps, caption=prompt, meta={**request, "sampler": dataclasses.asdict(sampler.config)})
 
 
-def there_and_back(video: Tensor) -> Tensor:
-    """(F, Y, X, 3) -> (2 F - 2, Y, X, 3): neither end is shown twice when it loops."""
-    return torch.cat([video, video[1:-1].flip(0)])
+def there_and_back(video: Tensor, back: bool, pause: int) -> Tensor:
+    """(F, Y, X, 3) -> (2 F - 2 + pause, Y, X, 3): neither end is shown twice when it loops. back=False: forwards only."""
+    return torch.cat([video, video[-1:].expand(pause, -1, -1, -1), video[1:-1].flip(0)[: None if back else 0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgzoo.spec import TaskConfig, option, require
+from mgzoo.spec import RequestOption, TaskConfig, option, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +27,10 @@ class BoomerangConfig(TaskConfig):
     def sizes(self) -> tuple[tuple[int, int, int], ...]:
         """(frames, height, width) of what the model makes, held against strides and patches."""
         return ((self.frames, self.height, self.width),)
+
+    def request_options(self) -> tuple[RequestOption, ...]:
+        """What a request may hold besides prompt, seed, size, rate, steps and guidance."""
+        return (
+            RequestOption(name="back", kind="boolean", help="play the clip backwards after it has ended (default: yes)"),
+            RequestOption(name="pause", kind="integer", help="frames that the turning point is held, at least 0 (default: 0)"),
+        )

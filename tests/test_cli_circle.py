@@ -101,7 +101,7 @@ def test_size_frames_and_rate_are_as_asked(trained, here, capsys):
         (["--out", "a.wav"], "video.text_to_video.v1 generates video or image; a .wav file cannot hold that"),
             (["--source", "a.mp4"], "video.text_to_video.v1 has no option --source"),
             (["--sedd", "3"], "did you mean --seed?"),
-            (["--task", "nothing"], "nothing is no task"),
+            (["--task", "nothing"], "nothing is not a task"),
             (["--task", "personalize", "--reference", str(FACE)], "this model has no encoder for a reference picture"),
     ],
 )

@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_python_uses_public_names():
     import mgzoo
 
     for page, text in blocks("python"):
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse(textwrap.dedent(text))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mgzoo":
                 assert node.attr in mgzoo.__all__, f"{page}: mgzoo.{node.attr}"
 

@@ -287,7 +287,7 @@ def test_the_task_of_a_file_is_compared_with_what_is_installed(here, capsys, mon
     Media(video=torch.zeros(1, 4, 4, 3, dtype=torch.uint8), meta={**GOOD, "task": dict(gone.task)}).save("a.png")
     assert run(["generate", "--from", "a.png"]) == 1
     err = capsys.readouterr().err
-    assert "no component is called 'acme.dream.v1'" in err and "pip install mgzoo-acme==1.2 (says" in err and "not on this machine" not in err
+    assert "unknown component 'acme.dream.v1'" in err and "pip install mgzoo-acme==1.2 (according to" in err and "not on this machine" not in err
 
 
 def test_a_lock_beside_a_recipe_says_which_version_is_missing(here):
@@ -300,10 +300,10 @@ def test_a_lock_beside_a_recipe_says_which_version_is_missing(here):
             compose(here / "mine.yaml")
         return str(caught.value)
 
-    assert "-> pip install mgzoo-acme (says" in remedy()
+    assert "-> pip install mgzoo-acme (according to" in remedy()
     for text, line in (('{"plugins": {"mgzoo-acme": "1.2"}}', "mgzoo-acme==1.2 "), ('{"plugins": {"mgzoo-acme": "1.2; rm -rf /"}}', "mgzoo-acme "), ("{", "mgzoo-acme "), ("[]", "mgzoo-acme ")):
         (here / "mine.lock.json").write_text(text)
-        assert f"-> pip install {line}(says" in remedy()
+        assert f"-> pip install {line}(according to" in remedy()
 
 
 def test_without_a_model_or_a_prompt_the_usage_is_shown(here, capsys):

@@ -82,8 +82,8 @@ def test_an_old_recipe_checks_with_one_line(world):
 
 def test_a_later_layer_with_the_new_name_keeps_the_config(world):
     code = "from mgzoo import compose; print(compose('layered.yaml').parts['backbone'].config.depth, compose('layered.yaml', ['parts.backbone.use=backbones.dit.v1']).parts['backbone'].config.depth)"
-    kept, dropped = map(int, python(code, world / "new", world).stdout.split())
-    assert kept == 3 and dropped == 48  # tiny()'s, and the default of another component
+    kept, swapped = map(int, python(code, world / "new", world).stdout.split())
+    assert kept == 3 and swapped == 4  # both of `size: tiny`, which the swap to another component keeps
 
 
 def test_an_artifact_saved_under_the_old_id_loads_verifies_and_is_pulled(world):

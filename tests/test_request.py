@@ -136,8 +136,8 @@ def test_what_follows_a_boolean_is_not_its_value():
         (["--loop-it", "a red ball"], "--loop-it takes no value, and is followed by 'a red ball'\n    -> write --loop-it|--no-loop-it: whether it loops"),
         (["--loop-it=maybe"], "--loop-it is 'maybe', not true or false\n    -> write --loop-it|--no-loop-it: whether it loops"),
         (["--no-loop-it=true"], "--no-loop-it takes no value\n    -> write --loop-it|--no-loop-it: whether it loops"),
-        (["--loop-it", "--no-loop-it"], "--no-loop-it is given twice\n    -> give it once"),
-        (["--lop-it"], "x.y.v1 takes no --lop-it\n    -> did you mean --loop-it?"),
+        (["--loop-it", "--no-loop-it"], "--no-loop-it is given twice\n    -> give it only once"),
+        (["--lop-it"], "x.y.v1 has no option --lop-it\n    -> did you mean --loop-it?"),
     ):
         with pytest.raises(MgzooError) as caught:
             parse_flags([LOOP], words, "x.y.v1")

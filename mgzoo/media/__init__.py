@@ -7,7 +7,6 @@ Each name is imported at its first use: PyAV takes a third of a second.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,22 +19,29 @@ if TYPE_CHECKING:
     from mgzoo.media.timing import evenly, same_rate
     from mgzoo.storage import atomic_path
 
-_PLACES = {
-    **dict.fromkeys(("IMAGES", "VIDEO", "intact", "meta", "open_media", "read", "read_bytes"), "mgzoo.media.decode"),
-    **dict.fromkeys(("AAC_RATES", "WRITTEN", "can_hold"), "mgzoo.media.formats"),
-    **dict.fromkeys(("fit", "float_to_uint8", "resize", "uint8_to_float"), "mgzoo.media.pixels"),
-    **dict.fromkeys(("evenly", "same_rate"), "mgzoo.media.timing"),
-    "Media": "mgzoo.media.media",
-    "atomic_path": "mgzoo.storage",
-    "contact_sheet": "mgzoo.media.contact_sheets",
-    "probe": "mgzoo.media.inspection",
-}
 __all__ = ["AAC_RATES", "IMAGES", "VIDEO", "WRITTEN", "Media", "atomic_path", "can_hold", "contact_sheet", "evenly", "fit", "float_to_uint8", "intact", "meta",
            "open_media", "probe", "read", "read_bytes", "resize", "same_rate", "uint8_to_float"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'mgzoo.media' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_PLACES[name]), name)
+    match name:
+        case "IMAGES" | "VIDEO" | "intact" | "meta" | "open_media" | "read" | "read_bytes":
+            from mgzoo.media import decode as module
+        case "AAC_RATES" | "WRITTEN" | "can_hold":
+            from mgzoo.media import formats as module
+        case "fit" | "float_to_uint8" | "resize" | "uint8_to_float":
+            from mgzoo.media import pixels as module
+        case "evenly" | "same_rate":
+            from mgzoo.media import timing as module
+        case "Media":
+            from mgzoo.media import media as module
+        case "contact_sheet":
+            from mgzoo.media import contact_sheets as module
+        case "probe":
+            from mgzoo.media import inspection as module
+        case "atomic_path":
+            from mgzoo import storage as module
+        case _:
+            raise AttributeError(f"module 'mgzoo.media' has no attribute {name!r}")
+    value = globals()[name] = getattr(module, name)
     return value

@@ -44,7 +44,7 @@ def new(kind: str, name: str, out: str | Path | None = None) -> Path:
 def require_kind(kind: str) -> None:
     """Raise `MgzooError` for a kind that does not exist."""
     if kind not in KINDS:
-        raise MgzooError(f"there is no kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
+        raise MgzooError(f"unknown kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
 
 
 def require_word(name: str, of: str) -> None:

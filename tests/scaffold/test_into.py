@@ -121,7 +121,7 @@ def test_a_plugin_of_another_make_is_refused(spoil, message, tmp_path):
     assert texts(folder) == before
 
 
-@pytest.mark.parametrize("name, message", [("My-Part", "'My-Part' cannot be a part's name"), ("class", "is a word of Python"), ("media", "the class Media would take the name")])
+@pytest.mark.parametrize("name, message", [("My-Part", "'My-Part' is not a valid part name"), ("class", "is a Python keyword"), ("media", "the class Media would take the name")])
 def test_a_name_that_will_not_do_for_a_part(name, message, tmp_path):
     with pytest.raises(MgzooError, match=message):
         add_part("metric", name, scaffold.new("sampler", "noise", tmp_path / "mgzoo-noise"))

@@ -32,7 +32,7 @@ class CountsItsCalls(reference.ReferenceTextEncoder):
 class Jitters(reference.ReferenceTextEncoder):
     def forward(self, inputs):
         condition = super().forward(inputs)
-        return told(condition, condition.values * (1 + 1e-6 * torch.rand(1)))
+        return told(condition, condition.values * (1 + 1e-5 * (1 + torch.rand(1))))
 
 
 class DrawsElsewhere(reference.ReferenceSampler):
